@@ -1,0 +1,92 @@
+//! [`Launch`]: all that a supervisor must know to run one container once. Built by the engine, sent to the spawner.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+/// One run of one container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Launch {
+    /// Container id, 64 hex digits.
+    pub id: String,
+    /// The OCI runtime spec. `root.path` is ignored in favour of [`Launch::rootfs`]. Mounts are carried out in order;
+    /// hosts, resolv.conf and hostname arrive as bind mounts. `linux.cgroupsPath` is a path below each hierarchy.
+    pub spec: Spec,
+    pub rootfs: Rootfs,
+    /// Precompiled seccomp BPF (`crate::seccomp::compile`, cached by the engine), native-endian `struct sock_filter`s.
+    /// When present `spec.linux.seccomp` is not looked at.
+    pub seccomp_program: Option<Vec<u8>>,
+    pub stdio: Stdio,
+    pub log: Log,
+    /// What to do in a new network namespace (spec has a `network` namespace without a path); else `None`.
+    pub network: Option<NetworkSetup>,
+    /// The container's directory below the engine's root: the supervisor writes `exit.json` there. It must exist.
+    pub state_dir: PathBuf,
+    /// The container's directory below the run directory: `supervisor.sock` and `supervisor.pid` appear there. It must exist.
+    pub run_dir: PathBuf,
+    /// Run Hoist's own tiny init as pid 1, which forwards signals and reaps (`docker run --init`).
+    pub init: bool,
+    /// `None`: our own runtime. Else an external OCI runtime's binary and arguments (runc, crun) used for
+    /// create/start/delete, supervised in the same way.
+    pub external_runtime: Option<ExternalRuntime>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExternalRuntime {
+    pub path: PathBuf,
+    pub args: Vec<String>,
+}
+
+/// Where the root filesystem comes from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Rootfs {
+    /// An overlay that the supervisor mounts (new mount API, `lowerdir+`; plain mount(2) where the kernel lacks it).
+    Overlay {
+        /// Read-only layers, topmost first. Any number. Never empty (an image without layers gets one empty directory).
+        lower: Vec<PathBuf>,
+        upper: PathBuf,
+        work: PathBuf,
+        /// Skip syncing on unmount: for containers whose changes are thrown away (`--rm`).
+        volatile: bool,
+    },
+    /// A directory used as it is (OCI bundles).
+    Directory(PathBuf),
+}
+
+/// The container's standard streams.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Stdio {
+    /// A pty, allocated in the container's own devpts; stdout only, raw, no framing towards attachments.
+    pub tty: bool,
+    /// Keep stdin open (docker `OpenStdin`); otherwise stdin is /dev/null.
+    pub open_stdin: bool,
+    /// Close stdin after the first attachment that had stdin went away (docker `StdinOnce`).
+    pub stdin_once: bool,
+    /// Initial pty size, (rows, columns); (0, 0) leaves the kernel's default.
+    pub console_size: (u16, u16),
+}
+
+/// The log driver's part that the supervisor does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Log {
+    None,
+    /// Docker's json-file format: one object per line `{"log":"…\n","stream":"stdout","time":"RFC3339Nano"}`, lines longer
+    /// than 16 KiB in partial entries without the newline. Rotated by rename: `path`, `path.1`, `path.2`…
+    /// `attrs`: pre-rendered JSON object to add as `,"attrs":{…}` (log labels/env), or empty.
+    JsonFile { path: PathBuf, max_size_bytes: u64, max_files: u32, attrs: String },
+    /// Docker's `local` driver has its own file format; ours is the same JSON lines under another path and rotation default.
+    Local { path: PathBuf, max_size_bytes: u64, max_files: u32 },
+}
+
+/// Netlink messages, complete with headers, made by the network crate; the runtime only sends them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct NetworkSetup {
+    /// Batch for the host's namespace (veth born with its peer inside the container's netns); one ack per message.
+    /// At each offset in `netns_fd_at` the runtime writes, as a native-endian u32, the number of an fd of the new netns
+    /// (the value of IFLA_NET_NS_FD) before sending.
+    pub host_batch: Vec<u8>,
+    pub netns_fd_at: Vec<usize>,
+    /// Batch sent from inside the new netns once `host_batch` is acknowledged: addresses, link up, lo up, routes.
+    pub netns_batch: Vec<u8>,
+}
