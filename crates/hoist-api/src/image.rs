@@ -61,3 +61,84 @@ pub struct Healthcheck {
 fn is_zero(value: &i64) -> bool {
     *value == 0
 }
+
+/// One item of `GET /images/json`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Summary {
+    pub containers: i64,
+    /// Unix seconds.
+    pub created: i64,
+    pub id: String,
+    pub labels: Option<BTreeMap<String, String>>,
+    pub parent_id: String,
+    pub repo_digests: Vec<String>,
+    pub repo_tags: Vec<String>,
+    pub shared_size: i64,
+    pub size: u64,
+}
+
+/// `GET /images/{name}/json`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Inspect {
+    pub id: String,
+    pub repo_tags: Vec<String>,
+    pub repo_digests: Vec<String>,
+    pub parent: String,
+    pub comment: String,
+    pub created: String,
+    pub docker_version: String,
+    pub author: String,
+    pub architecture: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+    pub os: String,
+    pub size: u64,
+    pub graph_driver: crate::inspect::GraphDriver,
+    #[serde(rename = "RootFS")]
+    pub root_fs: RootFs,
+    pub metadata: Metadata,
+    pub config: serde_json::Value,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct RootFs {
+    pub r#type: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Metadata {
+    pub last_tag_time: String,
+}
+
+/// One item of `GET /images/{name}/history`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct History {
+    pub id: String,
+    pub created: i64,
+    pub created_by: String,
+    pub tags: Option<Vec<String>>,
+    pub size: u64,
+    pub comment: String,
+}
+
+/// One item of the answer of `DELETE /images/{name}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Removed {
+    Untagged(String),
+    Deleted(String),
+}
+
+/// Answer of `POST /images/prune`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct PruneReport {
+    pub images_deleted: Option<Vec<Removed>>,
+    pub space_reclaimed: u64,
+}

@@ -2,6 +2,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod container;
+pub mod decode;
 pub mod error;
+pub mod event;
+pub mod exec;
+pub mod filters;
+pub mod host_config;
 pub mod image;
+pub mod inspect;
+pub mod network;
 pub mod reference;
+pub mod routes;
+pub mod run;
+pub mod system;
+pub mod time;

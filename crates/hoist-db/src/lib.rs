@@ -18,7 +18,9 @@ pub enum Error {
         #[source]
         source: rusqlite::Error,
     },
-    #[error("database {path}: table set {subsystem} has version {found}, this hoist knows up to {known}: use a newer hoist")]
+    #[error(
+        "database {path}: table set {subsystem} has version {found}, this hoist knows up to {known}: use a newer hoist"
+    )]
     Newer { path: PathBuf, subsystem: String, found: usize, known: usize },
 }
 
