@@ -1,0 +1,77 @@
+//! mount_setattr(2), which rustix does not have. The rest of the mount API (fsopen, open_tree, move_mount) is safe there.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use crate::syscall;
+
+/// Mount attributes (`MOUNT_ATTR_…`), a set of bits.
+pub mod attribute {
+    pub const READ_ONLY: u64 = 0x1;
+    pub const NO_SUID: u64 = 0x2;
+    pub const NO_DEV: u64 = 0x4;
+    pub const NO_EXEC: u64 = 0x8;
+    /// The field of access time settings; clear it when one of them is set.
+    pub const ACCESS_TIME_MASK: u64 = 0x70;
+    pub const RELATIVE_ACCESS_TIME: u64 = 0x0;
+    pub const NO_ACCESS_TIME: u64 = 0x10;
+    pub const STRICT_ACCESS_TIME: u64 = 0x20;
+    pub const NO_DIRECTORY_ACCESS_TIME: u64 = 0x80;
+    pub const NO_SYMLINK_FOLLOW: u64 = 0x20_0000;
+}
+
+/// How mount events spread (mount_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    Private,
+    Shared,
+    Slave,
+    Unbindable,
+}
+
+/// A change of a mount's attributes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    pub set: u64,
+    pub clear: u64,
+    pub propagation: Option<Propagation>,
+    /// The whole tree below as well.
+    pub recursive: bool,
+}
+
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// Changes the mount whose root `fd` is.
+pub fn set_attributes(fd: BorrowedFd<'_>, change: Change) -> io::Result<()> {
+    let attr = MountAttr {
+        attr_set: change.set,
+        attr_clr: change.clear,
+        propagation: match change.propagation {
+            None => 0,
+            Some(Propagation::Private) => libc::MS_PRIVATE,
+            Some(Propagation::Shared) => libc::MS_SHARED,
+            Some(Propagation::Slave) => libc::MS_SLAVE,
+            Some(Propagation::Unbindable) => libc::MS_UNBINDABLE,
+        },
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | if change.recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, `attr` a valid struct mount_attr of the size told.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    syscall::check(result).map(drop)
+}
