@@ -1,0 +1,227 @@
+//! An engine for a test: one of our own in a root of its own, or the peer that the environment names.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::api::Api;
+use crate::command::wait_for_end;
+use crate::settings;
+
+/// A running engine. When dropped, an engine of ours is emptied and ended, and what it left behind fails the test.
+pub struct Engine {
+    pub socket: PathBuf,
+    own: Option<Own>,
+}
+
+struct Own {
+    child: Child,
+    directory: TempDir,
+    binary: PathBuf,
+    bridge: String,
+    arguments: Vec<String>,
+}
+
+impl Engine {
+    /// The peer, if there is one; else an engine of ours.
+    #[track_caller]
+    pub fn start(options: &[String]) -> Self {
+        match settings::peer_socket() {
+            Some(socket) => Self { socket, own: None },
+            None => Self::start_own(options),
+        }
+    }
+
+    /// An engine of ours with these options besides the ones that give it a place of its own.
+    #[track_caller]
+    pub fn start_own(options: &[String]) -> Self {
+        let binary = settings::binary().expect("no hoist binary: build it, or set HOIST_TEST_BINARY");
+        // Short, because a unix socket's path has room for 107 bytes.
+        let directory = tempfile::Builder::new().prefix("hoist-").rand_bytes(5).tempdir().unwrap();
+        let mut random = rand::rng();
+        let bridge = format!("ht{:08x}", random.random::<u32>());
+        let subnet = format!("10.{}.{}.1/24", random.random_range(64..=127), random.random_range(0..=255));
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let mut arguments: Vec<String> =
+            ["engine", "--root", &path("d"), "--run-dir", &path("r"), "-H"].map(Into::into).into();
+        arguments.push(format!("unix://{}", path("s.sock")));
+        arguments.extend(["--pidfile", &path("pid"), "--bridge", &bridge, "--bip", &subnet].map(Into::into));
+        arguments.extend(options.iter().cloned());
+        let child = spawn(&binary, &arguments, directory.path());
+        let socket = directory.path().join("s.sock");
+        let mut engine = Self { socket, own: Some(Own { child, directory, binary, bridge, arguments }) };
+        engine.wait_until_up();
+        engine
+    }
+
+    pub fn api(&self) -> Api {
+        Api::unix(&self.socket)
+    }
+
+    /// Whether this engine is ours, to configure, kill and start again.
+    pub fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    #[track_caller]
+    fn own(&mut self) -> &mut Own {
+        self.own.as_mut().expect("an engine of our own")
+    }
+
+    pub fn pid(&self) -> Option<Pid> {
+        self.own.as_ref().map(|own| Pid::from_child(&own.child))
+    }
+
+    /// The directory that holds everything of an engine of ours.
+    pub fn directory(&self) -> &Path {
+        self.own.as_ref().expect("an engine of our own").directory.path()
+    }
+
+    pub fn bridge(&self) -> &str {
+        &self.own.as_ref().expect("an engine of our own").bridge
+    }
+
+    /// What the engine logged.
+    pub fn log(&self) -> String {
+        self.own.as_ref().and_then(|own| fs::read_to_string(own.directory.path().join("log")).ok()).unwrap_or_default()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let own = self.own();
+        own.child.kill().unwrap();
+        own.child.wait().unwrap();
+    }
+
+    /// Ends it as systemd does.
+    #[track_caller]
+    pub fn terminate(&mut self) {
+        let own = self.own();
+        let _ = kill_process(Pid::from_child(&own.child), Signal::TERM);
+        assert!(
+            wait_for_end(&mut own.child, Duration::from_secs(30)),
+            "the engine does not end on SIGTERM:\n{}",
+            self.log()
+        );
+        self.own().child.wait().unwrap();
+    }
+
+    /// Starts it again in the same place.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        let own = self.own();
+        own.child = spawn(&own.binary, &own.arguments, own.directory.path());
+        self.wait_until_up();
+    }
+
+    #[track_caller]
+    fn wait_until_up(&mut self) {
+        let start = Instant::now();
+        let api = self.api();
+        while !api.try_request("GET", "/_ping", &[], b"").is_ok_and(|reply| reply.status == 200) {
+            let has_ended = !matches!(self.own().child.try_wait(), Ok(None));
+            if has_ended || start.elapsed() > Duration::from_secs(20) {
+                panic!("the engine does not come up:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+}
+
+fn spawn(binary: &Path, arguments: &[String], directory: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
+    let mut command = Command::new(binary);
+    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command.env("HOME", directory);
+    command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary.display()))
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let api = self.api();
+        let Some(own) = &mut self.own else { return };
+        if matches!(own.child.try_wait(), Ok(None)) {
+            remove_containers(&api, "");
+            let _ = kill_process(Pid::from_child(&own.child), Signal::TERM);
+            if !wait_for_end(&mut own.child, Duration::from_secs(15)) {
+                let _ = own.child.kill();
+            }
+            let _ = own.child.wait();
+        }
+        let left = clean_up(own.directory.path(), &own.bridge);
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.char_indices().nth_back(6000).map_or(0, |(at, _)| at);
+            println!("--- the engine's log\n{}\n---", &log[from..]);
+        } else {
+            assert!(left.is_empty(), "left behind by the engine: {left:#?}\n{}", self.log());
+        }
+    }
+}
+
+/// Removes the containers of an engine that have this label; without a label, all.
+pub(crate) fn remove_containers(api: &Api, label: &str) {
+    let filters = match label {
+        "" => String::new(),
+        label => format!("&filters=%7B%22label%22%3A%5B%22{label}%22%5D%7D"),
+    };
+    let Ok(list) = api.try_request("GET", &format!("/containers/json?all=1{filters}"), &[], b"") else { return };
+    let Ok(serde_json::Value::Array(list)) = serde_json::from_slice(&list.body) else { return };
+    for container in list {
+        let id = container["Id"].as_str().unwrap_or_default();
+        let _ = api.try_request("DELETE", &format!("/containers/{id}?force=1&v=1"), &[], b"");
+    }
+}
+
+/// Removes what an engine that ended still has in the kernel, and tells what that was. An empty bridge may stay, as
+/// Docker's does.
+fn clean_up(directory: &Path, bridge: &str) -> Vec<String> {
+    let mut left = Vec::new();
+    let needle = directory.display().to_string();
+    let start = Instant::now();
+    // Tear-down goes on in the background for a moment after the engine answered.
+    loop {
+        left.clear();
+        left.extend(processes(&needle).into_iter().map(|(pid, line)| format!("process {pid} {line}")));
+        left.extend(mounts(&needle).into_iter().map(|point| format!("mount {point}")));
+        if left.is_empty() || start.elapsed() > Duration::from_secs(3) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for (pid, _) in processes(&needle) {
+        if let Some(pid) = Pid::from_raw(pid) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    for point in mounts(&needle).iter().rev() {
+        let _ = Command::new("umount").args(["-l", point]).output();
+    }
+    let _ = Command::new("ip").args(["link", "delete", bridge]).output();
+    left
+}
+
+/// Processes whose command line names the directory, which is random.
+fn processes(needle: &str) -> Vec<(i32, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(needle) && pid != std::process::id() as i32 {
+            found.push((pid, line));
+        }
+    }
+    found
+}
+
+fn mounts(needle: &str) -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    points.filter(|point| point.contains(needle)).map(str::to_string).collect()
+}

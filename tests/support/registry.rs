@@ -1,0 +1,128 @@
+//! The real distribution registry on a loopback port, and a small pusher that fills it.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::api::Api;
+use crate::image::{Image, LAYER_TYPE, MANIFEST_TYPE, digest};
+use crate::settings;
+
+/// A registry with a storage of its own, without TLS or users. Ends when dropped.
+pub struct Registry {
+    child: Child,
+    pub port: u16,
+    api: Api,
+    _storage: TempDir,
+}
+
+impl Registry {
+    /// None where the test bed has no registry.
+    pub fn start() -> Option<Self> {
+        let program = settings::test_bed().join("docker-registry");
+        if !program.is_file() {
+            return None;
+        }
+        let storage = tempfile::Builder::new().prefix("hoist-registry-").tempdir().unwrap();
+        // A port that was free a moment ago can be taken in between: then the registry ends at once, and the next is tried.
+        for _ in 0..10 {
+            let port = free_port();
+            let config = storage.path().join("config.yml");
+            let text = format!(
+                "version: 0.1\nlog: {{ accesslog: {{ disabled: true }}, level: error }}\n\
+                 storage: {{ filesystem: {{ rootdirectory: {} }}, delete: {{ enabled: true }} }}\n\
+                 http: {{ addr: '127.0.0.1:{port}' }}\n",
+                storage.path().display()
+            );
+            std::fs::write(&config, text).unwrap();
+            let mut command = Command::new(&program);
+            command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut child = command.spawn().expect("docker-registry");
+            let api = Api::Tcp(format!("127.0.0.1:{port}"));
+            if answers(&mut child, &api) {
+                return Some(Self { child, port, api, _storage: storage });
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        panic!("docker-registry does not start");
+    }
+
+    /// `127.0.0.1:PORT/NAME`.
+    pub fn name(&self, name: &str) -> String {
+        format!("127.0.0.1:{}/{name}", self.port)
+    }
+
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Pushes an image under these tags; returns the manifest's digest.
+    #[track_caller]
+    pub fn push(&self, repository: &str, tags: &[&str], image: &Image) -> String {
+        for layer in &image.layers {
+            self.push_blob(repository, &layer.blob);
+        }
+        self.push_blob(repository, &image.config_blob());
+        let manifest = image.manifest();
+        for tag in tags {
+            self.push_manifest(repository, tag, MANIFEST_TYPE, &manifest);
+        }
+        digest(&manifest)
+    }
+
+    #[track_caller]
+    pub fn push_blob(&self, repository: &str, blob: &[u8]) {
+        let path = format!("/v2/{repository}/blobs/{}", digest(blob));
+        if self.api.head(&path).status == 200 {
+            return;
+        }
+        let started = self.api.post(&format!("/v2/{repository}/blobs/uploads/")).status(202);
+        let location = started.header("Location").expect("Location").to_string();
+        // The location is absolute; what counts is its path and query.
+        let path = location.split_once("//").and_then(|(_, rest)| rest.find('/').map(|at| rest[at..].to_string()));
+        let path = path.unwrap_or(location);
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{separator}digest={}", digest(blob));
+        self.api.request("PUT", &path, &[("Content-Type", "application/octet-stream")], blob).status(201);
+    }
+
+    #[track_caller]
+    pub fn push_manifest(&self, repository: &str, tag: &str, media_type: &str, manifest: &[u8]) {
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        self.api.request("PUT", &path, &[("Content-Type", media_type)], manifest).status(201);
+    }
+
+    /// The media type of the layers that [`Registry::push`] names in manifests.
+    pub fn layer_type() -> &'static str {
+        LAYER_TYPE
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn answers(child: &mut Child, api: &Api) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(15) {
+        if matches!(child.try_wait(), Ok(Some(_))) {
+            return false;
+        }
+        if api.try_request("GET", "/v2/", &[], b"").is_ok_and(|reply| reply.status == 200) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+/// A TCP port of the loopback interface that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
