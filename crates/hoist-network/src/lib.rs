@@ -3,10 +3,26 @@
 
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr};
+mod bridge;
+mod default_bridge;
+mod expression;
+mod ipam;
+mod link;
+mod message;
+mod networks;
+mod nft;
+mod ports;
+mod resolver;
+mod routes;
+mod store;
 
-use hoist_db::Db;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use serde::{Deserialize, Serialize};
+
+pub use networks::Networks;
+pub use resolver::{hosts_file, resolv_conf};
 
 /// Engine-wide settings (flags of `hoist engine`).
 #[derive(Clone, Debug)]
@@ -57,7 +73,21 @@ pub struct PortRequest {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Protocol { Tcp, Udp, Sctp }
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        })
+    }
+}
 
 /// A port as published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,37 +135,24 @@ pub struct EndpointRequest {
     pub ports: Vec<PortRequest>,
 }
 
-/// All networks of one engine. Thread-safe; methods block on netlink for microseconds.
-#[derive(Debug)]
-pub struct Networks {}
-
 /// Errors, with Docker's texts where clients match them (e.g. `Bind for 0.0.0.0:80 failed: port is already allocated`).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("network {0} not found")]
     NotFound(String),
     #[error("Bind for {0} failed: port is already allocated")]
-    PortAllocated(std::net::SocketAddr),
+    PortAllocated(SocketAddr),
+    /// Somebody outside the engine has the port.
+    #[error("failed to bind host port for {host}:{target}: address already in use")]
+    PortInUse { host: SocketAddr, target: String },
+    #[error("failed to bind host port for {host}:{target}: {reason}")]
+    PortUnavailable { host: SocketAddr, target: String, reason: String },
     #[error("{0}")]
     Other(String),
 }
 
-impl Networks {
-    /// Opens the store, makes the default bridge and the nft table true (also after a reboot or a crash).
-    pub fn open(db: Db, config: Config) -> Result<Networks, Error> { let _ = (db, config); todo!() }
-    /// Networks in name order; `none` and `host` are the engine's business.
-    pub fn list(&self) -> Vec<Network> { todo!() }
-    /// By name, id or unique id prefix.
-    pub fn get(&self, name: &str) -> Result<Network, Error> { let _ = name; todo!() }
-    /// Takes an address and ports, publishes the ports (nft + listeners) and returns the netlink bytes for the runtime.
-    /// On error nothing is left.
-    pub fn allocate(&self, request: &EndpointRequest) -> Result<(Endpoint, Setup), Error> { let _ = request; todo!() }
-    /// Takes back into the books an endpoint of a container that survived the engine (idempotent, also the ports).
-    pub fn adopt(&self, endpoint: &Endpoint) -> Result<(), Error> { let _ = endpoint; todo!() }
-    /// Gives address and ports back. The veth dies with the container's netns. Never fails halfway; unknown is fine.
-    pub fn release(&self, endpoint: &Endpoint) { let _ = endpoint; todo!() }
-    /// After all `adopt`s of a start: removes nft elements and veths that belong to no endpoint.
-    pub fn sweep(&self) -> Result<(), Error> { todo!() }
-    /// Removes bridge and table (clean shut-down of test engines: `hoist engine` leaves them by default).
-    pub fn remove_all(&self) -> Result<(), Error> { todo!() }
+impl From<hoist_db::Error> for Error {
+    fn from(error: hoist_db::Error) -> Error {
+        Error::Other(error.to_string())
+    }
 }

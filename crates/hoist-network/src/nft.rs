@@ -1,0 +1,383 @@
+//! Our own nf_tables table: `inet hoist-<bridge>`, one for each engine, built whole in one transaction. Publishing a port
+//! is one element in a map. The table as `nft list` would show it:
+//!
+//! ```text
+//! table inet hoist-B {
+//!   map by_address { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service }
+//!   map by_port    { type inet_proto . inet_service : ipv4_addr . inet_service }
+//!   chain prerouting { type nat hook prerouting priority dstnat
+//!     meta nfproto ipv4 dnat ip to ip daddr . meta l4proto . th dport map @by_address
+//!     meta nfproto ipv4 fib daddr type local dnat ip to meta l4proto . th dport map @by_port }
+//!   chain output { type nat hook output priority dstnat
+//!     the same, but with ip daddr != 127.0.0.0/8 }
+//!   chain postrouting { type nat hook postrouting priority srcnat
+//!     oifname != B ip saddr SUBNET masquerade
+//!     oifname B ip saddr SUBNET ct status dnat masquerade }
+//!   chain forward { type filter hook forward priority filter
+//!     oifname != B accept
+//!     ct state established,related accept
+//!     ct status dnat accept
+//!     iifname B accept              (unless containers are kept apart)
+//!     drop }
+//! }
+//! ```
+//! The second masquerade is for containers that reach a published port of a sibling (or their own) through an address of
+//! the host: the answer must come back through the host. What is not published cannot be reached from outside, not even
+//! by those who route to the container's address.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use hoist_sys::netlink::{Protocol as NetlinkProtocol, Socket};
+use rustix::io::Errno;
+
+use crate::expression::{Compare, Rule, Verdict};
+use crate::ipam::Subnet;
+use crate::message::{Attributes, Batch, Parsed, flag, split};
+use crate::{Error, Protocol, PublishedPort};
+
+const NFNL_BATCH_BEGIN: u16 = 0x10;
+const NFNL_BATCH_END: u16 = 0x11;
+const SUBSYSTEM: u16 = 10;
+pub(crate) const NEWTABLE: u16 = SUBSYSTEM << 8;
+const DELTABLE: u16 = NEWTABLE + 2;
+const NEWCHAIN: u16 = NEWTABLE + 3;
+const NEWRULE: u16 = NEWTABLE + 6;
+const NEWSET: u16 = NEWTABLE + 9;
+const NEWSETELEM: u16 = NEWTABLE + 12;
+const GETSETELEM: u16 = NEWTABLE + 13;
+const DELSETELEM: u16 = NEWTABLE + 14;
+
+const NFPROTO_INET: u8 = 1;
+const NFGENMSG_BYTES: usize = 4;
+/// A transaction is cut into messages of at most this many elements: an attribute's length has 16 bits.
+const ELEMENTS_PER_MESSAGE: usize = 256;
+
+const HOOK_PREROUTING: u32 = 0;
+const HOOK_FORWARD: u32 = 2;
+const HOOK_OUTPUT: u32 = 3;
+const HOOK_POSTROUTING: u32 = 4;
+const PRIORITY_DSTNAT: i32 = -100;
+const PRIORITY_FILTER: i32 = 0;
+const PRIORITY_SRCNAT: i32 = 100;
+
+const SET_MAP: u32 = 8;
+// nft(8)'s numbers of data types, six bits each in a concatenation: how it shows the elements.
+const TYPE_IPV4: u32 = 7;
+const TYPE_PROTOCOL: u32 = 12;
+const TYPE_SERVICE: u32 = 13;
+
+/// The rules' parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ruleset {
+    pub(crate) bridge: String,
+    pub(crate) subnet: Subnet,
+    /// Whether containers may talk to each other.
+    pub(crate) icc: bool,
+}
+
+/// One element of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Element {
+    /// `None`: all addresses of the host.
+    pub(crate) host_ip: Option<Ipv4Addr>,
+    pub(crate) protocol: u8,
+    pub(crate) host_port: u16,
+    pub(crate) target: Ipv4Addr,
+    pub(crate) target_port: u16,
+}
+
+impl Element {
+    /// The element for a published port; `None` where the kernel's NAT has no part (IPv6, loopback).
+    pub(crate) fn of(port: &PublishedPort, target: Ipv4Addr) -> Option<Element> {
+        let host_ip = match port.host_ip {
+            IpAddr::V4(ip) if ip.is_unspecified() => None,
+            IpAddr::V4(ip) if !ip.is_loopback() => Some(ip),
+            _ => return None,
+        };
+        let protocol = protocol_number(port.protocol);
+        Some(Element { host_ip, protocol, host_port: port.host_port, target, target_port: port.container_port })
+    }
+
+    fn map(&self) -> &'static str {
+        if self.host_ip.is_some() { "by_address" } else { "by_port" }
+    }
+
+    fn key(&self) -> Vec<u8> {
+        let mut key = Vec::with_capacity(12);
+        key.extend(self.host_ip.iter().flat_map(|ip| ip.octets()));
+        key.extend([self.protocol, 0, 0, 0]);
+        key.extend(self.host_port.to_be_bytes());
+        key.extend([0; 2]);
+        key
+    }
+
+    fn data(&self) -> Vec<u8> {
+        let mut data = self.target.octets().to_vec();
+        data.extend(self.target_port.to_be_bytes());
+        data.extend([0; 2]);
+        data
+    }
+
+    fn parse(key: &[u8], data: &[u8]) -> Option<Element> {
+        let (host_ip, rest) = match key.len() {
+            12 => (Some(Ipv4Addr::from(<[u8; 4]>::try_from(&key[..4]).ok()?)), &key[4..]),
+            8 => (None, key),
+            _ => return None,
+        };
+        let be16 = |bytes: &[u8]| bytes.try_into().ok().map(u16::from_be_bytes);
+        Some(Element {
+            host_ip,
+            protocol: rest[0],
+            host_port: be16(&rest[4..6])?,
+            target: Ipv4Addr::from(<[u8; 4]>::try_from(data.get(..4)?).ok()?),
+            target_port: be16(data.get(4..6)?)?,
+        })
+    }
+}
+
+/// The number of IPPROTO_*.
+pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+        Protocol::Sctp => 132,
+    }
+}
+
+/// The table of one engine.
+#[derive(Debug)]
+pub(crate) struct Table {
+    name: String,
+    socket: Socket,
+}
+
+impl Table {
+    pub(crate) fn open(bridge: &str) -> Result<Table, Error> {
+        let socket = Socket::open(NetlinkProtocol::Netfilter)
+            .map_err(|error| Error::Other(format!("open a netlink socket for nf_tables: {error}")))?;
+        Ok(Table { name: format!("hoist-{bridge}"), socket })
+    }
+
+    /// Makes the table exactly this, in one transaction: nobody ever sees it half built.
+    pub(crate) fn replace(&self, rules: &Ruleset, elements: &[Element]) -> Result<(), Error> {
+        let mut transaction = Transaction::new();
+        let name = &self.name;
+        // Deleting needs a table that exists.
+        transaction.add(NEWTABLE, flag::CREATE, |a| a.text(1, name));
+        transaction.add(DELTABLE, 0, |a| a.text(1, name));
+        transaction.add(NEWTABLE, flag::CREATE, |a| a.text(1, name));
+        self.add_maps(&mut transaction);
+        self.add_chains(&mut transaction, rules);
+        self.add_elements(&mut transaction, elements);
+        self.send(transaction).map_err(|error| Error::Other(format!("nf_tables table {name}: {error}")))
+    }
+
+    /// Adds elements; those that are there already are fine, unless they lead elsewhere.
+    pub(crate) fn publish(&self, elements: &[Element]) -> io::Result<()> {
+        if elements.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = Transaction::new();
+        self.add_elements(&mut transaction, elements);
+        self.send(transaction)
+    }
+
+    /// Removes elements; those that are gone already are fine.
+    pub(crate) fn withdraw(&self, elements: &[Element]) -> io::Result<()> {
+        if elements.is_empty() {
+            return Ok(());
+        }
+        match self.remove_elements(elements) {
+            // One that is missing undoes the whole transaction.
+            Err(error) if is(&error, Errno::NOENT) => {
+                elements.iter().try_for_each(|element| match self.remove_elements(std::slice::from_ref(element)) {
+                    Err(error) if !is(&error, Errno::NOENT) => Err(error),
+                    _ => Ok(()),
+                })
+            }
+            other => other,
+        }
+    }
+
+    /// All elements; none if the table is not there.
+    pub(crate) fn elements(&self) -> io::Result<Vec<Element>> {
+        let mut elements = Vec::new();
+        for map in ["by_address", "by_port"] {
+            let mut request = Batch::new();
+            request.add(GETSETELEM, flag::DUMP, &header(NFPROTO_INET), |a| {
+                a.text(1, &self.name);
+                a.text(2, map);
+            });
+            match self.socket.request_dump(request.as_bytes()) {
+                Ok(answers) => answers.iter().for_each(|answer| parse_elements(answer, &mut elements)),
+                Err(error) if is(&error, Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(elements)
+    }
+
+    /// Removes the table; one that is gone already is fine.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        let mut transaction = Transaction::new();
+        transaction.add(NEWTABLE, flag::CREATE, |a| a.text(1, &self.name));
+        transaction.add(DELTABLE, 0, |a| a.text(1, &self.name));
+        let name = &self.name;
+        self.send(transaction).map_err(|error| Error::Other(format!("remove nf_tables table {name}: {error}")))
+    }
+
+    fn add_maps(&self, transaction: &mut Transaction) {
+        let target = (TYPE_IPV4 << 6) | TYPE_SERVICE;
+        let by_port = (TYPE_PROTOCOL << 6) | TYPE_SERVICE;
+        let by_address = (TYPE_IPV4 << 12) | by_port;
+        for (id, map, key_type, key_bytes) in [(1, "by_address", by_address, 12), (2, "by_port", by_port, 8)] {
+            transaction.add(NEWSET, flag::CREATE, |a| {
+                a.text(1, &self.name);
+                a.text(2, map);
+                for (kind, value) in [(3, SET_MAP), (4, key_type), (5, key_bytes), (6, target), (7, 8), (10, id)] {
+                    a.be32(kind, value);
+                }
+            });
+        }
+    }
+
+    fn add_chains(&self, transaction: &mut Transaction, rules: &Ruleset) {
+        let (bridge, subnet) = (rules.bridge.as_str(), rules.subnet);
+        self.add_chain(transaction, "prerouting", "nat", (HOOK_PREROUTING, PRIORITY_DSTNAT));
+        self.add_rule(transaction, "prerouting", |r| _ = r.is_ipv4().dnat_by_address("by_address"));
+        self.add_rule(transaction, "prerouting", |r| _ = r.is_ipv4().to_local_address().dnat_by_port("by_port"));
+        self.add_chain(transaction, "output", "nat", (HOOK_OUTPUT, PRIORITY_DSTNAT));
+        self.add_rule(transaction, "output", |r| _ = r.is_ipv4().dnat_by_address("by_address"));
+        self.add_rule(transaction, "output", |r| {
+            r.is_ipv4().not_to_loopback().to_local_address().dnat_by_port("by_port");
+        });
+        self.add_chain(transaction, "postrouting", "nat", (HOOK_POSTROUTING, PRIORITY_SRCNAT));
+        self.add_rule(transaction, "postrouting", |r| {
+            r.to_device(Compare::NotEqual, bridge).is_ipv4().from_subnet(subnet).masquerade();
+        });
+        self.add_rule(transaction, "postrouting", |r| {
+            r.to_device(Compare::Equal, bridge).is_ipv4().from_subnet(subnet).is_published().masquerade();
+        });
+        self.add_chain(transaction, "forward", "filter", (HOOK_FORWARD, PRIORITY_FILTER));
+        let accept = Verdict::Accept;
+        self.add_rule(transaction, "forward", |r| _ = r.to_device(Compare::NotEqual, bridge).verdict(accept));
+        self.add_rule(transaction, "forward", |r| _ = r.is_answer().verdict(accept));
+        self.add_rule(transaction, "forward", |r| _ = r.is_published().verdict(accept));
+        if rules.icc {
+            self.add_rule(transaction, "forward", |r| _ = r.from_device(Compare::Equal, bridge).verdict(accept));
+        }
+        self.add_rule(transaction, "forward", |r| _ = r.verdict(Verdict::Drop));
+    }
+
+    fn add_chain(&self, transaction: &mut Transaction, name: &str, kind: &str, (hook, priority): (u32, i32)) {
+        transaction.add(NEWCHAIN, flag::CREATE, |a| {
+            a.text(1, &self.name);
+            a.text(3, name);
+            a.nest(4, |a| {
+                a.be32(1, hook);
+                a.put(2, &priority.to_be_bytes());
+            });
+            a.be32(5, Verdict::Accept.code());
+            a.text(7, kind);
+        });
+    }
+
+    fn add_rule(&self, transaction: &mut Transaction, chain: &str, write: impl FnOnce(&mut Rule<'_, '_>)) {
+        transaction.add(NEWRULE, flag::CREATE | flag::APPEND, |a| {
+            a.text(1, &self.name);
+            a.text(2, chain);
+            a.nest(4, |a| write(&mut Rule(a)));
+        });
+    }
+
+    fn add_elements(&self, transaction: &mut Transaction, elements: &[Element]) {
+        self.change_elements(transaction, NEWSETELEM, flag::CREATE, elements);
+    }
+
+    fn remove_elements(&self, elements: &[Element]) -> io::Result<()> {
+        let mut transaction = Transaction::new();
+        self.change_elements(&mut transaction, DELSETELEM, 0, elements);
+        self.send(transaction)
+    }
+
+    fn change_elements(&self, transaction: &mut Transaction, kind: u16, flags: u16, elements: &[Element]) {
+        for map in ["by_address", "by_port"] {
+            let of_map: Vec<&Element> = elements.iter().filter(|element| element.map() == map).collect();
+            for some in of_map.chunks(ELEMENTS_PER_MESSAGE) {
+                transaction.add(kind, flags, |a| {
+                    a.text(1, &self.name);
+                    a.text(2, map);
+                    a.nest(3, |a| some.iter().for_each(|element| add_element(a, element, kind == NEWSETELEM)));
+                });
+            }
+        }
+    }
+
+    fn send(&self, transaction: Transaction) -> io::Result<()> {
+        self.socket.send_batch(&transaction.finish())
+    }
+}
+
+fn add_element(attributes: &mut Attributes<'_>, element: &Element, with_data: bool) {
+    attributes.nest(1, |a| {
+        a.nest(1, |a| a.put(1, &element.key()));
+        if with_data {
+            a.nest(2, |a| a.put(1, &element.data()));
+        }
+    });
+}
+
+fn parse_elements(answer: &[u8], elements: &mut Vec<Element>) {
+    let list = split(answer, NFGENMSG_BYTES).and_then(|(_, attributes)| attributes.nested(3));
+    for (_, element) in list.into_iter().flatten() {
+        let element = Parsed::new(element);
+        let value = |kind| element.nested(kind).and_then(|nested: Parsed<'_>| nested.get(1));
+        elements.extend(value(1).zip(value(2)).and_then(|(key, data)| Element::parse(key, data)));
+    }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+/// `struct nfgenmsg`
+pub(crate) fn header(family: u8) -> [u8; NFGENMSG_BYTES] {
+    [family, 0, 0, 0]
+}
+
+/// Messages that take effect together or not at all.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    batch: Batch,
+    messages: Vec<Message>,
+}
+
+/// A message that waits for its flags: only the last one is acknowledged.
+type Message = (u16, u16, u8, Vec<u8>);
+
+impl Transaction {
+    pub(crate) fn new() -> Transaction {
+        Transaction { batch: Batch::new(), messages: Vec::new() }
+    }
+
+    fn add(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
+        self.add_for(NFPROTO_INET, kind, flags, fill);
+    }
+
+    pub(crate) fn add_for(&mut self, family: u8, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
+        self.messages.push((kind, flags, family, Attributes::collect(fill)));
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        let subsystem = [0, 0, 0, SUBSYSTEM.to_be_bytes()[1]];
+        self.batch.add(NFNL_BATCH_BEGIN, 0, &subsystem, |_| {});
+        let last = self.messages.len().saturating_sub(1);
+        for (index, (kind, flags, family, attributes)) in self.messages.iter().enumerate() {
+            let flags = flags | if index == last { flag::ACK } else { 0 };
+            self.batch.add(*kind, flags, &header(*family), |a| a.raw(attributes));
+        }
+        self.batch.add(NFNL_BATCH_END, 0, &subsystem, |_| {});
+        self.batch.into_bytes()
+    }
+}

@@ -1,0 +1,75 @@
+//! Real connections through the bridge, NAT and the firewall, between namespaces made for each test.
+
+use std::sync::Arc;
+
+use crate::support::{BRIDGE, Machine, can_run, config, publish};
+use hoist_network::Protocol::{Tcp, Udp};
+
+#[test]
+fn a_published_port_is_reached_from_outside_from_the_host_and_from_containers() {
+    if !can_run() {
+        return;
+    }
+    let machine = Machine::new();
+    let networks = Arc::new(machine.open(config()));
+    let ports = vec![publish("", 8080, 80, Tcp), publish("", 8053, 53, Udp)];
+    let (web, endpoint) = machine.start(&networks, ports);
+    let (sibling, _) = machine.start(&networks, vec![]);
+    assert_eq!(endpoint.ip.to_string(), "172.17.0.2");
+    assert_eq!(endpoint.mac, "02:42:ac:11:00:02");
+    web.serve_tcp(80, "web");
+    web.serve_udp(53, "dns");
+    // From outside with the client's own address; from inside by way of the host.
+    assert_eq!(machine.world.ask_tcp("198.51.100.1:8080").unwrap(), "web 198.51.100.2 HI");
+    assert_eq!(machine.world.ask_udp("198.51.100.1:8053").unwrap(), "dns 198.51.100.2 hi");
+    assert_eq!(machine.host.ask_tcp("198.51.100.1:8080").unwrap(), "web 198.51.100.1 HI");
+    assert_eq!(machine.host.ask_udp("198.51.100.1:8053").unwrap(), "dns 198.51.100.1 hi");
+    assert_eq!(machine.host.ask_tcp("172.17.0.2:80").unwrap(), "web 172.17.0.1 HI");
+    for client in [&sibling, &web] {
+        assert_eq!(client.ask_tcp("198.51.100.1:8080").unwrap(), "web 172.17.0.1 HI");
+        assert_eq!(client.ask_tcp("172.17.0.1:8080").unwrap(), "web 172.17.0.1 HI");
+        assert_eq!(client.ask_udp("198.51.100.1:8053").unwrap(), "dns 172.17.0.1 hi");
+    }
+    assert_eq!(sibling.ask_tcp("172.17.0.2:80").unwrap(), "web 172.17.0.3 HI");
+}
+
+#[test]
+fn containers_reach_the_world_and_the_world_reaches_nothing_unpublished() {
+    if !can_run() {
+        return;
+    }
+    let machine = Machine::new();
+    let networks = Arc::new(machine.open(config()));
+    let (web, _) = machine.start(&networks, vec![publish("", 8080, 80, Tcp)]);
+    machine.world.serve_tcp(443, "world");
+    machine.world.serve_udp(53, "world");
+    web.serve_tcp(80, "web");
+    web.serve_tcp(81, "secret");
+    assert_eq!(web.ask_tcp("198.51.100.2:443").unwrap(), "world 198.51.100.1 HI");
+    assert_eq!(web.ask_udp("198.51.100.2:53").unwrap(), "world 198.51.100.1 hi");
+    // Even who routes straight to the container's address is turned away.
+    machine.world.sh("ip route add 172.17.0.0/16 via 198.51.100.1");
+    for target in ["172.17.0.2:80", "172.17.0.2:81"] {
+        assert!(machine.world.ask_tcp(target).is_err(), "{target}");
+    }
+    assert_eq!(machine.world.ask_tcp("198.51.100.1:8080").unwrap(), "web 198.51.100.2 HI");
+}
+
+#[test]
+fn the_devices_are_as_dockers() {
+    if !can_run() {
+        return;
+    }
+    let machine = Machine::new();
+    let networks = Arc::new(machine.open(config()));
+    let (container, endpoint) = machine.start(&networks, vec![]);
+    let inside = container.sh("ip -o addr; ip route; ip -o link");
+    assert!(inside.contains("inet 172.17.0.2/16 brd 172.17.255.255 scope global eth0"), "{inside}");
+    assert!(inside.contains("default via 172.17.0.1 dev eth0"), "{inside}");
+    assert!(inside.contains("172.17.0.0/16 dev eth0 proto kernel scope link src 172.17.0.2"), "{inside}");
+    assert!(inside.contains("link/ether 02:42:ac:11:00:02") && !inside.contains("inet6 fe80"), "{inside}");
+    let outside = machine.host.sh(&format!("ip -o link show master {BRIDGE}; ip -o addr show {BRIDGE}"));
+    assert!(outside.contains(&endpoint.host_device), "{outside}");
+    assert!(outside.contains("inet 172.17.0.1/16 brd 172.17.255.255"), "{outside}");
+    assert_eq!(machine.host.sh("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+}

@@ -1,0 +1,4 @@
+//! Tests on real kernels: each makes a machine of network namespaces, sends the netlink bytes and connects through it.
+
+mod connect;
+mod support;
