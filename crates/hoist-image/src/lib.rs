@@ -1,13 +1,46 @@
 //! Content store, registry client, layers, tags. Async where it speaks to registries, blocking underneath.
 //! Knows nothing of containers: who uses an image says so with a lease.
+//!
+//! Map: bytes come in by `registry` (pull), `load` or `import`; all three hand layers to `ingest`, which unpacks them
+//! (`decompress`, `unpack`) and makes an image visible in one transaction. What there is lies in `disk` (directories) and
+//! `records` (tables); `index` mirrors it in memory and answers every question.
 
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
+mod config;
+mod decompress;
+mod digest;
+mod disk;
+mod error;
+mod history;
+mod import;
+mod index;
+mod ingest;
+mod lease;
+mod load;
+mod manifest;
+mod progress;
+mod pull;
+mod records;
+mod registry;
+mod remove;
+mod tags;
+mod trash;
+mod unpack;
 
-use hoist_api::reference::Reference;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use hoist_api::image::ContainerConfig;
+use hoist_api::reference::Reference;
 use hoist_db::Db;
+
+pub use error::Error;
+pub use history::HistoryEntry;
+pub use progress::{Progress, ProgressSink};
+pub use remove::{Removed, Users};
 
 /// `sha256:<64 hex>`
 pub type Digest = String;
@@ -22,16 +55,29 @@ pub struct Config {
 
 /// The images of one engine. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Store {}
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) disk: disk::Disk,
+    pub(crate) db: Db,
+    pub(crate) config: Config,
+    index: RwLock<index::Index>,
+    /// Held while tables, directories and index change together; readers of the index do not wait for it.
+    commit: Mutex<()>,
+}
 
 /// An image as a user sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Image {
     /// Digest of the config blob.
     pub id: Digest,
     /// The config's `config` object.
     pub config: ContainerConfig,
-    /// The whole config document, parsed (history, rootfs, created, author, architecture, os, variant…).
+    /// The whole config document, parsed (history, rootfs, created, author, architecture, os, variant…); null if its
+    /// file could not be read, which is logged.
     pub document: serde_json::Value,
     /// `name:tag`, familiar form (`busybox:latest`), sorted.
     pub repo_tags: Vec<String>,
@@ -49,71 +95,149 @@ pub struct Image {
     pub variant: String,
 }
 
-/// What a pull, load or import reports while it works; field by field Docker's JSON progress message.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Layer short id or tag.
-    pub id: Option<String>,
-    pub status: Option<String>,
-    pub stream: Option<String>,
-    /// (current bytes, total bytes or 0)
-    pub detail: Option<(u64, u64)>,
+/// How to log in to a registry; empty fields are not used.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    pub username: String,
+    pub password: String,
+    pub identity_token: String,
+    pub registry_token: String,
 }
 
-/// Receives progress; called from several tasks.
-pub type ProgressSink = std::sync::Arc<dyn Fn(Progress) + Send + Sync>;
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Secrets stay out of logs.
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
 
-#[derive(Clone, Debug, Default)]
-pub struct Credentials { pub username: String, pub password: String, pub identity_token: String, pub registry_token: String }
-
+/// What an image was made for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Platform { pub os: String, pub architecture: String, pub variant: String }
-
-/// A removed thing, in Docker's order (untagged first).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Removed { Untagged(String), Deleted(Digest) }
-
-/// What `rmi` needs to know from outside: who uses the image. `stopped`/`running` list container ids.
-#[derive(Clone, Debug, Default)]
-pub struct Users { pub stopped: Vec<String>, pub running: Vec<String> }
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Docker: `No such image: name:tag` (404)
-    #[error("No such image: {0}")]
-    NotFound(String),
-    #[error("{0}")]
-    Conflict(String),
-    #[error("{0}")]
-    Invalid(String),
-    #[error("{0}")]
-    Unauthorized(String),
-    #[error("{0}")]
-    Other(String),
+pub struct Platform {
+    pub os: String,
+    pub architecture: String,
+    pub variant: String,
 }
 
 impl Store {
-    /// Opens the store below `root` (made if absent, mode 0700 where containers need not enter); collects what no record names.
-    pub fn open(root: &Path, db: Db, config: Config) -> Result<Store, Error> { let _ = (root, db, config); todo!() }
-    /// By name, name:tag, name@digest, full id or unique id prefix (with or without `sha256:`). From memory, no disk, ~µs.
-    pub fn get(&self, name: &str) -> Result<std::sync::Arc<Image>, Error> { let _ = name; todo!() }
+    /// Opens the store below `root` (made if absent, entered by root only); collects what no record names.
+    pub fn open(root: &Path, db: Db, config: Config) -> Result<Store, Error> {
+        records::migrate(&db)?;
+        let disk = disk::Disk::open(root)?;
+        let snapshot = records::read(&db)?;
+        let layers: HashSet<&str> = snapshot.layers.keys().map(String::as_str).collect();
+        let blobs: HashSet<&str> = snapshot.blobs.iter().map(|(_, digest, _)| digest.as_str()).collect();
+        disk.collect(&layers, &blobs)?;
+        let index = RwLock::new(read_index(&disk, snapshot));
+        let shared = Arc::new(Shared { disk, db, config, index, commit: Mutex::new(()) });
+        let unused = shared.index().unused_layers();
+        shared.sweep(unused)?;
+        Ok(Store { shared })
+    }
+
+    /// By name, name:tag, name@digest, full id or unique id prefix (with or without `sha256:`). From memory, no disk.
+    pub fn get(&self, name: &str) -> Result<Arc<Image>, Error> {
+        self.shared.index().get(name)
+    }
+
     /// All images, newest first.
-    pub fn list(&self) -> Vec<std::sync::Arc<Image>> { todo!() }
+    pub fn list(&self) -> Vec<Arc<Image>> {
+        self.shared.index().list()
+    }
+
     /// Layer directories for an overlay, topmost first; an image without layers gives one empty directory.
-    pub fn layer_paths(&self, image: &Image) -> Vec<PathBuf> { let _ = image; todo!() }
-    /// Keeps the layers of `image` while `holder` (a container id) exists; survives restarts. Idempotent.
-    pub fn lease(&self, holder: &str, image: &Image) -> Result<(), Error> { let _ = (holder, image); todo!() }
-    pub fn release(&self, holder: &str) -> Result<(), Error> { let _ = holder; todo!() }
-    /// Pulls one tag or digest (`all_tags`: every tag). The future may be dropped: nothing half-done becomes visible.
-    pub async fn pull(&self, reference: &Reference, all_tags: bool, platform: Option<&Platform>, credentials: Option<&Credentials>,
-        progress: ProgressSink) -> Result<(), Error> { let _ = (reference, all_tags, platform, credentials, progress); todo!() }
-    /// `docker load`: docker-archive of any release or OCI layout tar, optionally gzip/zstd (xz, bzip2: clear error). Blocking.
-    pub fn load(&self, tar: &mut dyn std::io::Read, progress: &ProgressSink) -> Result<(), Error> { let _ = (tar, progress); todo!() }
-    /// `docker import`: a root filesystem tar becomes an image of one layer. Returns its id. Blocking.
-    pub fn import(&self, tar: &mut dyn std::io::Read, reference: Option<&Reference>, config: &ContainerConfig, message: &str,
-        platform: Option<&Platform>) -> Result<Digest, Error> { let _ = (tar, reference, config, message, platform); todo!() }
-    pub fn tag(&self, image: &str, reference: &Reference) -> Result<(), Error> { let _ = (image, reference); todo!() }
-    /// `docker rmi`, with Docker's rules and texts about several tags, children and containers that use it.
-    pub fn remove(&self, name: &str, force: bool, no_prune: bool, users: &dyn Fn(&Image) -> Users) -> Result<Vec<Removed>, Error> {
-        let _ = (name, force, no_prune, users); todo!() }
+    pub fn layer_paths(&self, image: &Image) -> Vec<PathBuf> {
+        let disk = &self.shared.disk;
+        if image.diff_ids.is_empty() {
+            return vec![disk.empty_layer()];
+        }
+        // An overlay refuses to stack a directory twice (ELOOP); the upper of two hides the other anyway.
+        let mut seen = HashSet::new();
+        image.diff_ids.iter().rev().filter(|id| seen.insert(*id)).map(|id| disk.layer_content(id)).collect()
+    }
+
+    /// Bytes of each layer, lowest first.
+    pub fn layer_sizes(&self, image: &Image) -> Vec<(Digest, u64)> {
+        let index = self.shared.index();
+        image.diff_ids.iter().map(|id| (id.clone(), index.layer_size(id).unwrap_or(0))).collect()
+    }
+
+    /// Puts in an image from memory, such as one built into the binary: its config document and its layers' tars, lowest
+    /// first, compressed or not. Blocking.
+    pub fn install(&self, reference: &Reference, config_json: &[u8], layers_tar: &[&[u8]]) -> Result<Digest, Error> {
+        import::install(&self.shared, reference, config_json, layers_tar)
+    }
+}
+
+impl Shared {
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, index::Index> {
+        // The index is changed by whole calls that do not panic half-way; a reader's panic leaves it sound.
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, index::Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn commit_lock(&self) -> MutexGuard<'_, ()> {
+        self.commit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes those of the layers that nobody needs. Must be called without the commit lock.
+    pub(crate) fn sweep(&self, candidates: Vec<Digest>) -> Result<(), Error> {
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let away = {
+            let _serial = self.commit_lock();
+            self.take_away(candidates)?
+        };
+        self.disk.clear_away(&away)
+    }
+
+    /// Forgets those of the layers that nobody needs and moves them out of the way. The caller holds the commit lock, and
+    /// removes what is returned after it let go: that can take long.
+    pub(crate) fn take_away(&self, candidates: Vec<Digest>) -> Result<Vec<PathBuf>, Error> {
+        let gone: Vec<Digest> = {
+            let mut index = self.index_mut();
+            let unused: HashSet<Digest> = index.unused_layers().into_iter().collect();
+            let gone: Vec<_> = candidates.into_iter().filter(|id| unused.contains(id)).collect();
+            gone.iter().for_each(|id| index.drop_layer(id));
+            gone
+        };
+        if gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        // The record first: a crash in between leaves a directory that the next start collects.
+        self.db.write(|tx| gone.iter().try_for_each(|id| records::drop_layer(tx, id)))?;
+        gone.iter().filter_map(|id| self.disk.take_layer_away(id).transpose()).collect()
+    }
+}
+
+fn read_index(disk: &disk::Disk, snapshot: records::Snapshot) -> index::Index {
+    let mut index = index::Index::default();
+    for (diff_id, size_bytes) in &snapshot.layers {
+        if !disk.has_layer(diff_id) {
+            tracing::error!(layer = %diff_id, "layer directory is missing: images with it cannot run until pulled again");
+        }
+        index.add_layer(diff_id, *size_bytes);
+    }
+    for record in snapshot.images {
+        let document = disk.read_blob(&record.id).and_then(|bytes| config::parse(&bytes));
+        if let Err(e) = &document {
+            tracing::error!(image = %record.id, error = %e, "image config cannot be read; the image is kept");
+        }
+        index.add_image(record, document.ok());
+    }
+    for (reference, id) in snapshot.names {
+        index.put_name(&reference, &id);
+    }
+    for (holder, diff_ids) in snapshot.leases {
+        index.put_lease(&holder, diff_ids);
+    }
+    index
+}
+
+pub(crate) fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_nanos()).ok()).unwrap_or(0)
 }

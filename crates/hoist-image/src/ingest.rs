@@ -1,0 +1,298 @@
+//! Bringing images in: layers are unpacked into a work directory, checked, and become visible together with their
+//! images in one transaction, or not at all. Pull, load and import differ only in where bytes come from.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hoist_api::reference::Reference;
+
+use crate::digest::HashingReader;
+use crate::records::{self, ImageRecord};
+use crate::unpack::{self, Whiteouts};
+use crate::{Error, Shared, config, decompress, digest, index, trash};
+
+/// Up to here a layer may be as much larger than its compressed form as it likes.
+const PLAIN_FREE_BYTES: u64 = 1 << 30;
+/// Beyond, gzip's own limit: what expands more was made to harm.
+const EXPANSION_MAX: u64 = 1100;
+
+/// A layer unpacked and hashed, not yet visible.
+#[derive(Debug)]
+pub(crate) struct LayerDraft {
+    pub(crate) diff_id: String,
+    pub(crate) size_bytes: u64,
+    /// Of the bytes as they came.
+    pub(crate) compressed_digest: String,
+    pub(crate) compressed_bytes: u64,
+    directory: PathBuf,
+}
+
+/// An image about to become visible.
+#[derive(Debug)]
+pub(crate) struct ImageDraft {
+    /// The config document, byte for byte: its digest is the image's id.
+    pub(crate) config: Vec<u8>,
+    pub(crate) config_media_type: String,
+    /// Manifests by which the image came: digest, media type, bytes.
+    pub(crate) manifests: Vec<(String, String, Vec<u8>)>,
+    /// Tags and digest references to put on it.
+    pub(crate) names: Vec<Reference>,
+    pub(crate) parent: Option<String>,
+}
+
+/// A name that another image had.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Renamed {
+    pub(crate) reference: Reference,
+    pub(crate) from: String,
+}
+
+/// Work in progress. Dropping it takes away whatever was not committed.
+#[derive(Debug)]
+pub(crate) struct Ingest {
+    shared: Arc<Shared>,
+    directory: PathBuf,
+    serial: AtomicU64,
+    drafts: Mutex<HashMap<String, LayerDraft>>,
+    held: Mutex<Vec<String>>,
+}
+
+impl Ingest {
+    pub(crate) fn begin(shared: &Arc<Shared>) -> Result<Ingest, Error> {
+        let directory = shared.disk.work_directory()?;
+        Ok(Ingest {
+            shared: shared.clone(),
+            directory,
+            serial: AtomicU64::new(0),
+            drafts: Mutex::default(),
+            held: Mutex::default(),
+        })
+    }
+
+    /// Whether the layer is there already; if so it stays until this work ends.
+    pub(crate) fn hold_existing(&self, diff_id: &str) -> bool {
+        if self.drafts.lock().unwrap_or_else(PoisonError::into_inner).contains_key(diff_id) {
+            return true;
+        }
+        let mut index = self.shared.index_mut();
+        if index.layer_size(diff_id).is_none() {
+            return false;
+        }
+        index.hold(&[diff_id.to_owned()]);
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(diff_id.to_owned());
+        true
+    }
+
+    /// Unpacks a layer, compressed or not, hashing both forms on the way. Reads `reader` to its end. Blocking.
+    pub(crate) fn unpack(&self, reader: impl Read, whiteouts: Whiteouts) -> Result<LayerDraft, Error> {
+        let directory = self.work_path("layer");
+        let (content, trash) = (directory.join("diff"), directory.join("trash"));
+        for path in [&directory, &content, &trash] {
+            fs::create_dir(path).map_err(Error::io("create", path))?;
+        }
+        let mut compressed = HashingReader::new(reader);
+        let unpacked = unpack_into(&mut compressed, &content, &trash, whiteouts);
+        let (diff_id, size_bytes) = match unpacked {
+            Ok(done) => done,
+            Err(e) => {
+                // Best effort: the work directory goes as a whole when this work ends.
+                let _ = trash::remove(&directory);
+                return Err(Error::Other(format!("failed to register layer: {e}")));
+            }
+        };
+        fs::remove_dir(&trash).map_err(Error::io("remove", &trash))?;
+        let (compressed_digest, compressed_bytes) = compressed.finish();
+        Ok(LayerDraft { diff_id, size_bytes, compressed_digest, compressed_bytes, directory })
+    }
+
+    /// Keeps a draft for the commit.
+    pub(crate) fn keep(&self, draft: LayerDraft) {
+        let before = self.drafts.lock().unwrap_or_else(PoisonError::into_inner).insert(draft.diff_id.clone(), draft);
+        if let Some(before) = before {
+            self.discard(&before);
+        }
+    }
+
+    /// Takes away a draft that is not needed.
+    pub(crate) fn discard(&self, draft: &LayerDraft) {
+        if let Err(e) = trash::remove(&draft.directory) {
+            tracing::warn!(path = %draft.directory.display(), error = %e, "layer draft not removed, will be at next start");
+        }
+    }
+
+    /// A fresh path in the work directory.
+    pub(crate) fn work_path(&self, prefix: &str) -> PathBuf {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        self.directory.join(format!("{prefix}-{serial}"))
+    }
+
+    /// Makes the images visible. On an error none of them is, and what was there before is as it was.
+    pub(crate) fn commit(&self, images: &[ImageDraft]) -> Result<Vec<Renamed>, Error> {
+        let documents = images.iter().map(|image| config::parse(&image.config)).collect::<Result<Vec<_>, _>>()?;
+        let blobs = self.draft_blobs(images)?;
+        let drafts = std::mem::take(&mut *self.drafts.lock().unwrap_or_else(PoisonError::into_inner));
+        if !drafts.is_empty() {
+            self.shared.disk.sync()?;
+        }
+        let _serial = self.shared.commit_lock();
+        let mut fresh: Vec<&LayerDraft> = Vec::new();
+        for diff_id in documents.iter().flat_map(|document| &document.diff_ids) {
+            if self.shared.index().layer_size(diff_id).is_some() || fresh.iter().any(|d| d.diff_id == *diff_id) {
+                continue;
+            }
+            let draft = drafts.get(diff_id).ok_or_else(|| Error::Other(format!("layer {diff_id} is missing")))?;
+            fresh.push(draft);
+        }
+        let placed = self.place(&blobs, &fresh).and_then(|()| self.record(images, &documents, &fresh));
+        if placed.is_err() {
+            for draft in &fresh {
+                // Best effort: no record names it, so the next start collects it.
+                let away = self.shared.disk.take_layer_away(&draft.diff_id);
+                let _ = away.and_then(|away| self.shared.disk.clear_away(away.as_slice()));
+            }
+        }
+        placed
+    }
+
+    /// Configs and manifests, written and synced in the work directory: digest and path of each.
+    fn draft_blobs(&self, images: &[ImageDraft]) -> Result<HashMap<String, PathBuf>, Error> {
+        let mut blobs = HashMap::new();
+        for image in images {
+            let config = (digest::of_bytes(&image.config), &image.config);
+            let manifests = image.manifests.iter().map(|(digest, _, bytes)| (digest.clone(), bytes));
+            for (digest, bytes) in std::iter::once(config).chain(manifests) {
+                let draft = self.work_path("blob");
+                self.shared.disk.draft_blob(&draft, bytes)?;
+                blobs.insert(digest, draft);
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// Gives everything its final name.
+    fn place(&self, blobs: &HashMap<String, PathBuf>, fresh: &[&LayerDraft]) -> Result<(), Error> {
+        let disk = &self.shared.disk;
+        blobs.iter().try_for_each(|(digest, draft)| disk.adopt_blob(draft, digest))?;
+        fresh.iter().try_for_each(|draft| disk.adopt_layer(&draft.directory, &draft.diff_id))?;
+        disk.sync_names()
+    }
+
+    fn record(
+        &self,
+        images: &[ImageDraft],
+        documents: &[config::Document],
+        fresh: &[&LayerDraft],
+    ) -> Result<Vec<Renamed>, Error> {
+        let now = crate::now_ns();
+        let rows: Vec<ImageRecord> = images
+            .iter()
+            .zip(documents)
+            .map(|(image, document)| ImageRecord {
+                id: digest::of_bytes(&image.config),
+                parent: image.parent.clone(),
+                tagged_ns: if image.names.iter().any(|name| name.digest.is_none()) { now } else { 0 },
+                diff_ids: document.diff_ids.clone(),
+            })
+            .collect();
+        self.shared.db.write_durable(|tx| {
+            for draft in fresh {
+                records::put_layer(tx, &draft.diff_id, draft.size_bytes)?;
+            }
+            for (image, row) in images.iter().zip(&rows) {
+                records::put_image(tx, row)?;
+                records::put_blob(tx, &row.id, &row.id, &image.config_media_type)?;
+                for (digest, media_type, _) in &image.manifests {
+                    records::put_blob(tx, &row.id, digest, media_type)?;
+                }
+                for name in &image.names {
+                    records::put_name(tx, &index::lookup_key(name), &row.id)?;
+                }
+            }
+            Ok(())
+        })?;
+        let mut index = self.shared.index_mut();
+        for draft in fresh {
+            index.add_layer(&draft.diff_id, draft.size_bytes);
+        }
+        let mut renamed = Vec::new();
+        for ((image, row), document) in images.iter().zip(rows).zip(documents) {
+            let id = row.id.clone();
+            index.add_image(row, Some(document.clone()));
+            for name in &image.names {
+                if let Some(from) = index.put_name(&index::lookup_key(name), &id) {
+                    renamed.push(Renamed { reference: name.clone(), from });
+                }
+            }
+        }
+        Ok(renamed)
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        let unused = self.shared.index_mut().let_go(&held);
+        let swept = self.shared.sweep(unused);
+        let removed = trash::remove(&self.directory).map_err(Error::io("remove", &self.directory));
+        if let Err(e) = swept.and(removed) {
+            tracing::warn!(error = %e, "leftovers of image work stay until the next start");
+        }
+    }
+}
+
+fn unpack_into(
+    compressed: &mut HashingReader<impl Read>,
+    content: &std::path::Path,
+    trash: &std::path::Path,
+    whiteouts: Whiteouts,
+) -> io::Result<(String, u64)> {
+    let counter = CountedSource { source: compressed, count: std::rc::Rc::default() };
+    let count = counter.count.clone();
+    let (format, sniffed) = decompress::sniff(counter)?;
+    let plain = decompress::open(format, sniffed)?;
+    let mut plain = HashingReader::new(BombGuard { inner: plain, compressed_bytes: count, plain_bytes: 0 });
+    let size = unpack::unpack(&mut plain, content, trash, whiteouts)?;
+    plain.drain()?;
+    let (diff_id, _) = plain.finish();
+    // The decompressor may have stopped short of bytes that belong to the digest.
+    compressed.drain()?;
+    Ok((diff_id, size))
+}
+
+/// Counts compressed bytes where the guard above can see them.
+struct CountedSource<'a, R> {
+    source: &'a mut HashingReader<R>,
+    count: std::rc::Rc<std::cell::Cell<u64>>,
+}
+
+impl<R: Read> Read for CountedSource<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.count.set(self.source.read_so_far());
+        Ok(count)
+    }
+}
+
+/// Ends a stream that expands beyond all reason.
+struct BombGuard<R> {
+    inner: R,
+    compressed_bytes: std::rc::Rc<std::cell::Cell<u64>>,
+    plain_bytes: u64,
+}
+
+impl<R: Read> Read for BombGuard<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.plain_bytes += count as u64;
+        let allowed = PLAIN_FREE_BYTES.max(self.compressed_bytes.get().saturating_mul(EXPANSION_MAX));
+        if self.plain_bytes > allowed {
+            let text = format!("layer expands to more than {EXPANSION_MAX} times its compressed size");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,1 @@
+//! Layers good and evil.
