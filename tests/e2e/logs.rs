@@ -77,7 +77,7 @@ fn details_show_the_labels_that_the_log_options_name() {
     both(|t| {
         let name = t.name("details");
         t.cli(&format!("run --name {name} --log-opt labels=a --log-opt env=B -l a=1 -e B=2 busybox echo line")).ok();
-        t.cli(&format!("logs --details {name}")).ok().prints("a=1,B=2 line");
+        t.cli(&format!("logs --details {name}")).ok().prints("B=2,a=1 line");
         t.cli(&format!("logs {name}")).ok().prints("line");
     });
 }

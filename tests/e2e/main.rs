@@ -5,7 +5,21 @@
 
 mod attach;
 mod exec;
+mod images;
 mod life;
+mod limits;
 mod lists;
 mod logs;
+mod network;
 mod run;
+mod volumes;
+
+use hoist_tests::{Bed, Entry, Image};
+
+/// Loads the image `inside`: busybox with the suite's own program in `/bin/inside`.
+#[track_caller]
+fn load_inside(t: &Bed) {
+    let program = std::fs::read(env!("CARGO_BIN_EXE_inside")).unwrap();
+    let image = Image::busybox_with(&[Entry::file("bin/inside", program).mode(0o755)], serde_json::json!({}));
+    t.load_once("inside:latest", &image);
+}

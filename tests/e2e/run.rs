@@ -15,7 +15,8 @@ fn the_exit_code_of_the_command_is_the_exit_code_of_run() {
     both(|t| {
         t.cli("run --rm busybox true").ok();
         t.cli("run --rm busybox sh -c 'exit 42'").fails_with(42);
-        t.cli("run --rm busybox sh -c 'kill -9 $$'").fails_with(137);
+        t.cli("run --rm --init busybox sh -c 'kill -9 $$'").fails_with(137);
+        // The first process of a PID namespace has no default action for a signal from itself.
         t.cli("run --rm busybox sh -c 'kill -TERM $$; sleep 1'").fails_with(0);
     });
 }
@@ -141,7 +142,10 @@ fn a_terminal_is_a_terminal() {
 fn control_c_reaches_the_foreground_of_the_terminal() {
     both(|t| {
         let mut terminal = t.terminal("run --rm -it busybox sh");
-        terminal.expect("/ # ").line("sleep 1000").send("\x03").expect("/ # ");
+        terminal.expect("/ # ").line("sleep 1000").expect("sleep 1000");
+        // Until the shell has given the terminal to its child, the key would be one of its line editor.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        terminal.send("\x03").expect("/ # ");
         terminal.line("echo still $((40+2))").expect("still 42").send("\x04");
         assert_eq!(terminal.finish().0, 0);
     });
@@ -264,6 +268,7 @@ fn labels_come_from_options_and_files() {
         t.cli(&format!("create --name {name} -l a=b -l empty --label-file labels busybox")).ok();
         let labels = &t.inspect(&name)["Config"]["Labels"];
         assert_eq!((&labels["a"], &labels["empty"]), (&"b".into(), &"".into()));
-        assert_eq!((&labels["from.file"], &labels["bare"]), (&"1".into(), &"".into()));
+        assert_eq!(labels["from.file"], "1");
+        assert!(labels.get("bare").is_none(), "a name alone in a file is a variable of the client that is not set");
     });
 }

@@ -1,0 +1,142 @@
+//! Limits and what else the options change for the process: memory, CPU, pids, ulimits, sysctls, devices, namespaces.
+
+use hoist_tests::{both, eventually, skip};
+
+#[test]
+fn a_process_over_its_memory_is_killed_and_marked() {
+    both(|t| {
+        let name = t.name("oom");
+        let eat = "x=x; while :; do x=$x$x$x; done";
+        let ran = t.args(&["run", "--name", &name, "-m", "16m", "--memory-swap", "16m", "busybox", "sh", "-c", eat]);
+        ran.fails_with(137);
+        eventually("it is marked", || t.inspect(&name)["State"]["OOMKilled"] == true);
+    });
+}
+
+#[test]
+fn the_limits_are_in_the_control_groups() {
+    both(|t| {
+        let options = "-m 32m --memory-swap 64m --memory-reservation 16m --cpus 0.5 --cpu-shares 512 --pids-limit 50 --cpuset-cpus 0";
+        let script = "if [ -e /sys/fs/cgroup/cgroup.controllers ]; then cd /sys/fs/cgroup; \
+            cat memory.max cpu.max pids.max cpuset.cpus; \
+            else cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes; \
+            echo $(cat cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us); cat pids/pids.max cpuset/cpuset.cpus; fi";
+        t.cli(&format!("run --rm {options} busybox sh -c '{script}'")).ok().prints("33554432\n50000 100000\n50\n0");
+    });
+}
+
+#[test]
+fn wrong_limits_are_refused() {
+    both(|t| {
+        for options in [
+            "-m 1k",
+            "-m nonsense",
+            "--memory-swap 4m -m 8m",
+            "--cpus nonsense",
+            "--cpus 10000",
+            "--cpuset-cpus 4000",
+            "--cpuset-cpus nonsense",
+            "--memory-swappiness 200 ",
+            "--ulimit nonsense",
+            "--ulimit nofile=20:10",
+            "--shm-size nonsense",
+            "--oom-score-adj 2000",
+            "--pids-limit nonsense",
+            "--sysctl nonsense",
+            "--security-opt nonsense",
+            "--cap-add NONSENSE",
+            "--runtime nonsense",
+        ] {
+            t.cli(&format!("run --rm {options} busybox true")).fails_with(125);
+        }
+        t.cli("run --rm --device /no/such/device busybox true").fails().complains("/no/such/device");
+    });
+}
+
+#[test]
+fn the_number_of_processes_is_bounded() {
+    both(|t| {
+        let ran = t.cli("run --rm --pids-limit 10 busybox sh -c 'for i in $(seq 30); do sleep 1 & done; wait'");
+        ran.complains("can't fork");
+    });
+}
+
+#[test]
+fn ulimits_sysctls_shm_and_oom_score_are_set() {
+    both(|t| {
+        t.cli("run --rm --ulimit nofile=100:200 busybox sh -c 'ulimit -Sn; ulimit -Hn'").ok().prints("100\n200");
+        t.cli("run --rm --sysctl net.ipv4.ip_forward=0 busybox cat /proc/sys/net/ipv4/ip_forward").ok().prints("0");
+        t.cli("run --rm --sysctl kernel.panic=1 busybox true").fails_with(125);
+        t.cli("run --rm busybox df -k /dev/shm").ok().matches(r"shm +65536 ");
+        t.cli("run --rm --shm-size 8m busybox df -k /dev/shm").ok().matches(r"shm +8192 ");
+        t.cli("run --rm --oom-score-adj 300 busybox cat /proc/self/oom_score_adj").ok().prints("300");
+    });
+}
+
+#[test]
+fn a_device_is_given_with_its_permissions() {
+    both(|t| {
+        // What every container may use anyway (zero, null and so on) would show nothing.
+        let disk = std::fs::read_dir("/sys/block").unwrap().flatten().map(|entry| entry.file_name());
+        let mut disk = disk.map(|name| format!("/dev/{}", name.to_string_lossy()));
+        let Some(disk) = disk.find(|path| std::fs::File::open(path).is_ok()) else {
+            skip!("disk", "no block device can be opened here");
+        };
+        t.cli(&format!("run --rm --device {disk}:/dev/mine:r busybox head -c 3 /dev/mine")).ok();
+        t.cli(&format!("run --rm --device {disk}:/dev/mine:w busybox head -c 3 /dev/mine"))
+            .fails()
+            .complains("not permitted");
+        t.cli(&format!("run --rm --device {disk} busybox test -b {disk}")).ok();
+        t.cli("run --rm busybox sh -c 'mknod /dev/x b 254 0 && cat /dev/x'").fails().complains("ermitted");
+    });
+}
+
+#[test]
+fn privileged_has_the_hosts_devices_and_all_capabilities() {
+    both(|t| {
+        let ran = t.cli("run --rm --privileged busybox sh -c 'ls /dev | wc -l; grep CapEff /proc/self/status'").ok();
+        assert!(ran.lines()[0].parse::<u32>().unwrap() > 15, "{ran}");
+        t.cli("run --rm --privileged busybox mount -t tmpfs none /mnt").fails();
+        t.cli("run --rm --privileged busybox mount -t tmpfs none /tmp").ok();
+        t.cli("run --rm busybox mount -t tmpfs none /tmp").fails().complains("permission denied");
+    });
+}
+
+#[test]
+fn capabilities_are_the_fourteen_plus_and_minus_what_is_said() {
+    both(|t| {
+        let caps = |options: &str| {
+            let ran = t.cli(&format!("run --rm {options} busybox grep Cap /proc/self/status")).ok();
+            let of = |name: &str| ran.row(name).rsplit('\t').next().unwrap().to_string();
+            (of("CapEff"), of("CapBnd"), of("CapInh"), of("CapAmb"))
+        };
+        let none = "0".repeat(16);
+        let default = "00000000a80425fb".to_string();
+        assert_eq!(caps(""), (default.clone(), default.clone(), none.clone(), none.clone()));
+        assert_eq!(caps("--cap-drop ALL").0, none);
+        assert_eq!(caps("--cap-drop ALL --cap-add CHOWN").0, "0000000000000001");
+        assert_eq!(caps("--cap-add SYS_TIME").0, "00000000aa0425fb");
+        assert_eq!(caps("--cap-drop CAP_CHOWN").0, "00000000a80425fa");
+        assert_eq!(caps("-u worker"), (none.clone(), default, none.clone(), none));
+    });
+}
+
+#[test]
+fn namespaces_are_new_shared_or_the_hosts() {
+    both(|t| {
+        let name = t.name("shared");
+        t.cli(&format!("run -d --ipc shareable --name {name} busybox sleep 1000")).ok();
+        t.cli(&format!("run --rm --pid container:{name} busybox ps")).ok().matches(r"^ +1 root .*sleep 1000");
+        t.cli(&format!("exec {name} touch /dev/shm/seen")).ok();
+        t.cli(&format!("run --rm --ipc container:{name} busybox ls /dev/shm")).ok().prints("seen");
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        t.cli("run --rm --uts host busybox hostname").ok().prints(&host);
+        t.cli("run --rm --uts host -h other busybox true").fails_with(125);
+        let ours = std::fs::read_link("/proc/self/ns/ipc").unwrap();
+        t.cli("run --rm --ipc host busybox readlink /proc/self/ns/ipc").ok().prints(&ours.to_string_lossy());
+        let pid = std::process::id();
+        t.cli(&format!("run --rm --pid host busybox test -d /proc/{pid}")).ok();
+        t.cli("run --rm busybox ps -o pid,comm").ok().matches("^ +1 ps");
+        t.cli("run --rm --pid container:no-such-container busybox true").fails_with(125);
+    });
+}
