@@ -206,5 +206,4 @@ impl Rule<'_, '_> {
             a.nest(2, |a| a.nest(DATA_VERDICT, |a| a.be32(VERDICT_CODE, verdict.code())));
         })
     }
-
 }

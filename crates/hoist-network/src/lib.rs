@@ -12,6 +12,7 @@ mod message;
 mod networks;
 mod nft;
 mod ports;
+mod proxy;
 mod resolver;
 mod routes;
 mod store;

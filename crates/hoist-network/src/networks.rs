@@ -2,7 +2,7 @@
 //! either happens whole or leaves nothing.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hoist_db::Db;
@@ -13,8 +13,9 @@ use crate::ipam::{Pool, Subnet};
 use crate::link::{self, Wiring};
 use crate::nft::{Element, Ruleset, Table};
 use crate::ports::{Ports, Reserved};
+use crate::proxy::Proxy;
 use crate::store::Stored;
-use crate::{Config, Endpoint, EndpointRequest, Error, Network, Setup, bridge};
+use crate::{Config, Endpoint, EndpointRequest, Error, Network, PublishedPort, Setup, bridge};
 
 /// Where our numbers for the host's ends begin: far above those that the kernel gives by itself.
 const FIRST_LINK_INDEX: u32 = 1 << 20;
@@ -35,19 +36,12 @@ struct Books {
     bridge_index: u32,
     pool: Pool,
     ports: Ports,
-    endpoints: HashMap<String, Held>,
+    endpoints: HashMap<String, Endpoint>,
+    proxy: Proxy,
     next_link_index: u32,
     hairpin: bool,
     route: Socket,
     table: Table,
-}
-
-/// What an endpoint holds beyond its address.
-#[derive(Debug)]
-struct Held {
-    endpoint: Endpoint,
-    /// Keep the host's ports taken.
-    reserved: Vec<Reserved>,
 }
 
 impl Networks {
@@ -71,6 +65,7 @@ impl Networks {
             pool: Pool::new(&network.name, subnet, range, network.gateway),
             ports: Ports::new(),
             endpoints: HashMap::new(),
+            proxy: Proxy::new()?,
             next_link_index: rand::random_range(FIRST_LINK_INDEX..LAST_LINK_INDEX),
             hairpin: bridge::bridged_frames_are_filtered(),
             route,
@@ -118,13 +113,13 @@ impl Networks {
                 return Err(error);
             }
         };
-        let elements = elements(&reserved, ip);
-        if let Err(error) = books.table.publish(&elements) {
-            reserved.iter().for_each(|reserved| books.ports.release(&reserved.port));
+        let id = random_id();
+        let ports: Vec<PublishedPort> = reserved.iter().map(|reserved| reserved.port.clone()).collect();
+        if let Err(error) = books.publish(&id, ip, &ports, reserved) {
+            ports.iter().for_each(|port| books.ports.release(port));
             books.pool.give_back(ip);
             return Err(Error::Other(format!("publish ports of container {}: {error}", request.container_id)));
         }
-        let id = random_id();
         let mac = wish.unwrap_or_else(|| link::mac_of(ip));
         let endpoint = Endpoint {
             host_device: format!("{DEVICE_PREFIX}{}", &id[..DEVICE_DIGITS]),
@@ -136,10 +131,10 @@ impl Networks {
             prefix: network.subnet.1,
             gateway: network.gateway,
             mac: link::format_mac(mac),
-            ports: reserved.iter().map(|reserved| reserved.port.clone()).collect(),
+            ports,
         };
         let setup = link::setup(&endpoint, &books.wiring(mac, network.mtu, self.config.icc));
-        books.endpoints.insert(endpoint.id.clone(), Held { endpoint: endpoint.clone(), reserved });
+        books.endpoints.insert(endpoint.id.clone(), endpoint.clone());
         Ok((endpoint, setup))
     }
 
@@ -173,29 +168,30 @@ impl Networks {
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        let elements: Vec<Element> = endpoint.ports.iter().filter_map(|port| Element::of(port, endpoint.ip)).collect();
+        // An element of the same port that leads elsewhere is a leftover: ours is the living container.
+        let elements = elements(&endpoint.ports, endpoint.ip);
         let published = books.table.publish(&elements).or_else(|_stale| {
-            // An element of the same port that leads elsewhere is a leftover: ours is the living container.
-            books.table.withdraw(&elements).and_then(|()| books.table.publish(&elements))
+            books.table.withdraw(&elements)?;
+            books.table.publish(&elements)
         });
-        books.endpoints.insert(endpoint.id.clone(), Held { endpoint: endpoint.clone(), reserved });
+        let served = books.serve(&endpoint.id, endpoint.ip, reserved);
+        books.endpoints.insert(endpoint.id.clone(), endpoint.clone());
         published.map_err(|error| {
             Error::Other(format!("publish ports of container {} again: {error}", endpoint.container_id))
         })?;
+        served?;
         first_error.map_or(Ok(()), Err)
     }
 
     /// Gives address and ports back. The veth dies with the container's netns. Never fails halfway; unknown is fine.
     pub fn release(&self, endpoint: &Endpoint) {
         let books = &mut *self.books();
-        let Some(held) = books.endpoints.remove(&endpoint.id) else { return };
-        // Books follow what was recorded at the time, not what the caller brings.
-        let endpoint = held.endpoint;
-        let elements: Vec<Element> = endpoint.ports.iter().filter_map(|port| Element::of(port, endpoint.ip)).collect();
-        if let Err(error) = books.table.withdraw(&elements) {
+        // What was recorded at the time counts, not what the caller brings.
+        let Some(endpoint) = books.endpoints.remove(&endpoint.id) else { return };
+        if let Err(error) = books.table.withdraw(&elements(&endpoint.ports, endpoint.ip)) {
             tracing::warn!(container = %endpoint.container_id, %error, "withdraw published ports");
         }
-        drop(held.reserved);
+        books.proxy.withdraw(&endpoint.id);
         endpoint.ports.iter().for_each(|port| books.ports.release(port));
         books.pool.give_back(endpoint.ip);
     }
@@ -203,15 +199,12 @@ impl Networks {
     /// After all `adopt`s of a start: removes nft elements and veths that belong to no endpoint.
     pub fn sweep(&self) -> Result<(), Error> {
         let books = &mut *self.books();
-        let wanted: Vec<Element> = books
-            .endpoints
-            .values()
-            .flat_map(|held| held.endpoint.ports.iter().filter_map(|port| Element::of(port, held.endpoint.ip)))
-            .collect();
+        let wanted: Vec<Element> =
+            books.endpoints.values().flat_map(|endpoint| elements(&endpoint.ports, endpoint.ip)).collect();
         let present = books.table.elements().map_err(|error| Error::Other(format!("read published ports: {error}")))?;
         let stale: Vec<Element> = present.into_iter().filter(|element| !wanted.contains(element)).collect();
         books.table.withdraw(&stale).map_err(|error| Error::Other(format!("remove stale ports: {error}")))?;
-        let known = |name: &str| books.endpoints.values().any(|held| held.endpoint.host_device == name);
+        let known = |name: &str| books.endpoints.values().any(|endpoint| endpoint.host_device == name);
         for device in bridge::devices(&books.route)? {
             if device.master == Some(books.bridge_index) && is_ours(&device.name) && !known(&device.name) {
                 bridge::delete(&books.route, device.index)?;
@@ -223,10 +216,10 @@ impl Networks {
     /// Removes bridge and table (clean shut-down of test engines: `hoist engine` leaves them by default).
     pub fn remove_all(&self) -> Result<(), Error> {
         let books = &mut *self.books();
-        let endpoints: Vec<Held> = books.endpoints.drain().map(|(_, held)| held).collect();
-        for held in endpoints {
-            held.endpoint.ports.iter().for_each(|port| books.ports.release(port));
-            books.pool.give_back(held.endpoint.ip);
+        for (id, endpoint) in books.endpoints.drain() {
+            books.proxy.withdraw(&id);
+            endpoint.ports.iter().for_each(|port| books.ports.release(port));
+            books.pool.give_back(endpoint.ip);
         }
         let removed = books.table.remove();
         if books.default.own_bridge {
@@ -242,6 +235,37 @@ impl Networks {
 }
 
 impl Books {
+    /// Makes reserved ports lead to the container; on error they do not.
+    fn publish(
+        &mut self,
+        id: &str,
+        ip: Ipv4Addr,
+        ports: &[PublishedPort],
+        reserved: Vec<Reserved>,
+    ) -> Result<(), Error> {
+        let elements = elements(ports, ip);
+        self.table.publish(&elements).map_err(|error| Error::Other(format!("nf_tables: {error}")))?;
+        let served = self.serve(id, ip, reserved);
+        if served.is_err()
+            && let Err(error) = self.table.withdraw(&elements)
+        {
+            tracing::warn!(%error, "withdraw published ports");
+        }
+        served
+    }
+
+    fn serve(&mut self, id: &str, ip: Ipv4Addr, reserved: Vec<Reserved>) -> Result<(), Error> {
+        for Reserved { port, socket } in reserved {
+            let Some(socket) = socket else { continue };
+            if let Err(error) = self.proxy.serve(id, port.protocol, socket, SocketAddrV4::new(ip, port.container_port))
+            {
+                self.proxy.withdraw(id);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     fn wiring(&mut self, mac: [u8; 6], mtu: u32, icc: bool) -> Wiring {
         let host_index = self.next_link_index;
         self.next_link_index = if host_index >= LAST_LINK_INDEX { FIRST_LINK_INDEX } else { host_index + 1 };
@@ -252,8 +276,8 @@ impl Books {
     }
 }
 
-fn elements(reserved: &[Reserved], ip: Ipv4Addr) -> Vec<Element> {
-    reserved.iter().filter_map(|reserved| Element::of(&reserved.port, ip)).collect()
+fn elements(ports: &[PublishedPort], ip: Ipv4Addr) -> Vec<Element> {
+    ports.iter().filter_map(|port| Element::of(port, ip)).collect()
 }
 
 /// Whether a device's name is one that we give.

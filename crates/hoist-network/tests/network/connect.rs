@@ -73,3 +73,29 @@ fn the_devices_are_as_dockers() {
     assert!(outside.contains("inet 172.17.0.1/16 brd 172.17.255.255"), "{outside}");
     assert_eq!(machine.host.sh("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
 }
+
+#[test]
+fn loopback_and_ipv6_addresses_of_the_host_reach_a_published_port_through_the_proxy() {
+    if !can_run() {
+        return;
+    }
+    let machine = Machine::new();
+    let networks = Arc::new(machine.open(config()));
+    let ports = vec![publish("", 8080, 80, Tcp), publish("", 8053, 53, Udp), publish("127.0.0.1", 8081, 80, Tcp)];
+    let (web, endpoint) = machine.start(&networks, ports);
+    web.serve_tcp(80, "web");
+    web.serve_udp(53, "dns");
+    for address in ["127.0.0.1:8080", "127.0.0.5:8080", "[::1]:8080", "127.0.0.1:8081", "[2001:db8::1]:8080"] {
+        assert_eq!(machine.host.ask_tcp(address).unwrap(), "web 172.17.0.1 HI", "{address}");
+    }
+    for address in ["127.0.0.1:8053", "[::1]:8053"] {
+        assert_eq!(machine.host.ask_udp(address).unwrap(), "dns 172.17.0.1 hi", "{address}");
+    }
+    assert_eq!(machine.world.ask_tcp("[2001:db8::1]:8080").unwrap(), "web 172.17.0.1 HI");
+    assert_eq!(machine.world.ask_udp("[2001:db8::1]:8053").unwrap(), "dns 172.17.0.1 hi");
+    // Published on loopback only: nobody else gets in.
+    assert!(machine.world.ask_tcp("198.51.100.1:8081").is_err());
+    networks.release(&endpoint);
+    assert!(machine.host.ask_tcp("127.0.0.1:8080").is_err());
+    assert!(machine.world.ask_tcp("198.51.100.1:8080").is_err());
+}
