@@ -1,4 +1,5 @@
 //! Tests on real kernels: each makes a machine of network namespaces, sends the netlink bytes and connects through it.
 
+mod books;
 mod connect;
 mod support;
