@@ -1,1 +1,229 @@
-//! routes
+//! The API as data: every route, in one table. The door matches requests against it, tests hold it against the docs.
+//!
+//! A path is a list of segments; `{x}` takes one segment, `{x*}` takes one or more (names with slashes).
+
+/// What a route does. The door has one handler for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Ping,
+    Version,
+    Info,
+    Events,
+    ContainerList,
+    ContainerCreate,
+    ContainerInspect,
+    ContainerStart,
+    ContainerStop,
+    ContainerRestart,
+    ContainerKill,
+    ContainerWait,
+    ContainerRemove,
+    ContainerAttach,
+    ContainerResize,
+    ContainerLogs,
+    ContainerTop,
+    ContainerChanges,
+    ContainerPause,
+    ContainerUnpause,
+    ContainerRename,
+    ContainerUpdate,
+    ContainerPrune,
+    ExecCreate,
+    ExecStart,
+    ExecInspect,
+    ExecResize,
+    ImageList,
+    ImageInspect,
+    ImageHistory,
+    ImageCreate,
+    ImageTag,
+    ImageRemove,
+    ImageLoad,
+    ImagePrune,
+    NetworkList,
+    NetworkInspect,
+    VolumeList,
+    VolumeInspect,
+    VolumeCreate,
+    VolumeRemove,
+    /// Hoist's own: create, attach, start and wait in one request.
+    Run,
+    /// Swarm: this engine is not a manager.
+    Swarm,
+    /// Known to Docker, not here yet: answered 501 with this name.
+    Later(&'static str),
+}
+
+/// One route.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub operation: Operation,
+}
+
+const fn route(method: &'static str, path: &'static str, operation: Operation) -> Route {
+    Route { method, path, operation }
+}
+
+use Operation as O;
+
+/// All routes. The first match wins.
+pub const ROUTES: &[Route] = &[
+    route("HEAD", "/_ping", O::Ping),
+    route("GET", "/_ping", O::Ping),
+    route("GET", "/version", O::Version),
+    route("GET", "/info", O::Info),
+    route("GET", "/events", O::Events),
+    route("POST", "/hoist/run", O::Run),
+    route("GET", "/containers/json", O::ContainerList),
+    route("POST", "/containers/create", O::ContainerCreate),
+    route("POST", "/containers/prune", O::ContainerPrune),
+    route("GET", "/containers/{id}/json", O::ContainerInspect),
+    route("POST", "/containers/{id}/start", O::ContainerStart),
+    route("POST", "/containers/{id}/stop", O::ContainerStop),
+    route("POST", "/containers/{id}/restart", O::ContainerRestart),
+    route("POST", "/containers/{id}/kill", O::ContainerKill),
+    route("POST", "/containers/{id}/wait", O::ContainerWait),
+    route("POST", "/containers/{id}/attach", O::ContainerAttach),
+    route("POST", "/containers/{id}/resize", O::ContainerResize),
+    route("GET", "/containers/{id}/logs", O::ContainerLogs),
+    route("GET", "/containers/{id}/top", O::ContainerTop),
+    route("GET", "/containers/{id}/changes", O::ContainerChanges),
+    route("POST", "/containers/{id}/pause", O::ContainerPause),
+    route("POST", "/containers/{id}/unpause", O::ContainerUnpause),
+    route("POST", "/containers/{id}/rename", O::ContainerRename),
+    route("POST", "/containers/{id}/update", O::ContainerUpdate),
+    route("POST", "/containers/{id}/exec", O::ExecCreate),
+    route("GET", "/containers/{id}/attach/ws", O::Later("attach over a websocket")),
+    route("GET", "/containers/{id}/stats", O::Later("container statistics")),
+    route("HEAD", "/containers/{id}/archive", O::Later("copying files")),
+    route("GET", "/containers/{id}/archive", O::Later("copying files")),
+    route("PUT", "/containers/{id}/archive", O::Later("copying files")),
+    route("GET", "/containers/{id}/export", O::Later("container export")),
+    route("GET", "/containers/{id}/checkpoints", O::Later("checkpoints")),
+    route("POST", "/containers/{id}/checkpoints", O::Later("checkpoints")),
+    route("DELETE", "/containers/{id}/checkpoints/{checkpoint}", O::Later("checkpoints")),
+    route("DELETE", "/containers/{id}", O::ContainerRemove),
+    route("POST", "/exec/{id}/start", O::ExecStart),
+    route("POST", "/exec/{id}/resize", O::ExecResize),
+    route("GET", "/exec/{id}/json", O::ExecInspect),
+    route("GET", "/images/json", O::ImageList),
+    route("GET", "/images/search", O::Later("image search")),
+    route("GET", "/images/get", O::Later("image save")),
+    route("POST", "/images/create", O::ImageCreate),
+    route("POST", "/images/load", O::ImageLoad),
+    route("POST", "/images/prune", O::ImagePrune),
+    route("GET", "/images/{name*}/json", O::ImageInspect),
+    route("GET", "/images/{name*}/history", O::ImageHistory),
+    route("GET", "/images/{name*}/get", O::Later("image save")),
+    route("GET", "/images/{name*}/attestations", O::Later("image attestations")),
+    route("POST", "/images/{name*}/push", O::Later("image push")),
+    route("POST", "/images/{name*}/tag", O::ImageTag),
+    route("DELETE", "/images/{name*}", O::ImageRemove),
+    route("GET", "/networks", O::NetworkList),
+    route("GET", "/networks/", O::NetworkList),
+    route("POST", "/networks/create", O::Later("user-defined networks")),
+    route("POST", "/networks/prune", O::Later("user-defined networks")),
+    route("POST", "/networks/{id}/connect", O::Later("user-defined networks")),
+    route("POST", "/networks/{id}/disconnect", O::Later("user-defined networks")),
+    route("GET", "/networks/{id}", O::NetworkInspect),
+    route("DELETE", "/networks/{id}", O::Later("user-defined networks")),
+    route("GET", "/volumes", O::VolumeList),
+    route("POST", "/volumes/create", O::VolumeCreate),
+    route("POST", "/volumes/prune", O::Later("volume prune")),
+    route("GET", "/volumes/{name}", O::VolumeInspect),
+    route("DELETE", "/volumes/{name}", O::VolumeRemove),
+    route("PUT", "/volumes/{name}", O::Swarm),
+    route("POST", "/auth", O::Later("registry login")),
+    route("POST", "/commit", O::Later("commit")),
+    route("POST", "/build", O::Later("build")),
+    route("POST", "/build/prune", O::Later("build")),
+    route("POST", "/build/cancel", O::Later("build")),
+    route("POST", "/session", O::Later("build")),
+    route("POST", "/grpc", O::Later("build")),
+    route("GET", "/system/df", O::Later("disk usage")),
+    route("GET", "/distribution/{name*}/json", O::Later("distribution inspect")),
+    route("GET", "/plugins", O::Later("plugins")),
+    route("*", "/swarm", O::Swarm),
+    route("*", "/swarm/{rest*}", O::Swarm),
+    route("*", "/nodes", O::Swarm),
+    route("*", "/nodes/{rest*}", O::Swarm),
+    route("*", "/services", O::Swarm),
+    route("*", "/services/{rest*}", O::Swarm),
+    route("*", "/tasks", O::Swarm),
+    route("*", "/tasks/{rest*}", O::Swarm),
+    route("*", "/secrets", O::Swarm),
+    route("*", "/secrets/{rest*}", O::Swarm),
+    route("*", "/configs", O::Swarm),
+    route("*", "/configs/{rest*}", O::Swarm),
+];
+
+/// A match: the operation and the text that the path's placeholder took (still percent-encoded).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matched<'p> {
+    pub operation: Operation,
+    pub name: &'p str,
+}
+
+/// Finds the route of a request; `path` without version prefix and query.
+pub fn find<'p>(method: &str, path: &'p str) -> Option<Matched<'p>> {
+    ROUTES.iter().filter(|r| r.method == method || r.method == "*").find_map(|r| {
+        match_path(r.path, path).map(|name| Matched { operation: r.operation, name })
+    })
+}
+
+fn match_path<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
+    let Some(open) = pattern.find('{') else { return (pattern == path).then_some("") };
+    let rest = path.strip_prefix(&pattern[..open])?;
+    let close = pattern.find('}')?;
+    let greedy = pattern[open..close].ends_with('*');
+    let tail = &pattern[close + 1..];
+    if greedy {
+        let name = rest.strip_suffix(tail)?;
+        return (!name.is_empty()).then_some(name);
+    }
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (name, after) = rest.split_at(end);
+    let fits = if tail.contains('{') { match_path(tail, after).is_some() } else { tail == after };
+    (fits && !name.is_empty()).then_some(name)
+}
+
+/// Splits `/v1.44/containers/json` into the version and the bare path.
+pub fn split_version(path: &str) -> (Option<&str>, &str) {
+    let Some(rest) = path.strip_prefix("/v") else { return (None, path) };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let version = &rest[..end];
+    if !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        (Some(version), &rest[end..])
+    } else {
+        (None, path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_slashes_reach_image_routes() {
+        let found = find("GET", "/images/127.0.0.1:5000/a/b:1/json").unwrap();
+        assert_eq!(found, Matched { operation: Operation::ImageInspect, name: "127.0.0.1:5000/a/b:1" });
+        assert_eq!(find("DELETE", "/images/a/b").unwrap().name, "a/b");
+        assert_eq!(find("GET", "/images/json").unwrap().operation, Operation::ImageList);
+    }
+
+    #[test]
+    fn unknown_paths_and_methods_match_nothing() {
+        assert_eq!(find("PATCH", "/containers/json"), None);
+        assert_eq!(find("GET", "/containers/a/b/json"), None);
+        assert_eq!(find("GET", "/"), None);
+    }
+
+    #[test]
+    fn versions_are_split_off() {
+        assert_eq!(split_version("/v1.44/info"), (Some("1.44"), "/info"));
+        assert_eq!(split_version("/volumes/create"), (None, "/volumes/create"));
+        assert_eq!(split_version("/version"), (None, "/version"));
+    }
+}

@@ -1,1 +1,42 @@
-//! stub
+//! Container life: records, the state machine, one task per container, exec, logs, events; orders images, runtime,
+//! network and volumes. Knows Docker's types; knows nothing of HTTP.
+//!
+//! [`Engine`] is the composition: handles that the doors use.
+
+#![forbid(unsafe_code)]
+
+mod adopt;
+mod container;
+mod containers;
+mod create;
+mod engine;
+mod error;
+pub mod events;
+mod exec;
+mod images;
+mod info;
+mod ipc;
+mod listing;
+mod logs;
+mod lower;
+mod merged;
+mod names;
+mod networks;
+mod settings;
+pub mod stream;
+mod volumes;
+
+pub use container::attach::{AttachOptions, Attachment};
+pub use container::record::{Record, Status};
+pub use containers::{Containers, ListOptions, WaitCondition};
+pub use create::CreateRequest;
+pub use engine::Engine;
+pub use error::{Error, Result};
+pub use exec::{ExecStream, Execs};
+pub use images::{IMAGE_FILTER_KEYS, Images, apply_changes};
+pub use info::System;
+pub use listing::FILTER_KEYS as CONTAINER_FILTER_KEYS;
+pub use logs::reader::LogOptions;
+pub use networks::{NETWORK_FILTER_KEYS, Networks};
+pub use settings::{RuntimeBinary, Settings};
+pub use volumes::{VOLUME_FILTER_KEYS, VolumeCreate, Volumes};

@@ -1,0 +1,167 @@
+//! Starting on an existing root: find the supervisors that survived, settle what ended meanwhile, never delete what
+//! cannot be read, restart what the policies say.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hoist_api::time::now_ns;
+use hoist_runtime::protocol::Exit;
+use hoist_runtime::spawner::Link;
+
+use crate::container::driver::Event;
+use crate::container::record::{Fixed, Record, State, Status, Unreadable};
+use crate::containers::Containers;
+use crate::error::{Result, Translate};
+
+/// Docker's exit code for a container that ended while nobody could see how.
+const UNKNOWN_EXIT_CODE: i32 = 255;
+
+/// Reads the exit file of a run that began at `started_ns` (0: any run).
+pub(crate) fn read_exit(directory: &Path, started_ns: i64) -> Option<Exit> {
+    let text = std::fs::read_to_string(directory.join("exit.json")).ok()?;
+    let exit: Exit = serde_json::from_str(&text).ok()?;
+    (started_ns == 0 || exit.started_at_ns >= started_ns).then_some(exit)
+}
+
+/// Takes all records of the database into the books.
+pub(crate) fn adopt_all(containers: &Containers) -> Result<()> {
+    let context = containers.context();
+    let (records, unreadable) = context.records.load()?;
+    for bad in unreadable {
+        tracing::error!(container = bad.id, "the record cannot be read and is kept as it is: {}", bad.reason);
+        containers.insert(dead(bad));
+    }
+    let mut start = Vec::new();
+    for record in records {
+        let id = record.id().to_owned();
+        if adopt(containers, record)? {
+            start.push(id);
+        }
+    }
+    context.networks.sweep().api()?;
+    collect(containers);
+    for id in start {
+        let Ok(handle) = containers.get(&id) else { continue };
+        tokio::spawn(async move {
+            if let Err(e) = handle.ask(|reply| Event::Start { reply }).await {
+                tracing::warn!(container = id, "cannot start the container again: {e}");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// One record; true if its policy wants it started.
+fn adopt(containers: &Containers, mut record: Record) -> Result<bool> {
+    let context = containers.context().clone();
+    let run_dir = context.run_directory(record.id());
+    if let Ok(link) = Link::connect(&run_dir) {
+        if let Some(endpoint) = &record.state.endpoint
+            && let Err(e) = context.networks.adopt(endpoint)
+        {
+            tracing::error!(container = record.id(), "cannot take the network endpoint back: {e}");
+        }
+        containers.insert_linked(record, Some(link));
+        return Ok(false);
+    }
+    let unsettled = record.state.status.alive() || record.state.endpoint.is_some();
+    if unsettled {
+        settle(containers, &mut record);
+    }
+    record.state.endpoint = None;
+    if record.state.status == Status::Restarting {
+        record.state.status = Status::Exited;
+    }
+    let policy = record.restart_policy().name.clone();
+    let again = match policy.as_str() {
+        "always" => record.state.started_ns != 0,
+        "unless-stopped" => record.state.started_ns != 0 && !record.state.manually_stopped,
+        "on-failure" => unsettled && record.state.exit_code != 0 && !record.state.manually_stopped,
+        _ => false,
+    };
+    if record.fixed.host_config.auto_remove && record.state.started_ns != 0 {
+        // It ended while no engine was there to remove it.
+        context.records.delete(record.id())?;
+        context.forget(&record, true);
+        return Ok(false);
+    }
+    context.records.save_state(&record)?;
+    containers.insert(record);
+    Ok(again)
+}
+
+/// Writes down how a container ended whose supervisor is gone.
+fn settle(containers: &Containers, record: &mut Record) {
+    let context = containers.context();
+    let directory = context.directory(record.id());
+    if record.state.started_ns == 0 && read_exit(&directory, 0).is_none() {
+        return;
+    }
+    let exit = read_exit(&directory, record.state.started_ns).unwrap_or(Exit {
+        exit_code: UNKNOWN_EXIT_CODE,
+        oom_killed: false,
+        started_at_ns: record.state.started_ns,
+        finished_at_ns: now_ns(),
+    });
+    // Processes whose supervisor was killed must not go on unseen.
+    if let Err(e) = hoist_runtime::cgroup::at(&context.cgroup_path(record)).remove() {
+        tracing::warn!(container = record.id(), "cannot remove the control group: {e}");
+    }
+    let state = &mut record.state;
+    state.status = Status::Exited;
+    state.pid = 0;
+    state.exit_code = exit.exit_code;
+    state.oom_killed = exit.oom_killed;
+    state.started_ns = exit.started_at_ns;
+    state.finished_ns = exit.finished_at_ns;
+    state.exits += 1;
+}
+
+/// Directories that no record names: leftovers of a crash between disk and books.
+fn collect(containers: &Containers) {
+    let context = containers.context();
+    for (parent, keep_known) in [("containers", true), ("removed", false)] {
+        let parent = context.settings.root.join(parent);
+        let Ok(entries) = std::fs::read_dir(&parent) else { continue };
+        for entry in entries.flatten() {
+            let id = entry.file_name().to_string_lossy().into_owned();
+            if keep_known && containers.get(&id).is_ok() {
+                continue;
+            }
+            crate::ipc::unmount(&entry.path());
+            if let Err(e) = std::fs::remove_dir_all(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), "cannot collect a leftover: {e}");
+            }
+        }
+    }
+    let known: std::collections::HashSet<String> = containers.records().iter().map(|r| r.id().to_owned()).collect();
+    for holder in context.images.lease_holders() {
+        if !known.contains(&holder) {
+            _ = context.images.release(&holder);
+        }
+    }
+}
+
+/// A stand-in for a record that cannot be read: listed, inspectable, removable by hand.
+fn dead(bad: Unreadable) -> Record {
+    let fixed = Fixed {
+        id: bad.id,
+        created_ns: 0,
+        image_id: String::new(),
+        config: Default::default(),
+        host_config: Default::default(),
+        endpoints: Default::default(),
+        path: String::new(),
+        args: Vec::new(),
+        mounts: Vec::new(),
+        layers: Vec::new(),
+        platform: "linux".to_owned(),
+        image_size_bytes: 0,
+    };
+    let state = State {
+        status: Status::Dead,
+        error: format!("the record of this container cannot be read: {}", bad.reason),
+        ..State::default()
+    };
+    Record { name: bad.name, fixed: Arc::new(fixed), state }
+}

@@ -1,0 +1,97 @@
+//! Starting: files, network, lowering, hand-over to the spawner. Everything done before a failure is undone.
+
+use hoist_network::{EndpointRequest, Setup};
+use hoist_runtime::protocol::ToSupervisor;
+use tokio::io::unix::AsyncFd;
+
+use crate::container::driver::{Driver, SupervisorLink};
+use crate::container::files;
+use crate::error::{Error, Result, io};
+use crate::lower::{self, Surroundings};
+
+impl Driver {
+    /// Launches the container; the supervisor's answer arrives later on the link.
+    pub(super) fn launch(&mut self) -> Result<AsyncFd<SupervisorLink>> {
+        let context = self.context.clone();
+        let directory = context.directory(self.record.id());
+        let run_dir = context.run_directory(self.record.id());
+        std::fs::create_dir_all(&run_dir).map_err(io("create", &run_dir))?;
+        for name in ["exit.json"] {
+            // A leftover of the last run must not be taken for this one's.
+            _ = std::fs::remove_file(directory.join(name));
+        }
+        if self.record.fixed.host_config.ipc_mode == "shareable" {
+            crate::ipc::mount(&directory, self.record.fixed.host_config.shm_size)?;
+        }
+        let network = self.connect_network()?;
+        let prepared = files::write(&self.record, &context, &directory).and_then(|()| {
+            lower::launch(
+                &self.record,
+                Surroundings {
+                    settings: &context.settings,
+                    directory: &directory,
+                    run_dir: &run_dir,
+                    network,
+                    seccomp: &context.seccomp,
+                    peer: &|name| context.peer(name),
+                },
+            )
+        });
+        let launch = prepared?;
+        // Recorded before anything runs: a crash from here on finds address and ports in the books.
+        self.save_state();
+        let link = context
+            .spawner
+            .launch(&launch)
+            .map_err(|e| Error::internal(format!("cannot start the container's supervisor: {e}")))?;
+        let link = crate::stream::watch(SupervisorLink(link))
+            .map_err(|e| Error::internal(format!("cannot watch the container's supervisor: {e}")))?;
+        self.link = Some(link);
+        for attach in std::mem::take(&mut self.waiting) {
+            self.hand_over(&attach)?;
+        }
+        self.send(&ToSupervisor::Start, &[])?;
+        self.link.take().ok_or_else(|| Error::internal("the supervisor's link was lost while starting"))
+    }
+
+    /// Takes an endpoint in the container's network, if it has one of its own.
+    fn connect_network(&mut self) -> Result<Option<Setup>> {
+        let fixed = self.record.fixed.clone();
+        let mode = fixed.host_config.network_mode.as_str();
+        if mode == "host" || mode.starts_with("container:") {
+            return Ok(None);
+        }
+        if mode == "none" || fixed.config.network_disabled {
+            return Ok(Some(hoist_network::loopback_only()));
+        }
+        let wanted = fixed.endpoints.get(mode).cloned().unwrap_or_default();
+        let ip = wanted.ipam_config.as_ref().map(|c| c.ipv4_address.as_str()).filter(|ip| !ip.is_empty());
+        let ip = ip
+            .map(|text| text.parse().map_err(|_| Error::invalid(format!("invalid IPv4 address: {text}"))))
+            .transpose()?;
+        let mac = [&wanted.mac_address, &fixed.config.mac_address].into_iter().find(|m| !m.is_empty()).cloned();
+        let request = EndpointRequest {
+            container_id: self.record.id().to_owned(),
+            network: mode.to_owned(),
+            ip,
+            mac,
+            ports: crate::networks::port_requests(&fixed.config, &fixed.host_config)?,
+        };
+        let (endpoint, setup) = self.context.networks.allocate(&request).map_err(|e| match e {
+            hoist_network::Error::NotFound(name) => Error::not_found(format!("network {name} not found")),
+            other => Error::internal(format!(
+                "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({}): {other}",
+                self.record.name,
+                self.record.id()
+            )),
+        })?;
+        let attributes = [
+            ("container".to_owned(), self.record.id().to_owned()),
+            ("name".to_owned(), endpoint.network_name.clone()),
+            ("type".to_owned(), "bridge".to_owned()),
+        ];
+        self.context.events.emit("network", "connect", &endpoint.network_id, attributes.into());
+        self.record.state.endpoint = Some(endpoint);
+        Ok(Some(setup))
+    }
+}

@@ -1,0 +1,147 @@
+//! The image's defaults under the client's wishes (moby's rules), and the spellings of "default" made explicit.
+
+use std::collections::BTreeMap;
+
+use hoist_api::container::Config;
+use hoist_api::host_config::HostConfig;
+use hoist_api::image::ContainerConfig;
+use hoist_runtime::cgroup::Version;
+use hoist_runtime::defaults;
+
+use crate::settings::Settings;
+
+/// Fills `config` from the image's config.
+pub(crate) fn with_image(config: &mut Config, image: &ContainerConfig) {
+    if config.user.is_empty() {
+        config.user.clone_from(&image.user);
+    }
+    union(&mut config.exposed_ports, image.exposed_ports.as_ref());
+    union(&mut config.volumes, image.volumes.as_ref());
+    let own = config.env.get_or_insert_default();
+    for variable in image.env.iter().flatten() {
+        let key = variable.split('=').next().unwrap_or_default();
+        if !own.iter().any(|v| v.split('=').next() == Some(key)) {
+            own.push(variable.clone());
+        }
+    }
+    for (key, value) in image.labels.iter().flatten() {
+        config.labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    if config.entrypoint.as_ref().is_none_or(Vec::is_empty) {
+        if config.cmd.as_ref().is_none_or(Vec::is_empty) {
+            config.cmd.clone_from(&image.cmd);
+        }
+        if config.entrypoint.is_none() {
+            config.entrypoint.clone_from(&image.entrypoint);
+        }
+    } else if config.entrypoint.as_ref().is_some_and(|e| matches!(e.as_slice(), [one] if one.is_empty())) {
+        config.entrypoint = None;
+    }
+    if config.working_dir.is_empty() {
+        config.working_dir.clone_from(&image.working_dir);
+    }
+    if config.stop_signal.is_empty() {
+        config.stop_signal.clone_from(&image.stop_signal);
+    }
+    if config.healthcheck.is_none() {
+        config.healthcheck.clone_from(&image.healthcheck);
+    }
+    if config.shell.is_none() {
+        config.shell.clone_from(&image.shell);
+    }
+    config.on_build.clone_from(&image.on_build);
+}
+
+fn union<V: Clone>(own: &mut Option<BTreeMap<String, V>>, image: Option<&BTreeMap<String, V>>) {
+    let Some(image) = image else { return };
+    let own = own.get_or_insert_default();
+    for (key, value) in image {
+        own.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+}
+
+/// Writes Docker's defaults into `host` where the client left them open, as inspect shows them.
+pub(crate) fn host_defaults(host: &mut HostConfig, settings: &Settings, version: Version) {
+    let default = |field: &mut String, value: &str| {
+        if field.is_empty() {
+            value.clone_into(field);
+        }
+    };
+    if host.network_mode == "default" {
+        host.network_mode.clear();
+    }
+    default(&mut host.network_mode, "bridge");
+    default(&mut host.ipc_mode, "private");
+    let cgroupns = if host.privileged || version == Version::V1 { "host" } else { "private" };
+    default(&mut host.cgroupns_mode, cgroupns);
+    default(&mut host.runtime, &settings.default_runtime);
+    default(&mut host.restart_policy.name, "no");
+    if host.shm_size == 0 {
+        host.shm_size = settings.shm_size_bytes;
+    }
+    if host.log_config.r#type.is_empty() {
+        host.log_config.r#type.clone_from(&settings.log.r#type);
+        for (key, value) in &settings.log.config {
+            host.log_config.config.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    if host.resources.pids_limit.is_some_and(|limit| limit <= 0) {
+        host.resources.pids_limit = None;
+    }
+    if host.resources.memory_swappiness == Some(-1) {
+        host.resources.memory_swappiness = None;
+    }
+    if host.resources.memory > 0 && host.resources.memory_swap == 0 {
+        host.resources.memory_swap = host.resources.memory.saturating_mul(2);
+    }
+    match version {
+        Version::V1 => _ = host.resources.oom_kill_disable.get_or_insert(false),
+        Version::V2 => host.resources.oom_kill_disable = None,
+    }
+    for (name, ulimit) in &settings.default_ulimits {
+        if !host.resources.ulimits.iter().any(|u| u.name == *name) {
+            host.resources.ulimits.push(ulimit.clone());
+        }
+    }
+    let open = host.privileged || host.security_opt.iter().flatten().any(|o| o == "systempaths=unconfined");
+    if open {
+        host.masked_paths.get_or_insert_default();
+        host.readonly_paths.get_or_insert_default();
+    }
+    host.masked_paths.get_or_insert_with(defaults::masked_paths);
+    host.readonly_paths.get_or_insert_with(|| defaults::READONLY_PATHS.map(str::to_owned).to_vec());
+    if settings.init && host.init.is_none() {
+        host.init = Some(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(items: &[&str]) -> Option<Vec<String>> {
+        Some(items.iter().map(|&s| s.to_owned()).collect())
+    }
+
+    #[test]
+    fn an_own_entrypoint_drops_the_images_command() {
+        let image = ContainerConfig { entrypoint: list(&["e"]), cmd: list(&["c"]), ..Default::default() };
+        let mut own = Config { entrypoint: list(&["x"]), ..Default::default() };
+        with_image(&mut own, &image);
+        assert_eq!((own.entrypoint, own.cmd), (list(&["x"]), None));
+        let mut own = Config { cmd: list(&["y"]), ..Default::default() };
+        with_image(&mut own, &image);
+        assert_eq!((own.entrypoint, own.cmd), (list(&["e"]), list(&["y"])));
+        let mut own = Config { entrypoint: list(&[""]), cmd: list(&["y"]), ..Default::default() };
+        with_image(&mut own, &image);
+        assert_eq!((own.entrypoint, own.cmd), (None, list(&["y"])));
+    }
+
+    #[test]
+    fn the_clients_environment_wins_by_key() {
+        let image = ContainerConfig { env: list(&["A=1", "B=2"]), ..Default::default() };
+        let mut own = Config { env: list(&["B=3"]), ..Default::default() };
+        with_image(&mut own, &image);
+        assert_eq!(own.env, list(&["B=3", "A=1"]));
+    }
+}

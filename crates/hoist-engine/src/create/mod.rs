@@ -1,0 +1,189 @@
+//! Creating a container: checks, merge with the image, mounts, the record. Nothing is left behind when it fails.
+
+mod merge;
+mod mounts;
+pub(crate) mod validate;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hoist_api::container::{Config, CreateBody};
+use hoist_api::time::now_ns;
+use hoist_image::Image;
+
+use crate::container::record::{Fixed, Record, State};
+use crate::containers::{Containers, Context};
+use crate::error::{Error, Result, Translate, io};
+use crate::names;
+
+/// What a create request asks for.
+#[derive(Clone, Debug, Default)]
+pub struct CreateRequest {
+    /// Without or with a leading slash; empty: a random one.
+    pub name: String,
+    /// `os/arch[/variant]`; empty: whatever the image is.
+    pub platform: String,
+    pub body: CreateBody,
+}
+
+/// Checks the request and makes the container; returns its id and warnings.
+pub(crate) fn create(containers: &Containers, request: CreateRequest) -> Result<(String, Vec<String>)> {
+    let context = containers.context();
+    let CreateBody { mut config, mut host_config, networking_config } = request.body;
+    if config == Config::default() {
+        return Err(Error::invalid("config cannot be empty in order to create a container"));
+    }
+    let image = find_image(context, &config.image, &request.platform)?;
+    merge::with_image(&mut config, &image.config);
+    merge::host_defaults(&mut host_config, &context.settings, hoist_runtime::cgroup::version());
+    validate::request(&config, &host_config, &context.settings)?;
+    let (path, args) = command(&config)?;
+    crate::networks::port_requests(&config, &host_config)?;
+    let id = names::random_id();
+    if config.hostname.is_empty() && !host_config.network_mode.starts_with("container:") {
+        config.hostname = if host_config.network_mode == "host" || host_config.uts_mode == "host" {
+            host_name()
+        } else {
+            id[..12].to_owned()
+        };
+    }
+    expose_published(&mut config, &host_config);
+    let mut endpoints = networking_config.endpoints_config;
+    if let Some(default) = endpoints.remove("default") {
+        endpoints.insert("bridge".to_owned(), default);
+    }
+    if endpoints.len() > 1 || endpoints.keys().any(|name| *name != host_config.network_mode) {
+        return Err(Error::not_implemented(
+            "user-defined networks are not supported by this engine: use the default bridge, host, none or container:<name>",
+        ));
+    }
+    let name = containers.reserve_name(request.name.trim_start_matches('/'), &id)?;
+    let made = Making { context, containers, id: &id, name: &name, done: false };
+    let resolved = mounts::resolve(&config, &host_config, &context.volumes, &|other| {
+        containers.get(other).map(|handle| handle.record().fixed.mounts.clone())
+    })?;
+    let fixed = Fixed {
+        id: id.clone(),
+        created_ns: now_ns(),
+        image_id: image.id.clone(),
+        endpoints,
+        path,
+        args,
+        mounts: resolved.mounts,
+        layers: context.images.layer_paths(&image),
+        platform: format!("{}/{}", image.os, image.architecture),
+        image_size_bytes: image.size_bytes,
+        config,
+        host_config,
+    };
+    let record = Record { name: name.clone(), fixed: Arc::new(fixed), state: State::default() };
+    fill_volumes(context, &record, &resolved.volumes)?;
+    context.images.lease(&id, &image).api()?;
+    make_directories(&context.directory(&id))?;
+    context.records.insert(&record, !record.fixed.host_config.auto_remove)?;
+    containers.insert(record.clone());
+    made.finish();
+    context.events.emit("container", "create", &id, record.event_attributes());
+    Ok((id, Vec::new()))
+}
+
+/// Undoes a create that failed half-way.
+struct Making<'a> {
+    context: &'a Context,
+    containers: &'a Containers,
+    id: &'a str,
+    name: &'a str,
+    done: bool,
+}
+
+impl Making<'_> {
+    fn finish(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        self.containers.release_name(self.name);
+        _ = self.context.images.release(self.id);
+        for volume in self.context.volumes.drop_holds(self.id).unwrap_or_default() {
+            _ = self.context.volumes.remove(&volume, true);
+        }
+        _ = std::fs::remove_dir_all(self.context.directory(self.id));
+    }
+}
+
+fn find_image(context: &Context, name: &str, platform: &str) -> Result<Arc<Image>> {
+    if name.is_empty() {
+        return Err(Error::invalid("invalid reference format"));
+    }
+    let image = context.images.get(name).api()?;
+    if platform.is_empty() {
+        return Ok(image);
+    }
+    let mut parts = platform.split('/');
+    let (os, architecture, variant) = (parts.next(), parts.next(), parts.next());
+    let fits = os.is_none_or(|os| os == image.os)
+        && architecture.is_none_or(|a| normal_architecture(a) == image.architecture)
+        && variant.is_none_or(|v| image.variant.is_empty() || v == image.variant);
+    if fits {
+        return Ok(image);
+    }
+    Err(Error::not_found(format!(
+        "image with reference {name} was found but its platform ({}/{}) does not match the specified platform ({platform})",
+        image.os, image.architecture
+    )))
+}
+
+/// The OCI name of an architecture that users may spell as the kernel does.
+fn normal_architecture(name: &str) -> &str {
+    match name {
+        "x86_64" | "x86-64" => "amd64",
+        "aarch64" => "arm64",
+        "i386" | "i686" => "386",
+        other => other,
+    }
+}
+
+fn command(config: &Config) -> Result<(String, Vec<String>)> {
+    let entrypoint = config.entrypoint.iter().flatten();
+    let mut words = entrypoint.chain(config.cmd.iter().flatten()).cloned();
+    let path = words.next().ok_or_else(|| Error::invalid("no command specified"))?;
+    Ok((path, words.collect()))
+}
+
+/// The CLI lists published ports among the exposed ones; with `--publish-all` nothing more is needed.
+fn expose_published(config: &mut Config, host: &hoist_api::host_config::HostConfig) {
+    if host.port_bindings.is_empty() && config.exposed_ports.as_ref().is_some_and(std::collections::BTreeMap::is_empty)
+    {
+        config.exposed_ports = None;
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Holds every volume and fills the empty ones from the image.
+fn fill_volumes(context: &Context, record: &Record, volumes: &[(String, String, bool)]) -> Result<()> {
+    for (name, path, copy) in volumes {
+        context.volumes.hold(name, record.id()).api()?;
+        if *copy {
+            let relative = Path::new(path);
+            tokio::task::block_in_place(|| context.volumes.copy_up(name, &record.fixed.layers, relative)).api()?;
+        }
+    }
+    Ok(())
+}
+
+fn make_directories(directory: &Path) -> Result<()> {
+    std::fs::create_dir(directory).map_err(io("create", directory))?;
+    for name in ["upper", "work"] {
+        let path = directory.join(name);
+        std::fs::create_dir(&path).map_err(io("create", &path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,438 @@
+//! Binds, mounts, tmpfs and volumes of a create request, resolved to what will be mounted.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hoist_api::container::{Config, MountPoint};
+use hoist_api::host_config::{HostConfig, Mount};
+use hoist_volume::Volumes;
+
+use crate::container::record::MountRecord;
+use crate::error::{Error, Result, Translate, io};
+
+/// Everything that is mounted into one container, sorted so that parents come before children.
+pub(crate) struct Resolved {
+    pub mounts: Vec<MountRecord>,
+    /// Named or anonymous volumes: (volume, container path, fill it from the image).
+    pub volumes: Vec<(String, String, bool)>,
+}
+
+/// Resolves all mounts of a request; `others` gives the mounts of a container named in `--volumes-from`.
+pub(crate) fn resolve(
+    config: &Config,
+    host: &HostConfig,
+    volumes: &Volumes,
+    others: &dyn Fn(&str) -> Result<Vec<MountRecord>>,
+) -> Result<Resolved> {
+    let mut found = Collected { by_path: BTreeMap::new(), volumes: Vec::new(), store: volumes };
+    for wanted in host.volumes_from.iter().flatten() {
+        let (name, mode) = wanted.split_once(':').unwrap_or((wanted, ""));
+        if !matches!(mode, "" | "ro" | "rw" | "z" | "Z") {
+            return Err(Error::invalid(format!("invalid mode for volumes-from: {mode}")));
+        }
+        for mut mount in others(name)? {
+            if mode == "ro" {
+                mount.point.rw = false;
+                mount.options.retain(|o| o != "rw");
+                mount.options.push("ro".to_owned());
+            }
+            if mount.point.r#type == "volume" {
+                found.volumes.push((mount.point.name.clone(), mount.point.destination.clone(), false));
+            }
+            found.by_path.insert(mount.point.destination.clone(), mount);
+        }
+    }
+    let inherited: Vec<String> = found.by_path.keys().cloned().collect();
+    let mut seen: Vec<String> = Vec::new();
+    let mut once = |path: &str| -> Result<()> {
+        if seen.iter().any(|p| p == path) {
+            return Err(Error::invalid(format!("Duplicate mount point: {path}")));
+        }
+        seen.push(path.to_owned());
+        Ok(())
+    };
+    for text in host.binds.iter().flatten() {
+        let bind = parse_bind(text)?;
+        once(&bind.destination)?;
+        found.bind(bind, &host.volume_driver)?;
+    }
+    for mount in host.mounts.iter().flatten() {
+        let target = clean_target(&mount.target).ok_or_else(|| {
+            Error::invalid(format!(
+                "invalid mount config for type \"{}\": invalid mount path: '{}' mount path must be absolute",
+                mount.r#type, mount.target
+            ))
+        })?;
+        once(&target)?;
+        found.mount(mount, target)?;
+    }
+    for (path, options) in host.tmpfs.iter().flatten() {
+        let target = clean_target(path)
+            .ok_or_else(|| Error::invalid(format!("invalid mount path: '{path}' mount path must be absolute")))?;
+        once(&target)?;
+        let options = tmpfs_options(options)?;
+        found.by_path.insert(target.clone(), tmpfs_record(target, options));
+    }
+    for path in config.volumes.iter().flatten().map(|(path, _)| path) {
+        let Some(target) = clean_target(path) else {
+            return Err(Error::invalid(format!(
+                "invalid volume specification: '{path}': invalid mount path: mount path must be absolute"
+            )));
+        };
+        if !found.by_path.contains_key(&target) && !inherited.contains(&target) {
+            found.volume(
+                "",
+                &target,
+                &VolumeMount { copy: true, rw: true, mode: String::new(), ..VolumeMount::default() },
+            )?;
+        }
+    }
+    Ok(Resolved { mounts: found.by_path.into_values().collect(), volumes: found.volumes })
+}
+
+/// An absolute, clean path without `..`; not the root.
+fn clean_target(path: &str) -> Option<String> {
+    if !path.starts_with('/') || path.contains('\0') {
+        return None;
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| format!("/{}", parts.join("/")))
+}
+
+struct Bind {
+    source: String,
+    destination: String,
+    options: Vec<String>,
+}
+
+/// `src:dst[:options]`, Docker's `-v`.
+fn parse_bind(text: &str) -> Result<Bind> {
+    let bad = |why: &str| Error::invalid(format!("invalid volume specification: '{text}'{why}"));
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [source, target] => (*source, *target, ""),
+        [source, target, options] => (*source, *target, *options),
+        _ => return Err(bad("")),
+    };
+    if source.is_empty() {
+        return Err(bad(""));
+    }
+    if target == "/" {
+        return Err(bad(": invalid specification: destination can't be '/'"));
+    }
+    let destination = clean_target(target)
+        .ok_or_else(|| bad(&format!(": invalid mount path: '{target}' mount path must be absolute")))?;
+    let options: Vec<String> = options.split(',').filter(|o| !o.is_empty()).map(str::to_owned).collect();
+    const KNOWN: [&str; 17] = [
+        "ro",
+        "rw",
+        "z",
+        "Z",
+        "nocopy",
+        "copy",
+        "rshared",
+        "rslave",
+        "rprivate",
+        "shared",
+        "slave",
+        "private",
+        "cached",
+        "consistent",
+        "delegated",
+        "default",
+        "rro",
+    ];
+    if let Some(unknown) = options.iter().find(|o| !KNOWN.contains(&o.as_str())) {
+        return Err(bad(&format!(": invalid mode: {unknown}")));
+    }
+    Ok(Bind { source: source.to_owned(), destination, options })
+}
+
+#[derive(Default)]
+struct VolumeMount {
+    copy: bool,
+    rw: bool,
+    mode: String,
+    driver: String,
+    options: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+    subpath: String,
+}
+
+struct Collected<'a> {
+    by_path: BTreeMap<String, MountRecord>,
+    volumes: Vec<(String, String, bool)>,
+    store: &'a Volumes,
+}
+
+impl Collected<'_> {
+    fn bind(&mut self, bind: Bind, driver: &str) -> Result<()> {
+        let has = |o: &str| bind.options.iter().any(|x| x == o);
+        let rw = !has("ro") && !has("rro");
+        let mode = bind.options.join(",");
+        if !bind.source.starts_with('/') {
+            let mount =
+                VolumeMount { copy: !has("nocopy"), rw, mode, driver: driver.to_owned(), ..VolumeMount::default() };
+            return self.volume(&bind.source, &bind.destination, &mount);
+        }
+        if has("nocopy") || has("copy") {
+            return Err(Error::invalid(format!("invalid volume specification: invalid mode: {mode}")));
+        }
+        let source = PathBuf::from(&bind.source);
+        if !source.exists() {
+            std::fs::create_dir_all(&source).map_err(io("error while creating mount source path", &source))?;
+        }
+        const PROPAGATIONS: [&str; 6] = ["rshared", "rslave", "rprivate", "shared", "slave", "private"];
+        let propagation = PROPAGATIONS.iter().find(|p| has(p)).copied().unwrap_or("rprivate");
+        self.bind_record(
+            source,
+            bind.destination,
+            BindMount { rw, mode, propagation, recursive: true, recursive_read_only: has("rro") },
+        );
+        Ok(())
+    }
+
+    fn bind_record(&mut self, source: PathBuf, destination: String, how: BindMount<'_>) {
+        let mut options = vec![if how.recursive { "rbind" } else { "bind" }.to_owned(), how.propagation.to_owned()];
+        options.push(
+            match (how.rw, how.recursive_read_only) {
+                (true, _) => "rw",
+                (false, true) => "rro",
+                (false, false) => "ro",
+            }
+            .to_owned(),
+        );
+        let point = MountPoint {
+            r#type: "bind".to_owned(),
+            source: source.to_string_lossy().into_owned(),
+            destination: destination.clone(),
+            mode: how.mode,
+            rw: how.rw,
+            propagation: how.propagation.to_owned(),
+            ..MountPoint::default()
+        };
+        self.by_path.insert(destination, MountRecord { point, source, options, kind: "bind".to_owned() });
+    }
+
+    fn volume(&mut self, name: &str, destination: &str, how: &VolumeMount) -> Result<()> {
+        let volume = self.store.create(name, &how.driver, how.options.clone(), how.labels.clone()).api()?;
+        let mut source = volume.mountpoint.clone();
+        if !how.subpath.is_empty() {
+            source = subpath(&source, &how.subpath)?;
+        }
+        let point = MountPoint {
+            r#type: "volume".to_owned(),
+            name: volume.name.clone(),
+            source: volume.mountpoint.to_string_lossy().into_owned(),
+            destination: destination.to_owned(),
+            driver: volume.driver.clone(),
+            mode: how.mode.clone(),
+            rw: how.rw,
+            propagation: String::new(),
+        };
+        let options = ["rbind", "rprivate", if how.rw { "rw" } else { "ro" }].map(str::to_owned).to_vec();
+        self.by_path.insert(destination.to_owned(), MountRecord { point, source, options, kind: "bind".to_owned() });
+        self.volumes.push((volume.name, destination.to_owned(), how.copy));
+        Ok(())
+    }
+
+    fn mount(&mut self, mount: &Mount, target: String) -> Result<()> {
+        let bad = |why: String| Error::invalid(format!("invalid mount config for type \"{}\": {why}", mount.r#type));
+        let wrong_options = [
+            ("bind", mount.bind_options.is_some(), "BindOptions"),
+            ("volume", mount.volume_options.is_some(), "VolumeOptions"),
+            ("tmpfs", mount.tmpfs_options.is_some(), "TmpfsOptions"),
+        ];
+        for (kind, given, field) in wrong_options {
+            if given && kind != mount.r#type {
+                return Err(bad(format!("field {field} must not be specified")));
+            }
+        }
+        match mount.r#type.as_str() {
+            "bind" => self.bind_mount(mount, target, bad),
+            "volume" => {
+                let options = mount.volume_options.clone().unwrap_or_default();
+                let driver = options.driver_config.unwrap_or_default();
+                let how = VolumeMount {
+                    copy: !options.no_copy,
+                    rw: !mount.read_only,
+                    mode: "z".to_owned(),
+                    driver: driver.name,
+                    options: driver.options,
+                    labels: options.labels,
+                    subpath: options.subpath,
+                };
+                self.volume(&mount.source, &target, &how)
+            }
+            "tmpfs" => {
+                if !mount.source.is_empty() {
+                    return Err(bad("field Source must not be specified".to_owned()));
+                }
+                let given = mount.tmpfs_options.clone().unwrap_or_default();
+                let mut options = ["nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();
+                if given.size_bytes < 0 {
+                    return Err(bad("size must not be negative".to_owned()));
+                }
+                if given.size_bytes > 0 {
+                    options.push(format!("size={}", given.size_bytes));
+                }
+                if given.mode > 0 {
+                    options.push(format!("mode={:o}", given.mode & 0o7777));
+                }
+                for option in given.options.iter().flatten() {
+                    options.push(option.join("="));
+                }
+                if mount.read_only {
+                    options.push("ro".to_owned());
+                }
+                self.by_path.insert(target.clone(), tmpfs_record(target, options));
+                Ok(())
+            }
+            "" => Err(Error::invalid("invalid mount config: mount type must not be empty")),
+            "image" => Err(Error::not_implemented("mounts of type image are not supported by this engine")),
+            other => {
+                Err(Error::invalid(format!("invalid mount config for type \"{other}\": mount type unknown: {other}")))
+            }
+        }
+    }
+
+    fn bind_mount(&mut self, mount: &Mount, target: String, bad: impl Fn(String) -> Error) -> Result<()> {
+        let options = mount.bind_options.clone().unwrap_or_default();
+        if mount.source.is_empty() {
+            return Err(bad("field Source must not be empty".to_owned()));
+        }
+        if !mount.source.starts_with('/') {
+            return Err(bad(format!("invalid mount path: '{}' mount path must be absolute", mount.source)));
+        }
+        let source = PathBuf::from(&mount.source);
+        if !source.exists() {
+            if !options.create_mountpoint {
+                return Err(bad(format!("bind source path does not exist: {}", mount.source)));
+            }
+            std::fs::create_dir_all(&source).map_err(io("error while creating mount source path", &source))?;
+        }
+        let propagation = if options.propagation.is_empty() { "rprivate" } else { options.propagation.as_str() };
+        if !matches!(propagation, "rshared" | "rslave" | "rprivate" | "shared" | "slave" | "private") {
+            return Err(bad(format!("invalid propagation mode: {propagation}")));
+        }
+        self.bind_record(
+            source,
+            target,
+            BindMount {
+                rw: !mount.read_only,
+                mode: String::new(),
+                propagation,
+                recursive: !options.non_recursive,
+                recursive_read_only: options.read_only_force_recursive,
+            },
+        );
+        Ok(())
+    }
+}
+
+struct BindMount<'a> {
+    rw: bool,
+    mode: String,
+    propagation: &'a str,
+    recursive: bool,
+    recursive_read_only: bool,
+}
+
+/// A directory inside a volume; no component may lead outside.
+fn subpath(volume: &Path, subpath: &str) -> Result<PathBuf> {
+    let inside = |path: &Path| path.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    if !inside(Path::new(subpath)) {
+        return Err(Error::invalid(format!("subpath must be a relative path within the volume: {subpath}")));
+    }
+    let (full, root) = (volume.join(subpath), volume.canonicalize().map_err(io("resolve", volume))?);
+    let resolved =
+        full.canonicalize().map_err(|e| Error::invalid(format!("cannot access path {}: {e}", full.display())))?;
+    if resolved.starts_with(&root) {
+        Ok(resolved)
+    } else {
+        Err(Error::invalid(format!("subpath leads outside of the volume: {subpath}")))
+    }
+}
+
+/// `--tmpfs /x:size=64m,mode=1777`.
+fn tmpfs_options(text: &str) -> Result<Vec<String>> {
+    let mut options: Vec<String> = ["noexec", "nosuid", "nodev"].map(str::to_owned).to_vec();
+    for option in text.split(',').filter(|o| !o.is_empty()) {
+        let key = option.split('=').next().unwrap_or_default();
+        let known = matches!(
+            key,
+            "size"
+                | "mode"
+                | "uid"
+                | "gid"
+                | "nr_inodes"
+                | "nr_blocks"
+                | "mpol"
+                | "ro"
+                | "rw"
+                | "exec"
+                | "noexec"
+                | "suid"
+                | "nosuid"
+                | "dev"
+                | "nodev"
+                | "sync"
+                | "async"
+                | "dirsync"
+                | "atime"
+                | "noatime"
+                | "diratime"
+                | "nodiratime"
+                | "relatime"
+                | "norelatime"
+                | "strictatime"
+                | "nostrictatime"
+                | "private"
+                | "rprivate"
+        );
+        if !known {
+            return Err(Error::invalid(format!("invalid tmpfs option [\"{option}\"]")));
+        }
+        let opposite = key.strip_prefix("no").map_or_else(|| format!("no{key}"), str::to_owned);
+        options.retain(|o| *o != opposite && o != key);
+        options.push(option.to_owned());
+    }
+    Ok(options)
+}
+
+fn tmpfs_record(target: String, options: Vec<String>) -> MountRecord {
+    let point = MountPoint {
+        r#type: "tmpfs".to_owned(),
+        destination: target,
+        rw: !options.iter().any(|o| o == "ro"),
+        ..MountPoint::default()
+    };
+    MountRecord { point, source: PathBuf::new(), options, kind: "tmpfs".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binds_are_parsed_as_docker_does() {
+        let bind = parse_bind("/a:/b/../c:ro,z").unwrap();
+        assert_eq!((bind.source.as_str(), bind.destination.as_str()), ("/a", "/c"));
+        for bad in ["/a", "/a:b", "/a:/", ":/b", "/a:/b:zz", "a:b:c:d"] {
+            assert!(parse_bind(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tmpfs_options_override_the_defaults() {
+        assert_eq!(tmpfs_options("exec,size=1m").unwrap(), ["nosuid", "nodev", "exec", "size=1m"]);
+        assert!(tmpfs_options("bogus").is_err());
+    }
+}

@@ -1,0 +1,330 @@
+//! Checks of a create (or update) request that need no state: Docker's limits and Docker's texts.
+
+use hoist_api::container::Config;
+use hoist_api::host_config::{HostConfig, Resources, RestartPolicy};
+use hoist_runtime::cgroup::Version;
+use hoist_runtime::defaults;
+
+use crate::error::{Error, Result};
+use crate::settings::Settings;
+
+const MIN_MEMORY_BYTES: i64 = 6 * 1024 * 1024;
+
+/// Checks what the client sent, after defaults were filled in.
+pub(crate) fn request(config: &Config, host: &HostConfig, settings: &Settings) -> Result<()> {
+    own_config(config)?;
+    resources(&host.resources, false)?;
+    restart_policy(&host.restart_policy, host.auto_remove)?;
+    modes(config, host)?;
+    log_driver(host)?;
+    refused(host)?;
+    defaults::check_capabilities(
+        host.cap_add.as_deref().unwrap_or_default(),
+        host.cap_drop.as_deref().unwrap_or_default(),
+    )
+    .map_err(Error::invalid)?;
+    if !(-1000..=1000).contains(&host.oom_score_adj) {
+        return Err(Error::invalid(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            host.oom_score_adj
+        )));
+    }
+    if host.shm_size < 0 {
+        return Err(Error::invalid("SHM size can not be less than 0"));
+    }
+    if host.runtime != "runc" && host.runtime != "hoist" && !settings.runtimes.contains_key(&host.runtime) {
+        return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
+    if host.resources.oom_kill_disable == Some(true) && hoist_runtime::cgroup::version() == Version::V2 {
+        return Err(Error::invalid("--oom-kill-disable needs cgroup v1: this machine has cgroup v2"));
+    }
+    Ok(())
+}
+
+fn own_config(config: &Config) -> Result<()> {
+    for variable in config.env.iter().flatten() {
+        if variable.is_empty() || variable.starts_with('=') {
+            return Err(Error::invalid(format!("invalid environment variable: {variable}")));
+        }
+        if variable.contains('\0') {
+            return Err(Error::invalid("invalid environment variable: it contains a null byte"));
+        }
+    }
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        )));
+    }
+    if !config.stop_signal.is_empty() {
+        crate::container::stop::parse_signal(&config.stop_signal)?;
+    }
+    if config.hostname.len() > 64 || config.hostname.contains(['/', '\0', '\n']) {
+        return Err(Error::invalid(format!("invalid hostname: {:?}", config.hostname)));
+    }
+    let health = config.healthcheck.iter().flat_map(|h| [h.interval, h.timeout, h.start_period, h.retries]);
+    for value in health {
+        if value < 0 {
+            return Err(Error::invalid("Interval, Timeout, StartPeriod and Retries in Healthcheck cannot be negative"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks limits; `update`: only what was sent counts.
+pub(crate) fn resources(limits: &Resources, update: bool) -> Result<()> {
+    let bad = |text: &str| Err(Error::invalid(text));
+    memory(limits, update)?;
+    if limits.nano_cpus > 0 && (limits.cpu_period > 0 || limits.cpu_quota > 0) {
+        let other = if limits.cpu_period > 0 { "Period" } else { "Quota" };
+        return Err(Error::invalid(format!("Conflicting options: Nano CPUs and CPU {other} cannot both be set")));
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let limit_nano = i64::try_from(cpus).unwrap_or(1).saturating_mul(1_000_000_000);
+    if limits.nano_cpus < 0 || limits.nano_cpus > limit_nano || (1..10_000_000).contains(&limits.nano_cpus) {
+        return Err(Error::invalid(format!(
+            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        )));
+    }
+    if limits.cpu_period != 0 && !(1000..=1_000_000).contains(&limits.cpu_period) {
+        return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+    }
+    if limits.cpu_quota > 0 && limits.cpu_quota < 1000 {
+        return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    if limits.blkio_weight != 0 && !(10..=1000).contains(&limits.blkio_weight) {
+        return bad("Range of blkio weight is from 10 to 1000");
+    }
+    for (list, what) in [(&limits.cpuset_cpus, "cpus"), (&limits.cpuset_mems, "mems")] {
+        cpuset(list, what)?;
+    }
+    for ulimit in &limits.ulimits {
+        if crate::lower::resources::rlimit_name(&ulimit.name).is_none() {
+            return Err(Error::invalid(format!("invalid ulimit type: {}", ulimit.name)));
+        }
+        if ulimit.soft > ulimit.hard && ulimit.hard != -1 {
+            return Err(Error::invalid(format!(
+                "ulimit soft limit must be less than or equal to hard limit: {} > {}",
+                ulimit.soft, ulimit.hard
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn memory(limits: &Resources, update: bool) -> Result<()> {
+    let bad = |text: &str| Err(Error::invalid(text));
+    if limits.memory != 0 && limits.memory < MIN_MEMORY_BYTES {
+        return bad("Minimum memory limit allowed is 6MB");
+    }
+    if limits.memory > 0 && limits.memory_swap > 0 && limits.memory_swap < limits.memory {
+        return bad("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if limits.memory == 0 && limits.memory_swap > 0 && !update {
+        return bad("You should always set the Memory limit when using Memoryswap limit, see usage");
+    }
+    if let Some(value) = limits.memory_swappiness
+        && !(-1..=100).contains(&value)
+    {
+        return Err(Error::invalid(format!("invalid value: {value}, valid memory swappiness range is 0-100")));
+    }
+    if limits.memory_reservation != 0 && limits.memory_reservation < MIN_MEMORY_BYTES {
+        return bad("Minimum memory reservation allowed is 6MB");
+    }
+    if limits.memory > 0 && limits.memory_reservation > limits.memory {
+        return bad("Minimum memory limit can not be less than memory reservation limit, see usage");
+    }
+    if limits.kernel_memory != 0 || limits.kernel_memory_tcp != 0 {
+        return bad("kernel memory limits are gone from the kernel: leave KernelMemory and KernelMemoryTCP unset");
+    }
+    Ok(())
+}
+
+/// A list such as `0-3,7`, within what the machine has.
+fn cpuset(list: &str, what: &str) -> Result<()> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    let parsed = parse_cpuset(list).ok_or_else(|| Error::invalid(format!("Invalid value {list} for cpuset {what}")))?;
+    let file = if what == "cpus" { "/sys/devices/system/cpu/online" } else { "/sys/devices/system/node/online" };
+    let online = std::fs::read_to_string(file).unwrap_or_else(|_| "0".to_owned());
+    let available = parse_cpuset(online.trim()).unwrap_or_default();
+    let covered = |&(from, to): &(u32, u32)| {
+        (from..=to).all(|n| available.iter().any(|&(first, last)| (first..=last).contains(&n)))
+    };
+    if parsed.iter().all(covered) {
+        return Ok(());
+    }
+    let kind = if what == "cpus" { "CPUs" } else { "memory nodes" };
+    Err(Error::invalid(format!("Requested {kind} are not available - requested {list}, available: {}", online.trim())))
+}
+
+fn parse_cpuset(list: &str) -> Option<Vec<(u32, u32)>> {
+    list.split(',')
+        .map(|range| {
+            let (from, to) = range.split_once('-').unwrap_or((range, range));
+            let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
+            (from <= to && to < 8192).then_some((from, to))
+        })
+        .collect()
+}
+
+/// Checks a restart policy.
+pub(crate) fn restart_policy(policy: &RestartPolicy, auto_remove: bool) -> Result<()> {
+    let bad = |text: String| Err(Error::invalid(format!("invalid restart policy: {text}")));
+    match policy.name.as_str() {
+        "" | "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
+            return bad("maximum retry count can only be used with 'on-failure'".to_owned());
+        }
+        "on-failure" if policy.maximum_retry_count < 0 => {
+            return bad("maximum retry count cannot be negative".to_owned());
+        }
+        "" | "no" => return Ok(()),
+        "always" | "unless-stopped" | "on-failure" => {}
+        other => {
+            return bad(format!(
+                "unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            ));
+        }
+    }
+    if auto_remove {
+        return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
+    }
+    Ok(())
+}
+
+fn modes(config: &Config, host: &HostConfig) -> Result<()> {
+    let bad = |text: &str| Err(Error::invalid(text));
+    let shares_network = host.network_mode.starts_with("container:");
+    if host.network_mode == "container:" {
+        return bad("invalid container format container:<name|id>");
+    }
+    if shares_network && !config.hostname.is_empty() {
+        return bad("conflicting options: hostname and the network mode");
+    }
+    if host.uts_mode == "host" && !config.hostname.is_empty() {
+        return bad("conflicting options: hostname and the UTS mode");
+    }
+    if shares_network && (host.publish_all_ports || !host.port_bindings.is_empty()) {
+        return bad("conflicting options: port publishing and the container type network mode");
+    }
+    if shares_network && !host.dns.is_empty() {
+        return bad("conflicting options: dns and the network mode");
+    }
+    if shares_network && host.extra_hosts.as_ref().is_some_and(|h| !h.is_empty()) {
+        return bad("conflicting options: custom host-to-IP mapping and the network mode");
+    }
+    match host.ipc_mode.as_str() {
+        "" | "private" | "shareable" | "host" | "none" => {}
+        mode if mode.strip_prefix("container:").is_some_and(|c| !c.is_empty()) => {}
+        mode => return Err(Error::invalid(format!("invalid IPC mode: {mode}"))),
+    }
+    match host.pid_mode.as_str() {
+        "" | "host" => {}
+        mode if mode.strip_prefix("container:").is_some_and(|c| !c.is_empty()) => {}
+        mode => return Err(Error::invalid(format!("invalid PID mode: {mode}"))),
+    }
+    if !matches!(host.uts_mode.as_str(), "" | "host") {
+        return Err(Error::invalid(format!("invalid UTS mode: {}", host.uts_mode)));
+    }
+    if !matches!(host.cgroupns_mode.as_str(), "host" | "private") {
+        return Err(Error::invalid(format!("invalid CgroupnsMode: {}", host.cgroupns_mode)));
+    }
+    Ok(())
+}
+
+fn log_driver(host: &HostConfig) -> Result<()> {
+    let log = &host.log_config;
+    let known: &[&str] = match log.r#type.as_str() {
+        "json-file" => &[
+            "max-size",
+            "max-file",
+            "labels",
+            "labels-regex",
+            "env",
+            "env-regex",
+            "tag",
+            "compress",
+            "mode",
+            "max-buffer-size",
+        ],
+        "local" => &["max-size", "max-file", "compress", "mode", "max-buffer-size"],
+        "none" => &["mode", "max-buffer-size"],
+        other => {
+            return Err(Error::invalid(format!("logger: no log driver named '{other}' is registered")));
+        }
+    };
+    for (key, value) in &log.config {
+        if !known.contains(&key.as_str()) {
+            return Err(Error::invalid(format!("unknown log opt '{key}' for {} log driver", log.r#type)));
+        }
+        if matches!(key.as_str(), "labels-regex" | "env-regex" | "tag" | "max-buffer-size")
+            || (key == "compress" && value != "false")
+            || (key == "mode" && value != "blocking")
+        {
+            return Err(Error::not_implemented(format!("log opt '{key}={value}' is not supported by this engine")));
+        }
+    }
+    crate::logs::limits(log).map(drop)
+}
+
+/// Fields of Docker's that this engine does not do: refused by name, never ignored.
+fn refused(host: &HostConfig) -> Result<()> {
+    let not_yet = |what: &str| Err(Error::not_implemented(format!("{what} is not supported by this engine")));
+    if host.links.as_ref().is_some_and(|l| !l.is_empty()) {
+        return not_yet("--link");
+    }
+    if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
+        return not_yet("--storage-opt");
+    }
+    if host.resources.device_requests.as_ref().is_some_and(|r| !r.is_empty()) {
+        return not_yet("--gpus (device requests)");
+    }
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        return Err(Error::invalid(format!("invalid isolation \"{}\" on linux", host.isolation)));
+    }
+    if !matches!(host.userns_mode.as_str(), "" | "host") {
+        return Err(Error::invalid(format!("invalid USER mode: {}", host.userns_mode)));
+    }
+    if !host.cgroup.is_empty() {
+        return not_yet("a shared cgroup (Cgroup)");
+    }
+    if host.resources.cpu_count != 0
+        || host.resources.cpu_percent != 0
+        || host.resources.io_maximum_iops != 0
+        || host.resources.io_maximum_bandwidth != 0
+    {
+        return Err(Error::invalid("CpuCount, CpuPercent, IOMaximumIOps and IOMaximumBandwidth exist on Windows only"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_checked_in_dockers_words() {
+        let text = |r: Resources| resources(&r, false).unwrap_err().message;
+        assert_eq!(text(Resources { memory: 1, ..Default::default() }), "Minimum memory limit allowed is 6MB");
+        assert_eq!(
+            text(Resources { memory_swap: 1 << 30, ..Default::default() }),
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        );
+        assert_eq!(
+            text(Resources { cpuset_cpus: "a".into(), ..Default::default() }),
+            "Invalid value a for cpuset cpus"
+        );
+        assert!(text(Resources { cpuset_cpus: "4000".into(), ..Default::default() }).contains("not available"));
+    }
+
+    #[test]
+    fn restart_policies_are_checked_in_dockers_words() {
+        let policy = |name: &str, count| RestartPolicy { name: name.into(), maximum_retry_count: count };
+        assert!(restart_policy(&policy("on-failure", 3), false).is_ok());
+        let text = |p, rm| restart_policy(&p, rm).unwrap_err().message;
+        assert_eq!(text(policy("always", 0), true), "can't create 'AutoRemove' container with restart policy");
+        assert!(text(policy("x", 0), false).starts_with("invalid restart policy: unknown policy 'x'"));
+        assert!(text(policy("always", 1), false).ends_with("can only be used with 'on-failure'"));
+    }
+}

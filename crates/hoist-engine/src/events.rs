@@ -1,0 +1,127 @@
+//! Events: a numbered journal in memory (the last 256 for replay) and a broadcast to listeners.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hoist_api::event::{Actor, Event};
+use hoist_api::filters::Filters;
+use hoist_api::time::now_ns;
+use tokio::sync::broadcast;
+
+use crate::error::Result;
+
+/// How many events are kept for `since`.
+const KEPT: usize = 256;
+/// How far a listener may lag behind before it loses events (it is told how many).
+const LAG: usize = 4096;
+
+/// Filter keys of `GET /events`.
+const FILTER_KEYS: [&str; 14] = [
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
+];
+
+/// The bus. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Events {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    kept: Mutex<VecDeque<Arc<Event>>>,
+    live: broadcast::Sender<Arc<Event>>,
+}
+
+impl Default for Events {
+    fn default() -> Events {
+        let (live, _) = broadcast::channel(LAG);
+        Events { shared: Arc::new(Shared { kept: Mutex::new(VecDeque::with_capacity(KEPT)), live }) }
+    }
+}
+
+impl Events {
+    /// Records an event and tells everybody who listens.
+    pub fn emit(&self, kind: &str, action: &str, id: &str, attributes: BTreeMap<String, String>) {
+        let now = now_ns();
+        let legacy = matches!(kind, "container" | "image");
+        let event = Arc::new(Event {
+            status: if legacy { action.to_owned() } else { String::new() },
+            id: if legacy { id.to_owned() } else { String::new() },
+            from: if kind == "container" {
+                attributes.get("image").cloned().unwrap_or_default()
+            } else {
+                String::new()
+            },
+            r#type: kind.to_owned(),
+            action: action.to_owned(),
+            actor: Actor { id: id.to_owned(), attributes },
+            scope: "local".to_owned(),
+            time: now / 1_000_000_000,
+            time_nano: now,
+        });
+        let mut kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(event.clone());
+        // Sent under the lock, so that a subscriber sees each event exactly once: in the replay or live.
+        let _nobody_listens = self.shared.live.send(event);
+    }
+
+    /// The kept events and a receiver of everything after them.
+    pub fn subscribe(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+        let kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.iter().cloned().collect(), self.shared.live.subscribe())
+    }
+
+    /// How many listen right now.
+    pub fn listeners(&self) -> usize {
+        self.shared.live.receiver_count()
+    }
+
+    /// Parses the `filters` parameter of `GET /events`.
+    pub fn parse_filters(text: &str) -> Result<Filters> {
+        Filters::parse(text, &FILTER_KEYS)
+    }
+}
+
+/// Whether an event passes the filters (moby's rules: labels all, other keys one of their values).
+pub fn passes(event: &Event, filters: &Filters) -> bool {
+    let attributes = &event.actor.attributes;
+    let names = |kind: &str, wanted: &str| {
+        event.r#type == kind
+            && (event.actor.id == wanted
+                || event.actor.id.starts_with(wanted)
+                || attributes.get("name").is_some_and(|n| n == wanted || n.trim_start_matches('/') == wanted))
+    };
+    let prefix_actions = ["health_status", "exec_create", "exec_start"];
+    filters.any("type", |v| v == event.r#type)
+        && filters.any("scope", |v| v == event.scope)
+        && filters.any("event", |v| {
+            v == event.action || prefix_actions.iter().any(|p| v == *p && event.action.starts_with(p))
+        })
+        && filters.any("container", |v| {
+            names("container", v) || attributes.get("container").is_some_and(|c| c.starts_with(v))
+        })
+        && filters.any("image", |v| {
+            names("image", v)
+                || attributes.get("image").is_some_and(|image| image == v || image.split(':').next() == Some(v))
+        })
+        && ["network", "volume", "daemon", "plugin", "service", "node", "secret", "config"]
+            .iter()
+            .all(|kind| filters.any(kind, |v| names(kind, v)))
+        && (!filters.has("label") || filters.labels_match(attributes))
+}

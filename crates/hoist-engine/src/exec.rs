@@ -1,0 +1,261 @@
+//! Exec: further processes in running containers. Their streams belong to the engine: pipes, or the pty's master end.
+
+mod stream;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hoist_api::exec::{ExecCreate, ExecInspect, ExecStart, ProcessConfig};
+use hoist_runtime::protocol::{ExecProcess, Failure, FailureKind};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::container::driver::{Event, ExecProgress, StartExec};
+use crate::container::state::{Request, admit};
+use crate::containers::Context;
+use crate::error::{Error, Result};
+use crate::names;
+pub use stream::ExecStream;
+
+/// All execs of an engine, kept until their container goes.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    entries: Mutex<HashMap<String, Arc<Entry>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    container_id: String,
+    request: ExecCreate,
+    state: watch::Sender<ExecState>,
+}
+
+/// Where an exec is in its life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ExecState {
+    pub started: bool,
+    pub running: bool,
+    pub pid: i32,
+    pub exit_code: Option<i32>,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, id: &str) -> Result<Arc<Entry>> {
+        self.lock().get(id).cloned().ok_or_else(|| Error::no_such_exec(id))
+    }
+
+    /// Ids of a container's running execs.
+    pub(crate) fn of_container(&self, container_id: &str) -> Vec<String> {
+        self.lock()
+            .iter()
+            .filter(|(_, e)| e.container_id == container_id && e.state.borrow().running)
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    pub(crate) fn forget_container(&self, container_id: &str) {
+        self.lock().retain(|_, e| e.container_id != container_id);
+    }
+}
+
+/// The handle on execs. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Execs {
+    context: Arc<Context>,
+    containers: crate::Containers,
+}
+
+impl Execs {
+    pub(crate) fn new(containers: crate::Containers) -> Execs {
+        Execs { context: containers.context().clone(), containers }
+    }
+
+    /// Registers an exec; nothing runs yet.
+    pub fn create(&self, container: &str, request: ExecCreate) -> Result<String> {
+        let record = self.containers.record(container)?;
+        let Some(command) = request.cmd.as_ref().filter(|c| !c.is_empty()) else {
+            return Err(Error::invalid("No exec command specified"));
+        };
+        admit(&record, Request::Exec)?;
+        let action = format!("exec_create: {}", joined(command));
+        let id = names::random_id();
+        let mut attributes = record.event_attributes();
+        attributes.insert("execID".to_owned(), id.clone());
+        let entry =
+            Entry { container_id: record.id().to_owned(), request, state: watch::Sender::new(ExecState::default()) };
+        self.context.execs.lock().insert(id.clone(), Arc::new(entry));
+        self.context.events.emit("container", &action, record.id(), attributes);
+        Ok(id)
+    }
+
+    /// Whether the exec has a tty, as asked for at create.
+    pub fn tty(&self, id: &str) -> Result<bool> {
+        Ok(self.context.execs.get(id)?.request.tty)
+    }
+
+    /// Starts it. The error is an API error if it could not even be tried; a command that cannot be executed is told by
+    /// the stream (attached) or by an error (detached).
+    pub async fn start(&self, id: &str, start: &ExecStart) -> Result<ExecStream> {
+        let entry = self.context.execs.get(id)?;
+        let fresh = entry.state.send_if_modified(|s| !std::mem::replace(&mut s.started, true));
+        if !fresh {
+            return Err(Error::conflict(format!("exec command {id} has already run")));
+        }
+        let handle = self.containers.get(&entry.container_id)?;
+        let record = handle.record();
+        let mut request = entry.request.clone();
+        if start.console_size.is_some() {
+            request.console_size = start.console_size;
+        }
+        let result = async {
+            let process = crate::lower::exec_process(&record, &self.context.directory(record.id()), &request)?;
+            let attached = !(start.detach || request.detach);
+            let (streams, fds) = Streams::make(&request, attached)?;
+            let (progress, listener) = mpsc::unbounded_channel();
+            let exec = StartExec {
+                exec_id: id.to_owned(),
+                process: ExecProcess { process, privileged: request.privileged },
+                fds,
+                progress,
+            };
+            let (reply, answer) = oneshot::channel();
+            handle.tell(Event::Exec { exec, reply })?;
+            answer.await.map_err(|_| Error::not_running(record.id()))?.map_err(|refused| refused.0)?;
+            Ok((streams, listener))
+        };
+        let (streams, mut listener) = match result.await {
+            Ok(started) => started,
+            Err(error) => {
+                entry.state.send_modify(|s| s.exit_code = Some(126));
+                return Err(error);
+            }
+        };
+        let failure = match listener.recv().await {
+            Some(ExecProgress::Started { pid }) => {
+                entry.state.send_modify(|s| (s.running, s.pid) = (true, pid));
+                None
+            }
+            Some(ExecProgress::Failed(failure)) => Some(failure),
+            Some(ExecProgress::Exited(code)) => {
+                entry.state.send_modify(|s| s.exit_code = Some(code));
+                None
+            }
+            None => Some(Failure { kind: FailureKind::Other, message: "the container has ended".to_owned() }),
+        };
+        if let Some(failure) = failure {
+            let code = if failure.kind == FailureKind::NotFound { 127 } else { 126 };
+            entry.state.send_modify(|s| s.exit_code = Some(code));
+            return Err(Error::invalid(format!(
+                "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown",
+                failure.message
+            )));
+        }
+        let watched = entry.clone();
+        tokio::spawn(async move {
+            while let Some(progress) = listener.recv().await {
+                if let ExecProgress::Exited(code) = progress {
+                    watched.state.send_modify(|s| (s.running, s.exit_code) = (false, Some(code)));
+                    return;
+                }
+            }
+            watched.state.send_modify(|s| {
+                s.running = false;
+                s.exit_code.get_or_insert(137);
+            });
+        });
+        streams.into_stream(entry.state.subscribe()).await
+    }
+
+    /// Resizes its pty.
+    pub async fn resize(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
+        let entry = self.context.execs.get(id)?;
+        if !entry.state.borrow().running {
+            return Err(Error::conflict(format!("exec process {id} is not running")));
+        }
+        stream::resize(id, rows, columns)
+    }
+
+    pub fn inspect(&self, id: &str) -> Result<ExecInspect> {
+        let entry = self.context.execs.get(id)?;
+        let (state, request) = (entry.state.borrow().clone(), &entry.request);
+        let command = request.cmd.clone().unwrap_or_default();
+        Ok(ExecInspect {
+            id: id.to_owned(),
+            running: state.running,
+            exit_code: state.exit_code,
+            process_config: ProcessConfig {
+                tty: request.tty,
+                entrypoint: command.first().cloned().unwrap_or_default(),
+                arguments: command.iter().skip(1).cloned().collect(),
+                privileged: request.privileged,
+                user: request.user.clone(),
+            },
+            open_stdin: request.attach_stdin,
+            open_stderr: request.attach_stderr,
+            open_stdout: request.attach_stdout,
+            can_remove: state.exit_code.is_some(),
+            container_id: entry.container_id.clone(),
+            detach_keys: request.detach_keys.clone(),
+            pid: state.pid,
+        })
+    }
+}
+
+/// Docker's event text: the entrypoint, a blank, the arguments.
+fn joined(command: &[String]) -> String {
+    let (entrypoint, arguments) = command.split_first().map_or(("", &[][..]), |(e, a)| (e.as_str(), a));
+    format!("{entrypoint} {}", arguments.join(" "))
+}
+
+/// The engine's ends of an exec's streams, before they are wired up.
+struct Streams {
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    /// With a tty: where the pty's master arrives.
+    master: Option<OwnedFd>,
+}
+
+impl Streams {
+    /// Our ends and, in the order of the protocol, the process's ends.
+    fn make(request: &ExecCreate, attached: bool) -> Result<(Streams, Vec<OwnedFd>)> {
+        let failed = |e: rustix::io::Errno| Error::internal(format!("cannot make the exec's streams: {e}"));
+        if request.tty {
+            let (ours, theirs) =
+                rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                    .map_err(failed)?;
+            return Ok((Streams { stdin: None, stdout: None, stderr: None, master: Some(ours) }, vec![theirs]));
+        }
+        let null = || {
+            use rustix::fs::{Mode, OFlags};
+            rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(failed)
+        };
+        let mut streams = Streams { stdin: None, stdout: None, stderr: None, master: None };
+        let mut theirs = Vec::with_capacity(3);
+        if attached && request.attach_stdin {
+            let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+            streams.stdin = Some(write);
+            theirs.push(read);
+        } else {
+            theirs.push(null()?);
+        }
+        for (wanted, slot) in
+            [(request.attach_stdout, &mut streams.stdout), (request.attach_stderr, &mut streams.stderr)]
+        {
+            if attached && wanted {
+                let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+                *slot = Some(read);
+                theirs.push(write);
+            } else {
+                theirs.push(null()?);
+            }
+        }
+        Ok((streams, theirs))
+    }
+}

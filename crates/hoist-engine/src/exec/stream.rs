@@ -1,0 +1,273 @@
+//! The streams of one exec, pumped to and from a client.
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+
+use super::{ExecState, Streams};
+use crate::error::{Error, Result};
+use crate::stream::{DetachKeys, frame_header};
+
+const CHUNK_BYTES: usize = 32 * 1024;
+
+/// Pty masters of running execs, for resizing.
+static MASTERS: Mutex<Option<HashMap<String, Weak<AsyncFd<OwnedFd>>>>> = Mutex::new(None);
+
+/// The engine's ends of an exec's streams.
+#[derive(Debug)]
+pub struct ExecStream {
+    stdin: Option<tokio::net::unix::pipe::Sender>,
+    stdout: Option<tokio::net::unix::pipe::Receiver>,
+    stderr: Option<tokio::net::unix::pipe::Receiver>,
+    master: Option<Arc<AsyncFd<OwnedFd>>>,
+    state: watch::Receiver<ExecState>,
+}
+
+impl Streams {
+    pub(super) async fn into_stream(self, state: watch::Receiver<ExecState>) -> Result<ExecStream> {
+        let failed = |e: io::Error| Error::internal(format!("cannot use the exec's streams: {e}"));
+        let nonblocking = |fd: OwnedFd| -> io::Result<OwnedFd> {
+            rustix::io::ioctl_fionbio(&fd, true)?;
+            Ok(fd)
+        };
+        let receiver = |fd: OwnedFd| -> Result<_> {
+            tokio::net::unix::pipe::Receiver::from_owned_fd(nonblocking(fd).map_err(failed)?).map_err(failed)
+        };
+        let master = match self.master {
+            Some(socket) => {
+                let received = tokio::task::spawn_blocking(move || receive_master(&socket))
+                    .await
+                    .map_err(|e| Error::internal(e.to_string()))?;
+                let fd = nonblocking(received.map_err(failed)?).map_err(failed)?;
+                Some(Arc::new(crate::stream::watch(fd).map_err(failed)?))
+            }
+            None => None,
+        };
+        let stdin = self
+            .stdin
+            .map(|fd| tokio::net::unix::pipe::Sender::from_owned_fd(nonblocking(fd).map_err(failed)?).map_err(failed))
+            .transpose()?;
+        Ok(ExecStream {
+            stdin,
+            stdout: self.stdout.map(receiver).transpose()?,
+            stderr: self.stderr.map(receiver).transpose()?,
+            master,
+            state,
+        })
+    }
+}
+
+/// Waits (the exec is known to have started: it is there or never comes) for the master end.
+fn receive_master(socket: &OwnedFd) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0_u8; 1];
+    rustix::net::recvmsg(socket, &mut [io::IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut fds) = message
+            && let Some(fd) = fds.next()
+        {
+            return Ok(fd);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the pty did not arrive"))
+}
+
+/// Sets the size of an exec's pty.
+pub(super) fn resize(id: &str, rows: u16, columns: u16) -> Result<()> {
+    let masters = MASTERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let master = masters.as_ref().and_then(|m| m.get(id)).and_then(Weak::upgrade);
+    let Some(master) = master else {
+        return Err(Error::conflict(format!("exec process {id} has no terminal")));
+    };
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(master.get_ref().as_fd(), size)
+        .map_err(|e| Error::internal(format!("cannot resize the terminal of exec {id}: {e}")))
+}
+
+impl ExecStream {
+    /// Makes the pty known for resizing by the exec's id.
+    pub fn named(self, id: &str) -> ExecStream {
+        if let Some(master) = &self.master {
+            let mut masters = MASTERS.lock().unwrap_or_else(PoisonError::into_inner);
+            let map = masters.get_or_insert_default();
+            map.retain(|_, m| m.strong_count() > 0);
+            map.insert(id.to_owned(), Arc::downgrade(master));
+        }
+        self
+    }
+
+    /// Copies between the exec and a client until the exec has ended and its output is delivered, or the client typed the
+    /// detach keys. A client that goes away leaves the process running; its output is read and dropped.
+    pub async fn pump<C: AsyncRead + AsyncWrite + Unpin + Send>(mut self, client: C, keys: DetachKeys) {
+        let (mut from_client, mut to_client) = tokio::io::split(client);
+        match self.master.take() {
+            Some(master) => {
+                let output = pump_master(&master, &mut to_client, self.state.clone());
+                let input = type_into(&mut from_client, &master, keys);
+                tokio::select! {
+                    () = output => {}
+                    () = input => {}
+                }
+            }
+            None => {
+                let input = feed(&mut from_client, self.stdin.take());
+                let output = pump_pipes(self.stdout.take(), self.stderr.take(), &mut to_client, self.state.clone());
+                tokio::select! {
+                    () = output => {}
+                    () = input => {}
+                }
+            }
+        }
+        _ = to_client.shutdown().await;
+    }
+
+    /// Detached: only keeps the pty open while the process runs.
+    pub async fn hold(mut self) {
+        let Some(master) = self.master.take() else { return };
+        pump_master(&master, &mut tokio::io::sink(), self.state.clone()).await;
+    }
+}
+
+/// Client to stdin; never ends before the output does.
+async fn feed<R: AsyncRead + Unpin>(client: &mut R, stdin: Option<tokio::net::unix::pipe::Sender>) {
+    if let Some(mut stdin) = stdin {
+        _ = tokio::io::copy(client, &mut stdin).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Client to pty; ends when the detach keys were typed.
+async fn type_into<R: AsyncRead + Unpin>(client: &mut R, master: &AsyncFd<OwnedFd>, mut keys: DetachKeys) {
+    let mut buffer = vec![0; 4096];
+    loop {
+        let count = match client.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(count) => count,
+        };
+        let (bytes, detach) = keys.filter(&buffer[..count]);
+        if write_master(master, &bytes).await.is_err() {
+            break;
+        }
+        if detach {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn write_master(master: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let mut ready = master.writable().await?;
+        match ready.try_io(|fd| rustix::io::write(fd.get_ref(), bytes).map_err(io::Error::from)) {
+            Ok(Ok(count)) => bytes = &bytes[count..],
+            Ok(Err(e)) => return Err(e),
+            Err(_would_block) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn pump_master<W: AsyncWrite + Unpin>(
+    master: &AsyncFd<OwnedFd>,
+    client: &mut W,
+    state: watch::Receiver<ExecState>,
+) {
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut client_there = true;
+    let mut exited = std::pin::pin!(wait_exit(state));
+    let mut over = false;
+    loop {
+        let read =
+            |fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]| rustix::io::read(fd.get_ref(), buffer).map_err(io::Error::from);
+        let count = if over {
+            // After the exit only what is already there is taken: a background child may hold the pty for ever.
+            match read(master, &mut buffer) {
+                Ok(count) => count,
+                Err(_) => return,
+            }
+        } else {
+            tokio::select! {
+                ready = master.readable() => {
+                    let Ok(mut ready) = ready else { return };
+                    match ready.try_io(|fd| read(fd, &mut buffer)) {
+                        Ok(Ok(count)) => count,
+                        // EIO: the last process that had the terminal open is gone.
+                        Ok(Err(_)) => { exited.await; return }
+                        Err(_would_block) => continue,
+                    }
+                }
+                () = &mut exited => { over = true; continue }
+            }
+        };
+        if count == 0 {
+            return;
+        }
+        client_there = client_there && client.write_all(&buffer[..count]).await.is_ok();
+    }
+}
+
+async fn wait_exit(mut state: watch::Receiver<ExecState>) {
+    _ = state.wait_for(|s| s.exit_code.is_some()).await;
+}
+
+/// Both pipes to the client in stdcopy frames.
+async fn pump_pipes<W: AsyncWrite + Unpin>(
+    stdout: Option<tokio::net::unix::pipe::Receiver>,
+    stderr: Option<tokio::net::unix::pipe::Receiver>,
+    client: &mut W,
+    state: watch::Receiver<ExecState>,
+) {
+    let (mut stdout, mut stderr) = (stdout, stderr);
+    let (mut out, mut err) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
+    let mut exited = std::pin::pin!(wait_exit(state));
+    let mut client_there = true;
+    while stdout.is_some() || stderr.is_some() {
+        let (kind, read) = tokio::select! {
+            read = read_pipe(stdout.as_mut(), &mut out) => (1, read),
+            read = read_pipe(stderr.as_mut(), &mut err) => (2, read),
+            () = &mut exited => {
+                drain(stdout.take(), 1, client).await;
+                drain(stderr.take(), 2, client).await;
+                return;
+            }
+        };
+        let (pipe, buffer) = if kind == 1 { (&mut stdout, &out) } else { (&mut stderr, &err) };
+        match read {
+            Ok(0) | Err(_) => *pipe = None,
+            Ok(count) => client_there = client_there && write_frame(client, kind, &buffer[..count]).await.is_ok(),
+        }
+    }
+    exited.await;
+}
+
+async fn read_pipe(pipe: Option<&mut tokio::net::unix::pipe::Receiver>, buffer: &mut [u8]) -> io::Result<usize> {
+    match pipe {
+        Some(pipe) => pipe.read(buffer).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the process left in a pipe; a background child that holds the other end is not waited for.
+async fn drain<W: AsyncWrite + Unpin>(pipe: Option<tokio::net::unix::pipe::Receiver>, kind: u8, client: &mut W) {
+    let Some(pipe) = pipe else { return };
+    let mut buffer = vec![0; CHUNK_BYTES];
+    // rustix, not try_read: tokio's readiness may not know yet of bytes that are there.
+    while let Ok(count @ 1..) = rustix::io::read(&pipe, &mut buffer) {
+        if write_frame(client, kind, &buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write_frame<W: AsyncWrite + Unpin>(client: &mut W, kind: u8, payload: &[u8]) -> io::Result<()> {
+    client.write_all(&frame_header(kind, payload.len())).await?;
+    client.write_all(payload).await
+}

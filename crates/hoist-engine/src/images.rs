@@ -1,0 +1,357 @@
+//! Images: the store's operations with the engine's knowledge of who uses them, and their events.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::sync::Arc;
+
+use hoist_api::filters::Filters;
+use hoist_api::image::{ContainerConfig, History, Inspect, Metadata, PruneReport, Removed, RootFs, Summary};
+use hoist_api::inspect::GraphDriver;
+use hoist_api::reference::Reference;
+use hoist_api::time::rfc3339_nano;
+use hoist_image::{Credentials, Image, Platform, ProgressSink, Store, Users};
+use serde_json::json;
+
+use crate::containers::{Containers, Context};
+use crate::error::{Error, Result, Translate};
+use crate::listing;
+
+/// Filter keys of `GET /images/json`.
+pub const IMAGE_FILTER_KEYS: [&str; 8] =
+    ["before", "dangling", "label", "label!", "reference", "since", "until", "in-use"];
+
+/// The handle on images. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Images {
+    context: Arc<Context>,
+    containers: Containers,
+}
+
+impl Images {
+    pub(crate) fn new(containers: Containers) -> Images {
+        Images { context: containers.context().clone(), containers }
+    }
+
+    fn store(&self) -> &Store {
+        &self.context.images
+    }
+
+    fn emit(&self, action: &str, id: &str, name: &str) {
+        self.context.events.emit("image", action, id, BTreeMap::from([("name".to_owned(), name.to_owned())]));
+    }
+
+    /// Whether an image is there.
+    pub fn exists(&self, name: &str) -> bool {
+        self.store().get(name).is_ok()
+    }
+
+    /// Pulls a tag, a digest, or all tags.
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        all_tags: bool,
+        platform: Option<&Platform>,
+        credentials: Option<&Credentials>,
+        progress: ProgressSink,
+    ) -> Result<()> {
+        self.store().pull(reference, all_tags, platform, credentials, progress).await.api()?;
+        let name = reference.familiar();
+        self.emit("pull", &name, &reference.familiar_name());
+        Ok(())
+    }
+
+    /// Puts in an image that is built into the binary, unless it is there.
+    pub fn install(&self, reference: &Reference, config_json: &[u8], layers: &[&[u8]]) -> Result<String> {
+        self.store().install(reference, config_json, layers).api()
+    }
+
+    /// Loads an archive. Blocking.
+    pub fn load(&self, tar: &mut dyn Read, progress: &ProgressSink) -> Result<()> {
+        self.store().load(tar, progress).api()?;
+        self.emit("load", "", "");
+        Ok(())
+    }
+
+    /// Imports a root filesystem; returns the image's id. Blocking.
+    pub fn import(
+        &self,
+        tar: &mut dyn Read,
+        reference: Option<&Reference>,
+        config: &ContainerConfig,
+        message: &str,
+        platform: Option<&Platform>,
+    ) -> Result<String> {
+        let id = self.store().import(tar, reference, config, message, platform).api()?;
+        self.emit("import", &id, &reference.map(Reference::familiar).unwrap_or_default());
+        Ok(id)
+    }
+
+    pub fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<()> {
+        let invalid = |e: hoist_api::reference::ReferenceError| Error::invalid(e.to_string());
+        let mut reference = Reference::parse(repository).map_err(invalid)?;
+        if reference.digest.is_some() {
+            return Err(Error::invalid("refusing to create a tag with a digest reference"));
+        }
+        if !tag.is_empty() {
+            reference = Reference::parse(&format!("{}:{tag}", reference.name())).map_err(invalid)?;
+        }
+        let reference = reference.with_default_tag();
+        let found = self.store().get(image).api()?;
+        self.store().tag(image, &reference).api()?;
+        self.emit("tag", &found.id, &reference.familiar());
+        Ok(())
+    }
+
+    /// Untags or removes, with Docker's rules.
+    pub fn remove(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<Removed>> {
+        let users = self.users();
+        let id = self.store().get(name).api()?.id.clone();
+        let removed = self
+            .store()
+            .remove(name, force, no_prune, &|image: &Image| users.get(&image.id).cloned().unwrap_or_default())
+            .api()?;
+        Ok(self.report(&id, removed))
+    }
+
+    fn report(&self, id: &str, removed: Vec<hoist_image::Removed>) -> Vec<Removed> {
+        removed
+            .into_iter()
+            .map(|item| match item {
+                hoist_image::Removed::Untagged(name) => {
+                    self.emit("untag", id, &name);
+                    Removed::Untagged(name)
+                }
+                hoist_image::Removed::Deleted(digest) => {
+                    self.emit("delete", &digest, &digest);
+                    Removed::Deleted(digest)
+                }
+            })
+            .collect()
+    }
+
+    fn users(&self) -> HashMap<String, Users> {
+        let mut users: HashMap<String, Users> = HashMap::new();
+        for record in self.containers.records() {
+            let entry = users.entry(record.fixed.image_id.clone()).or_default();
+            let list = if record.state.status.alive() { &mut entry.running } else { &mut entry.stopped };
+            list.push(record.id().to_owned());
+        }
+        users
+    }
+
+    /// `GET /images/json`.
+    /// There are no intermediate images here: every image is one that somebody tagged, pulled or loaded, so `all` changes
+    /// nothing.
+    pub fn list(&self, filters: &Filters) -> Result<Vec<Summary>> {
+        let users = self.users();
+        let dangling = filters.boolean("dangling")?;
+        let created = |key: &str| filters.values(key).first().map(|n| self.store().get(n).api()).transpose();
+        let (before, since) = (created("before")?, created("since")?);
+        let until_ns = listing::until(filters)?;
+        let mut answer = Vec::new();
+        for image in self.store().list() {
+            let is_dangling = image.repo_tags.is_empty();
+            let labels = image.config.labels.clone().unwrap_or_default();
+            let fits = dangling.is_none_or(|wanted| wanted == is_dangling)
+                && before.as_ref().is_none_or(|other| image.created < other.created)
+                && since.as_ref().is_none_or(|other| image.created > other.created)
+                && until_ns.is_none_or(|t| image.created.saturating_mul(1_000_000_000) < t)
+                && filters.labels_match(&labels);
+            let tags = matching_tags(&image, filters);
+            if !fits || (filters.has("reference") && tags.is_empty()) {
+                continue;
+            }
+            let used = users.get(&image.id).map_or(0, |u| u.running.len() + u.stopped.len());
+            answer.push(Summary {
+                containers: i64::try_from(used).unwrap_or(i64::MAX),
+                created: image.created,
+                id: image.id.clone(),
+                labels: image.config.labels.clone(),
+                parent_id: String::new(),
+                repo_digests: image.repo_digests.clone(),
+                repo_tags: tags,
+                shared_size: -1,
+                size: image.size_bytes,
+            });
+        }
+        Ok(answer)
+    }
+
+    /// `GET /images/{name}/json`.
+    pub fn inspect(&self, name: &str) -> Result<Inspect> {
+        let image = self.store().get(name).api()?;
+        let text = |key: &str| image.document.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+        let layers: Vec<String> = self.store().layer_paths(&image).iter().map(|p| crate::merged::display(p)).collect();
+        let mut data = json!({});
+        if let Some((upper, lower)) = layers.split_first() {
+            data["UpperDir"] = json!(upper);
+            if !lower.is_empty() {
+                data["LowerDir"] = json!(lower.join(":"));
+            }
+        }
+        Ok(Inspect {
+            id: image.id.clone(),
+            repo_tags: image.repo_tags.clone(),
+            repo_digests: image.repo_digests.clone(),
+            parent: String::new(),
+            comment: text("comment"),
+            created: text("created"),
+            docker_version: text("docker_version"),
+            author: text("author"),
+            architecture: image.architecture.clone(),
+            variant: image.variant.clone(),
+            os: image.os.clone(),
+            size: image.size_bytes,
+            graph_driver: GraphDriver { data, name: "overlay2".to_owned() },
+            root_fs: RootFs { r#type: "layers".to_owned(), layers: image.diff_ids.clone() },
+            metadata: Metadata { last_tag_time: rfc3339_nano(image.last_tagged_ns) },
+            config: serde_json::to_value(&image.config).map_err(|e| Error::internal(e.to_string()))?,
+        })
+    }
+
+    pub fn history(&self, name: &str) -> Result<Vec<History>> {
+        let image = self.store().get(name).api()?;
+        let entries = self.store().history(&image).api()?;
+        Ok(entries
+            .into_iter()
+            .map(|e| History {
+                id: e.id,
+                created: e.created,
+                created_by: e.created_by,
+                tags: (!e.tags.is_empty()).then_some(e.tags),
+                size: e.size,
+                comment: e.comment,
+            })
+            .collect())
+    }
+
+    /// `POST /images/prune`: dangling images, or with `dangling=false` all that no container uses.
+    pub fn prune(&self, filters: &Filters) -> Result<PruneReport> {
+        let only_dangling = filters.boolean("dangling")?.unwrap_or(true);
+        let until_ns = listing::until(filters)?;
+        let users = self.users();
+        let mut report = PruneReport::default();
+        for image in self.store().list() {
+            let labels = image.config.labels.clone().unwrap_or_default();
+            let prunable = !users.contains_key(&image.id)
+                && (!only_dangling || image.repo_tags.is_empty())
+                && until_ns.is_none_or(|t| image.created.saturating_mul(1_000_000_000) < t)
+                && filters.labels_match(&labels);
+            if !prunable {
+                continue;
+            }
+            let removed = self.store().remove(&image.id, true, false, &|_| Users::default()).api()?;
+            report.images_deleted.get_or_insert_default().extend(self.report(&image.id, removed));
+            report.space_reclaimed += image.size_bytes;
+        }
+        let reclaimed = [("reclaimed".to_owned(), report.space_reclaimed.to_string())];
+        self.context.events.emit("image", "prune", "", reclaimed.into());
+        Ok(report)
+    }
+
+    /// How many images there are.
+    pub fn count(&self) -> usize {
+        self.store().list().len()
+    }
+}
+
+/// The tags that pass `reference` filters (all without one): patterns of `*` and `?` as Go's `path.Match`.
+fn matching_tags(image: &Image, filters: &Filters) -> Vec<String> {
+    image
+        .repo_tags
+        .iter()
+        .filter(|tag| {
+            let name = tag.rsplit_once(':').map_or(tag.as_str(), |(name, _)| name);
+            filters.any("reference", |pattern| {
+                glob(pattern.as_bytes(), tag.as_bytes()) || glob(pattern.as_bytes(), name.as_bytes())
+            })
+        })
+        .cloned()
+        .collect()
+}
+
+/// `*` (not over `/`), `?` and plain characters.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => {
+            (0..=text.len()).take_while(|&n| n == 0 || text[n - 1] != b'/').any(|n| glob(rest, &text[n..]))
+        }
+        (Some((b'?', rest)), Some((&c, more))) if c != b'/' => glob(rest, more),
+        (Some((p, rest)), Some((t, more))) if p == t => glob(rest, more),
+        _ => false,
+    }
+}
+
+/// Applies Dockerfile lines (`--change` of import) to an image config.
+pub fn apply_changes(config: &mut ContainerConfig, changes: &[String]) -> Result<()> {
+    for line in changes {
+        apply_change(config, line.trim())?;
+    }
+    Ok(())
+}
+
+fn apply_change(config: &mut ContainerConfig, line: &str) -> Result<()> {
+    let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let rest = rest.trim();
+    let command = || -> Vec<String> {
+        serde_json::from_str(rest).unwrap_or_else(|_| vec!["/bin/sh".into(), "-c".into(), rest.into()])
+    };
+    let list = || -> Vec<String> {
+        serde_json::from_str(rest).unwrap_or_else(|_| rest.split_whitespace().map(str::to_owned).collect())
+    };
+    match word.to_ascii_uppercase().as_str() {
+        "CMD" => config.cmd = Some(command()),
+        "ENTRYPOINT" => config.entrypoint = Some(command()),
+        "ENV" => {
+            let entry = if rest.contains('=') { rest.to_owned() } else { rest.replacen(' ', "=", 1) };
+            let key = entry.split('=').next().unwrap_or_default().to_owned();
+            let env = config.env.get_or_insert_default();
+            env.retain(|v| v.split('=').next() != Some(&key));
+            env.push(entry);
+        }
+        "EXPOSE" => {
+            for port in list() {
+                let key = if port.contains('/') { port } else { format!("{port}/tcp") };
+                config.exposed_ports.get_or_insert_default().insert(key, hoist_api::image::Empty {});
+            }
+        }
+        "LABEL" => {
+            let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
+            config.labels.get_or_insert_default().insert(key.to_owned(), value.trim_matches('"').to_owned());
+        }
+        "ONBUILD" => config.on_build.get_or_insert_default().push(rest.to_owned()),
+        "USER" => rest.clone_into(&mut config.user),
+        "VOLUME" => {
+            for path in list() {
+                config.volumes.get_or_insert_default().insert(path, hoist_api::image::Empty {});
+            }
+        }
+        "WORKDIR" => rest.clone_into(&mut config.working_dir),
+        "STOPSIGNAL" => rest.clone_into(&mut config.stop_signal),
+        other => return Err(Error::invalid(format!("{other} is not a valid change command"))),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reference_patterns_do_not_cross_slashes() {
+        assert!(glob(b"busy*", b"busybox"));
+        assert!(glob(b"*/b:?", b"a/b:1"));
+        assert!(!glob(b"*", b"a/b"));
+    }
+
+    #[test]
+    fn changes_are_dockerfile_lines() {
+        let mut config = ContainerConfig::default();
+        let lines = ["CMD [\"a\",\"b\"]", "env X=1", "EXPOSE 80", "WORKDIR /w"].map(str::to_owned);
+        apply_changes(&mut config, &lines).unwrap();
+        assert_eq!(config.cmd, Some(vec!["a".into(), "b".into()]));
+        assert!(config.exposed_ports.unwrap().contains_key("80/tcp"));
+        assert!(apply_changes(&mut ContainerConfig::default(), &["FROM x".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,339 @@
+//! Reading a container's log: oldest file first, `tail` from the end, following across rotations. Runs on a thread of
+//! its own and hands over chunks ready for the client; never touches the container.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_api::time::{parse_rfc3339, rfc3339_fixed};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::inotify;
+use serde::Deserialize;
+use tokio::sync::{mpsc, watch};
+
+use crate::Status;
+use crate::container::record::Record;
+use crate::containers::Containers;
+use crate::error::{Error, Result};
+use crate::stream::frame_header;
+
+/// Longest entry that is read, in bytes: a 16 KiB line can grow sixfold by escapes.
+const MAX_ENTRY_BYTES: u64 = 1024 * 1024;
+/// How long a follower sleeps at most before it looks whether the container still runs.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What `GET /containers/{id}/logs` asks for.
+#[derive(Clone, Debug, Default)]
+pub struct LogOptions {
+    pub stdout: bool,
+    pub stderr: bool,
+    pub follow: bool,
+    pub timestamps: bool,
+    pub details: bool,
+    /// Nanoseconds since the epoch.
+    pub since_ns: Option<i64>,
+    pub until_ns: Option<i64>,
+    /// Last N entries; `None`: all.
+    pub tail: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    log: String,
+    #[serde(default)]
+    stream: String,
+    #[serde(default)]
+    time: String,
+    #[serde(default)]
+    attrs: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Containers {
+    /// Opens a container's log; chunks arrive in stdcopy frames (raw with a tty). The channel ends with the log, or with
+    /// the container when following.
+    pub fn logs(&self, name: &str, options: LogOptions) -> Result<(Arc<Record>, mpsc::Receiver<Vec<u8>>)> {
+        let handle = self.get(name)?;
+        let record = handle.record();
+        if !options.stdout && !options.stderr {
+            return Err(Error::invalid("Bad parameters: you must choose at least one stream"));
+        }
+        let directory = self.context().directory(record.id());
+        let Some(path) = super::path(&record, &directory) else {
+            return Err(Error::internal("configured logging driver does not support reading"));
+        };
+        let (sender, receiver) = mpsc::channel(16);
+        let mut reader = Reader { path, options, tty: record.fixed.config.tty, sender, alive: handle.watch() };
+        std::thread::Builder::new()
+            .name("logs".to_owned())
+            .spawn(move || {
+                if let Err(Stop::Failed(e)) = reader.run() {
+                    tracing::warn!(path = %reader.path.display(), "reading a log failed: {e}");
+                }
+            })
+            .map_err(|e| Error::internal(format!("cannot start a log reader: {e}")))?;
+        Ok((record, receiver))
+    }
+}
+
+struct Reader {
+    path: PathBuf,
+    options: LogOptions,
+    tty: bool,
+    sender: mpsc::Sender<Vec<u8>>,
+    alive: watch::Receiver<Arc<Record>>,
+}
+
+/// Why reading stops early.
+enum Stop {
+    /// The client is gone, or `until` is reached.
+    Enough,
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(e: io::Error) -> Stop {
+        Stop::Failed(e)
+    }
+}
+
+impl Reader {
+    fn run(&mut self) -> std::result::Result<(), Stop> {
+        let files = rotated(&self.path);
+        let mut skip = match self.options.tail {
+            Some(count) => Some(start_of_tail(&files, count)?),
+            None => None,
+        };
+        for (index, path) in files.iter().enumerate() {
+            let last = index + 1 == files.len();
+            let Ok(mut file) = File::open(path) else { continue };
+            if let Some((at, offset)) = skip {
+                if index < at {
+                    continue;
+                }
+                if index == at {
+                    file.seek(SeekFrom::Start(offset))?;
+                }
+                skip = None;
+            }
+            let mut source = Source { input: BufReader::with_capacity(64 * 1024, file), partial: Vec::new() };
+            self.drain(&mut source)?;
+            if last && self.options.follow {
+                self.follow(source)?;
+            }
+        }
+        if files.is_empty() && self.options.follow {
+            self.wait_for_file()?;
+        }
+        Ok(())
+    }
+
+    /// Sends all complete entries that are there.
+    fn drain(&mut self, source: &mut Source) -> std::result::Result<(), Stop> {
+        while let Some(line) = source.next_line()? {
+            self.entry(&line)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, line: &[u8]) -> std::result::Result<(), Stop> {
+        // A line that is no entry (a crash cut it) is skipped: the rest of the log is still good.
+        let Ok(entry) = serde_json::from_slice::<Entry>(line) else { return Ok(()) };
+        let options = &self.options;
+        let wanted = match entry.stream.as_str() {
+            "stderr" => options.stderr,
+            _ => options.stdout,
+        };
+        let time_ns = parse_rfc3339(&entry.time).unwrap_or(0);
+        if options.until_ns.is_some_and(|until| time_ns > until) {
+            return Err(Stop::Enough);
+        }
+        if !wanted || options.since_ns.is_some_and(|since| time_ns < since) {
+            return Ok(());
+        }
+        let mut text = String::with_capacity(entry.log.len() + 40);
+        if options.timestamps {
+            text.push_str(&rfc3339_fixed(time_ns));
+            text.push(' ');
+        }
+        if options.details {
+            text.push_str(&details(entry.attrs.as_ref()));
+            text.push(' ');
+        }
+        text.push_str(&entry.log);
+        let mut chunk = Vec::with_capacity(text.len() + 8);
+        if !self.tty {
+            chunk.extend_from_slice(&frame_header(if entry.stream == "stderr" { 2 } else { 1 }, text.len()));
+        }
+        chunk.extend_from_slice(text.as_bytes());
+        self.sender.blocking_send(chunk).map_err(|_| Stop::Enough)
+    }
+
+    fn running(&self) -> bool {
+        let record = self.alive.borrow();
+        (record.state.status.alive() || record.state.status == Status::Restarting) && !record.state.removed
+    }
+
+    fn follow(&mut self, mut source: Source) -> std::result::Result<(), Stop> {
+        let watch = Watch::new(self.path.parent().unwrap_or(Path::new("/")))?;
+        loop {
+            // Asked before draining: what was written before the end is then still read.
+            let running = self.running();
+            self.drain(&mut source)?;
+            if let Some(next) = source.rotated_to(&self.path)? {
+                self.drain(&mut source)?;
+                source = next;
+                continue;
+            }
+            if !running || self.sender.is_closed() {
+                return Ok(());
+            }
+            watch.wait()?;
+        }
+    }
+
+    fn wait_for_file(&mut self) -> std::result::Result<(), Stop> {
+        let watch = Watch::new(self.path.parent().unwrap_or(Path::new("/")))?;
+        loop {
+            let running = self.running();
+            if let Ok(file) = File::open(&self.path) {
+                return self.follow(Source { input: BufReader::new(file), partial: Vec::new() });
+            }
+            if !running || self.sender.is_closed() {
+                return Ok(());
+            }
+            watch.wait()?;
+        }
+    }
+}
+
+/// `k=v,k2=v2`, values escaped as Docker does.
+fn details(attrs: Option<&serde_json::Map<String, serde_json::Value>>) -> String {
+    let mut pairs: Vec<String> =
+        attrs.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
+    pairs.sort();
+    pairs.join(",")
+}
+
+/// A log file being read, and the line that is not complete yet.
+struct Source {
+    input: BufReader<File>,
+    partial: Vec<u8>,
+}
+
+impl Source {
+    /// The next complete line; `None` when there is none now.
+    fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let room = MAX_ENTRY_BYTES.saturating_sub(self.partial.len() as u64);
+        (&mut self.input).take(room).read_until(b'\n', &mut self.partial)?;
+        if self.partial.ends_with(b"\n") || self.partial.len() as u64 >= MAX_ENTRY_BYTES {
+            return Ok(Some(std::mem::take(&mut self.partial)));
+        }
+        Ok(None)
+    }
+
+    /// The file that took this one's place under `path`, if it was rotated away.
+    fn rotated_to(&self, path: &Path) -> io::Result<Option<Source>> {
+        let Ok(file) = File::open(path) else { return Ok(None) };
+        if file.metadata()?.ino() == self.input.get_ref().metadata()?.ino() {
+            return Ok(None);
+        }
+        Ok(Some(Source { input: BufReader::with_capacity(64 * 1024, file), partial: Vec::new() }))
+    }
+}
+
+/// Existing files of a log, oldest first: `path.N` … `path.1`, `path`.
+fn rotated(path: &Path) -> Vec<PathBuf> {
+    let numbered = |n: u32| PathBuf::from(format!("{}.{n}", path.display()));
+    let mut files: Vec<PathBuf> = (1..).map(numbered).take_while(|p| p.exists()).collect();
+    files.reverse();
+    if path.exists() {
+        files.push(path.to_owned());
+    }
+    files
+}
+
+/// Where the last `count` lines begin: (index into `files`, byte offset).
+fn start_of_tail(files: &[PathBuf], count: usize) -> io::Result<(usize, u64)> {
+    const BLOCK_BYTES: u64 = 64 * 1024;
+    let mut left = count;
+    for (index, path) in files.iter().enumerate().rev() {
+        let Ok(mut file) = File::open(path) else { continue };
+        let length = file.metadata()?.len();
+        if left == 0 {
+            return Ok((index, length));
+        }
+        let mut end = length;
+        let mut buffer = Vec::new();
+        while end > 0 {
+            let start = end.saturating_sub(BLOCK_BYTES);
+            file.seek(SeekFrom::Start(start))?;
+            buffer.clear();
+            (&mut file).take(end - start).read_to_end(&mut buffer)?;
+            for (at, _) in buffer.iter().enumerate().rev().filter(|(_, b)| **b == b'\n') {
+                let after = start + at as u64 + 1;
+                // The newline that ends the file ends the last line; it begins none.
+                if after == length {
+                    continue;
+                }
+                left -= 1;
+                if left == 0 {
+                    return Ok((index, after));
+                }
+            }
+            end = start;
+        }
+        if length > 0 {
+            left -= 1;
+            if left == 0 {
+                return Ok((index, 0));
+            }
+        }
+    }
+    Ok((0, 0))
+}
+
+/// Wakes a follower when something in the log's directory changes.
+struct Watch {
+    fd: std::os::fd::OwnedFd,
+}
+
+impl Watch {
+    fn new(directory: &Path) -> io::Result<Watch> {
+        let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CREATE;
+        inotify::add_watch(&fd, directory, flags)?;
+        Ok(Watch { fd })
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from(LOOK_AGAIN.subsec_nanos()) };
+        poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&timeout))?;
+        let mut buffer = [0_u8; 4096];
+        while rustix::io::read(&self.fd, &mut buffer).is_ok_and(|n| n > 0) {}
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_begins_at_the_right_line_across_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(dir.path().join("log.1"), "a\nb\n").unwrap();
+        std::fs::write(&path, "c\nd\n").unwrap();
+        let files = rotated(&path);
+        assert_eq!(files.len(), 2);
+        assert_eq!(start_of_tail(&files, 1).unwrap(), (1, 2));
+        assert_eq!(start_of_tail(&files, 2).unwrap(), (1, 0));
+        assert_eq!(start_of_tail(&files, 3).unwrap(), (0, 2));
+        assert_eq!(start_of_tail(&files, 9).unwrap(), (0, 0));
+        assert_eq!(start_of_tail(&files, 0).unwrap(), (1, 4));
+    }
+}

@@ -1,0 +1,139 @@
+//! The one place where Docker's `Config` and `HostConfig` become an OCI runtime spec.
+
+mod mounts;
+mod namespaces;
+mod process;
+pub(crate) mod resources;
+mod security;
+
+use std::path::{Path, PathBuf};
+
+use hoist_network::Setup;
+use hoist_runtime::defaults;
+use hoist_runtime::launch::{ExternalRuntime, Launch, Log, NetworkSetup, Rootfs, Stdio};
+use oci_spec::runtime::Spec;
+
+pub(crate) use process::exec_process;
+
+use crate::container::record::Record;
+use crate::error::{Error, Result};
+use crate::settings::Settings;
+
+/// Another container whose namespaces or files are shared, as far as lowering needs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub id: String,
+    pub pid: i32,
+    pub directory: PathBuf,
+    pub hostname: String,
+    pub ipc_shareable: bool,
+}
+
+/// What lowering needs beside the record.
+pub(crate) struct Surroundings<'a> {
+    pub settings: &'a Settings,
+    /// The container's directory below the root.
+    pub directory: &'a Path,
+    pub run_dir: &'a Path,
+    pub network: Option<Setup>,
+    /// Compiled seccomp programs by profile.
+    pub seccomp: &'a security::Programs,
+    /// Finds a running container for `container:X` modes.
+    pub peer: &'a dyn Fn(&str) -> Result<Peer>,
+}
+
+pub(crate) use security::Programs;
+
+/// Lowers a record to a launch.
+pub(crate) fn launch(record: &Record, around: Surroundings<'_>) -> Result<Launch> {
+    let version = hoist_runtime::cgroup::version();
+    let host = &record.fixed.host_config;
+    let mut spec = defaults::default_spec(version);
+    process::fill(&mut spec, record, around.directory)?;
+    namespaces::fill(&mut spec, record, around.peer)?;
+    mounts::fill(&mut spec, record, &around)?;
+    resources::fill(&mut spec, record, version)?;
+    if host.privileged {
+        defaults::make_privileged(&mut spec).map_err(Error::internal)?;
+    }
+    let seccomp_program = security::fill(&mut spec, record, around.seccomp)?;
+    let parent = if host.resources.cgroup_parent.is_empty() {
+        &around.settings.cgroup_parent
+    } else {
+        &host.resources.cgroup_parent
+    };
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_cgroups_path(Some(Path::new("/").join(parent.trim_start_matches('/')).join(record.id())));
+    }
+    Ok(Launch {
+        id: record.id().to_owned(),
+        rootfs: rootfs(record, around.directory),
+        seccomp_program,
+        stdio: stdio(record),
+        log: log(record, around.directory)?,
+        network: around.network.map(|setup| NetworkSetup {
+            host_batch: setup.host_batch,
+            netns_fd_at: setup.netns_fd_at,
+            netns_batch: setup.netns_batch,
+        }),
+        state_dir: around.directory.to_owned(),
+        run_dir: around.run_dir.to_owned(),
+        init: host.init == Some(true),
+        external_runtime: external(record, around.settings)?,
+        spec,
+    })
+}
+
+fn rootfs(record: &Record, directory: &Path) -> Rootfs {
+    Rootfs::Overlay {
+        lower: record.fixed.layers.clone(),
+        upper: directory.join("upper"),
+        work: directory.join("work"),
+        volatile: record.fixed.host_config.auto_remove,
+    }
+}
+
+fn stdio(record: &Record) -> Stdio {
+    let (config, size) = (&record.fixed.config, record.fixed.host_config.console_size);
+    let clamp = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+    Stdio {
+        tty: config.tty,
+        open_stdin: config.open_stdin,
+        stdin_once: config.stdin_once,
+        console_size: (clamp(size.0), clamp(size.1)),
+    }
+}
+
+fn log(record: &Record, directory: &Path) -> Result<Log> {
+    let config = &record.fixed.host_config.log_config;
+    let limits = crate::logs::limits(config)?;
+    let path = crate::logs::path(record, directory);
+    Ok(match (config.r#type.as_str(), path) {
+        ("local", Some(path)) => {
+            Log::Local { path, max_size_bytes: limits.max_size_bytes, max_files: limits.max_files }
+        }
+        (_, Some(path)) => Log::JsonFile {
+            path,
+            max_size_bytes: limits.max_size_bytes,
+            max_files: limits.max_files,
+            attrs: crate::logs::attributes(record),
+        },
+        (_, None) => Log::None,
+    })
+}
+
+fn external(record: &Record, settings: &Settings) -> Result<Option<ExternalRuntime>> {
+    let name = record.fixed.host_config.runtime.as_str();
+    if let Some(found) = settings.runtimes.get(name) {
+        return Ok(Some(ExternalRuntime { path: found.path.clone(), args: found.args.clone() }));
+    }
+    if matches!(name, "runc" | "hoist") {
+        return Ok(None);
+    }
+    Err(Error::invalid(format!("unknown or invalid runtime name: {name}")))
+}
+
+/// Hands out the linux section, which `default_spec` always has.
+fn linux(spec: &mut Spec) -> Result<&mut oci_spec::runtime::Linux> {
+    spec.linux_mut().as_mut().ok_or_else(|| Error::internal("the default spec lacks its linux section"))
+}

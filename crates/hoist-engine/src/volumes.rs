@@ -1,0 +1,103 @@
+//! Volumes as the API shows them, and their events.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hoist_api::filters::Filters;
+use hoist_api::time::rfc3339_nano;
+use serde::{Deserialize, Serialize};
+
+use crate::containers::Context;
+use crate::error::{Result, Translate};
+
+/// Filter keys of `GET /volumes`.
+pub const VOLUME_FILTER_KEYS: [&str; 4] = ["dangling", "driver", "label", "name"];
+
+/// Body of `POST /volumes/create`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct VolumeCreate {
+    pub name: String,
+    pub driver: String,
+    pub driver_opts: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A volume on the wire.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Volume {
+    pub created_at: String,
+    pub driver: String,
+    pub labels: Option<BTreeMap<String, String>>,
+    pub mountpoint: String,
+    pub name: String,
+    pub options: Option<BTreeMap<String, String>>,
+    pub scope: String,
+}
+
+/// The handle on volumes. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Volumes {
+    context: Arc<Context>,
+}
+
+impl Volumes {
+    pub(crate) fn new(context: Arc<Context>) -> Volumes {
+        Volumes { context }
+    }
+
+    pub fn list(&self, filters: &Filters) -> Result<Vec<Volume>> {
+        let dangling = filters.boolean("dangling")?;
+        Ok(self
+            .context
+            .volumes
+            .list()
+            .into_iter()
+            .filter(|v| {
+                filters.any("name", |n| v.name.contains(n))
+                    && filters.any("driver", |d| v.driver == d)
+                    && filters.labels_match(&v.labels)
+                    && dangling.is_none_or(|wanted| wanted == self.context.volumes.holders(&v.name).is_empty())
+            })
+            .map(on_wire)
+            .collect())
+    }
+
+    pub fn inspect(&self, name: &str) -> Result<Volume> {
+        self.context.volumes.get(name).api().map(on_wire)
+    }
+
+    pub fn create(&self, body: VolumeCreate) -> Result<Volume> {
+        let volume = self.context.volumes.create(&body.name, &body.driver, body.driver_opts, body.labels).api()?;
+        self.emit("create", &volume.name);
+        Ok(on_wire(volume))
+    }
+
+    pub fn remove(&self, name: &str, force: bool) -> Result<()> {
+        self.context.volumes.remove(name, force).api()?;
+        self.emit("destroy", name);
+        Ok(())
+    }
+
+    fn emit(&self, action: &str, name: &str) {
+        self.context.events.emit("volume", action, name, BTreeMap::from([("driver".to_owned(), "local".to_owned())]));
+    }
+}
+
+fn on_wire(volume: hoist_volume::Volume) -> Volume {
+    let some = |map: BTreeMap<String, String>| (!map.is_empty()).then_some(map);
+    let mut labels = volume.labels;
+    if volume.anonymous {
+        labels.insert("com.docker.volume.anonymous".to_owned(), String::new());
+    }
+    Volume {
+        created_at: rfc3339_nano(volume.created_ns / 1_000_000_000 * 1_000_000_000),
+        driver: volume.driver,
+        labels: some(labels),
+        mountpoint: crate::merged::display(&volume.mountpoint),
+        name: volume.name,
+        options: some(volume.options),
+        scope: "local".to_owned(),
+    }
+}
