@@ -1,6 +1,6 @@
 //! Content digests: checking their form, computing them while bytes pass by. Owns no files.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
@@ -72,12 +72,9 @@ impl<R: Read> HashingReader<R> {
         self.bytes
     }
 
-    pub(crate) fn inner(&self) -> &R {
-        &self.inner
-    }
-
-    pub(crate) fn finish(self) -> (String, u64) {
-        (finish(self.hasher), self.bytes)
+    /// The digest of what was read so far.
+    pub(crate) fn finish(&self) -> String {
+        finish(self.hasher.clone())
     }
 
     /// Reads on to the end: a digest covers trailing bytes that the parser above had no use for.
@@ -92,29 +89,6 @@ impl<R: Read> Read for HashingReader<R> {
         self.hasher.update(&buffer[..count]);
         self.bytes += count as u64;
         Ok(count)
-    }
-}
-
-/// Hashes what is written to it and keeps nothing.
-#[derive(Default)]
-pub(crate) struct HashingSink {
-    hasher: Sha256,
-}
-
-impl HashingSink {
-    pub(crate) fn finish(self) -> String {
-        finish(self.hasher)
-    }
-}
-
-impl Write for HashingSink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

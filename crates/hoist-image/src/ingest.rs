@@ -27,7 +27,6 @@ pub(crate) struct LayerDraft {
     pub(crate) size_bytes: u64,
     /// Of the bytes as they came.
     pub(crate) compressed_digest: String,
-    pub(crate) compressed_bytes: u64,
     directory: PathBuf,
 }
 
@@ -89,24 +88,46 @@ impl Ingest {
 
     /// Unpacks a layer, compressed or not, hashing both forms on the way. Reads `reader` to its end. Blocking.
     pub(crate) fn unpack(&self, reader: impl Read, whiteouts: Whiteouts) -> Result<LayerDraft, Error> {
+        self.unpack_hashed(&mut HashingReader::new(reader), whiteouts).map_err(|e| register_error(&e))
+    }
+
+    /// The same for a layer whose compressed digest is known beforehand. Bytes that do not have it are the reason to
+    /// tell, whatever unpacking them stumbled over.
+    pub(crate) fn unpack_verified(
+        &self,
+        reader: impl Read,
+        whiteouts: Whiteouts,
+        expected: &str,
+    ) -> Result<LayerDraft, Error> {
+        let mut hashing = HashingReader::new(reader);
+        let differs = || Error::Other(format!("filesystem layer verification failed for digest {expected}"));
+        match self.unpack_hashed(&mut hashing, whiteouts) {
+            Ok(draft) if draft.compressed_digest == expected => Ok(draft),
+            Ok(draft) => {
+                self.discard(&draft);
+                Err(differs())
+            }
+            Err(e) if is_about_content(&e) && hashing.drain().is_ok() && hashing.finish() != expected => Err(differs()),
+            Err(e) => Err(register_error(&e)),
+        }
+    }
+
+    fn unpack_hashed(&self, compressed: &mut HashingReader<impl Read>, whiteouts: Whiteouts) -> io::Result<LayerDraft> {
         let directory = self.work_path("layer");
         let (content, trash) = (directory.join("diff"), directory.join("trash"));
-        for path in [&directory, &content, &trash] {
-            fs::create_dir(path).map_err(Error::io("create", path))?;
-        }
-        let mut compressed = HashingReader::new(reader);
-        let unpacked = unpack_into(&mut compressed, &content, &trash, whiteouts);
-        let (diff_id, size_bytes) = match unpacked {
-            Ok(done) => done,
+        let prepared = [&directory, &content, &trash].into_iter().try_for_each(fs::create_dir);
+        let unpacked = prepared.and_then(|()| unpack_into(compressed, &content, &trash, whiteouts));
+        match unpacked.and_then(|done| fs::remove_dir(&trash).map(|()| done)) {
+            Ok((diff_id, size_bytes)) => {
+                let compressed_digest = compressed.finish();
+                Ok(LayerDraft { diff_id, size_bytes, compressed_digest, directory })
+            }
             Err(e) => {
                 // Best effort: the work directory goes as a whole when this work ends.
                 let _ = trash::remove(&directory);
-                return Err(Error::Other(format!("failed to register layer: {e}")));
+                Err(e)
             }
-        };
-        fs::remove_dir(&trash).map_err(Error::io("remove", &trash))?;
-        let (compressed_digest, compressed_bytes) = compressed.finish();
-        Ok(LayerDraft { diff_id, size_bytes, compressed_digest, compressed_bytes, directory })
+        }
     }
 
     /// Keeps a draft for the commit.
@@ -244,6 +265,18 @@ impl Drop for Ingest {
     }
 }
 
+fn register_error(source: &io::Error) -> Error {
+    Error::Other(format!("failed to register layer: {source}"))
+}
+
+/// Whether unpacking failed because of what the bytes are rather than of where they go or come from.
+fn is_about_content(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ConnectionAborted
+    )
+}
+
 fn unpack_into(
     compressed: &mut HashingReader<impl Read>,
     content: &std::path::Path,
@@ -257,7 +290,8 @@ fn unpack_into(
     let mut plain = HashingReader::new(BombGuard { inner: plain, compressed_bytes: count, plain_bytes: 0 });
     let size = unpack::unpack(&mut plain, content, trash, whiteouts)?;
     plain.drain()?;
-    let (diff_id, _) = plain.finish();
+    let diff_id = plain.finish();
+    drop(plain);
     // The decompressor may have stopped short of bytes that belong to the digest.
     compressed.drain()?;
     Ok((diff_id, size))

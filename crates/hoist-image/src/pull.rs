@@ -1,8 +1,40 @@
-//! `docker pull`.
+//! `docker pull`: from a reference to an image, with what users see on the way. Layers are fetched and unpacked side by
+//! side; nothing becomes visible before everything was verified.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hoist_api::reference::Reference;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
-use crate::{Credentials, Error, Platform, ProgressSink, Store};
+use crate::ingest::{ImageDraft, Ingest};
+use crate::manifest::{self, Descriptor, ImageManifest, Manifest};
+use crate::registry::{self, Failure, FetchedManifest, LayerEvent, Repository};
+use crate::unpack::Whiteouts;
+use crate::{Credentials, Error, Platform, Progress, ProgressSink, Store, config, digest, records};
+
+const PARALLEL_LAYERS: usize = 3;
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+const INDEX_DEPTH_MAX: usize = 4;
+
+/// One pull from one place.
+struct Pull {
+    store: Store,
+    repository: Arc<Repository>,
+    platform: Option<Platform>,
+    progress: ProgressSink,
+}
+
+/// All that a registry says about an image, verified.
+struct Described {
+    /// As the reference led to them: perhaps an index, then the manifest.
+    manifests: Vec<FetchedManifest>,
+    image: ImageManifest,
+    config: Vec<u8>,
+    document: config::Document,
+}
 
 impl Store {
     /// Pulls one tag or digest (`all_tags`: every tag). The future may be dropped: nothing half-done becomes visible.
@@ -14,7 +46,254 @@ impl Store {
         credentials: Option<&Credentials>,
         progress: ProgressSink,
     ) -> Result<(), Error> {
-        let _ = (all_tags, platform, credentials, progress, &self.shared.config);
-        Err(Error::Other(format!("pull {reference}: not there yet")))
+        if all_tags && !reference.is_name_only() {
+            return Err(Error::Invalid("tag can't be used with --all-tags/-a".to_owned()));
+        }
+        let reference = if all_tags { reference.clone() } else { reference.clone().with_default_tag() };
+        let places = registry::places(&reference, &self.shared.config, credentials).await?;
+        let mut last = Error::Other(format!("no registry for {reference}"));
+        for place in places {
+            let (mirror, shown) = (place.is_mirror(), place.shown());
+            if let Err(failure) = place.ping().await {
+                last = failure.for_pull(&reference);
+                tracing::debug!(registry = %shown, error = %last, "registry does not answer");
+                continue;
+            }
+            let (store, platform) = (self.clone(), platform.cloned());
+            let pull = Pull { store, repository: Arc::new(place), platform, progress: progress.clone() };
+            let done = if all_tags { pull.every_tag(&reference).await } else { pull.one(&reference).await };
+            match done.map(|updated| pull.say_status(&reference, updated)) {
+                Err(e) if mirror => {
+                    tracing::warn!(mirror = %shown, error = %e, "pull from mirror failed, the next place is tried");
+                    last = e;
+                }
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Pull {
+    async fn every_tag(&self, reference: &Reference) -> Result<bool, Error> {
+        let tags = self.repository.tags().await.map_err(|f| f.for_pull(reference))?;
+        let mut updated = false;
+        for tag in tags {
+            let tagged = Reference::parse(&format!("{}:{tag}", reference.name()))
+                .map_err(|e| Error::Other(format!("the registry lists the tag {tag:?}: {e}")))?;
+            updated |= self.one(&tagged).await?;
+        }
+        Ok(updated)
+    }
+
+    /// Pulls one reference; whether anything changed.
+    async fn one(&self, reference: &Reference) -> Result<bool, Error> {
+        let wanted = reference.digest.as_ref().or(reference.tag.as_ref());
+        let shown = wanted.map_or("latest", String::as_str);
+        (self.progress)(Progress::status(Some(shown), format!("Pulling from {}", reference.path)));
+        let described = self.describe(reference).await?;
+        let digest = described.manifests[0].digest.clone();
+        let id = digest::of_bytes(&described.config);
+        let pinned = reference.with_digest(&digest);
+        let mut names = vec![pinned.clone()];
+        if let (None, Some(tag)) = (&reference.digest, &reference.tag) {
+            names.push(reference.with_tag(tag));
+        }
+        let is_known = |name: &Reference| self.store.shared.index().by_name(name) == Some(id.as_str());
+        let updated = !is_known(names.last().unwrap_or(&pinned));
+        if !names.iter().all(is_known) {
+            self.bring_in(described, names).await?;
+        }
+        (self.progress)(Progress::status(None, format!("Digest: {digest}")));
+        self.warn_of_platform(reference, &id);
+        Ok(updated)
+    }
+
+    fn say_status(&self, reference: &Reference, updated: bool) {
+        let what = if updated { "Downloaded newer image" } else { "Image is up to date" };
+        (self.progress)(Progress::status(None, format!("Status: {what} for {}", reference.familiar())));
+    }
+
+    /// A single-platform image comes whatever it is for; who asked for another is told.
+    fn warn_of_platform(&self, reference: &Reference, id: &str) {
+        let (Some(wanted), Some(image)) = (&self.platform, self.store.shared.index().by_id(id)) else { return };
+        if wanted.os == image.os && wanted.architecture == image.architecture {
+            return;
+        }
+        let (os, architecture, variant) = (image.os.clone(), image.architecture.clone(), image.variant.clone());
+        let have = Platform { os, architecture, variant };
+        let text = format!(
+            "WARNING: image with reference {} was found but its platform ({have}) does not match the specified platform \
+             ({wanted})",
+            reference.familiar()
+        );
+        (self.progress)(Progress::status(None, text));
+    }
+
+    async fn describe(&self, reference: &Reference) -> Result<Described, Error> {
+        let mut manifests = vec![self.top_manifest(reference).await.map_err(|f| f.for_pull(reference))?];
+        let image = loop {
+            let last = &manifests[manifests.len() - 1];
+            match manifest::parse(&last.bytes, &last.media_type)? {
+                Manifest::Image(image) => break image,
+                Manifest::Index(_) if manifests.len() >= INDEX_DEPTH_MAX => {
+                    return Err(Error::Invalid("invalid manifest: indexes nested too deep".to_owned()));
+                }
+                Manifest::Index(entries) => {
+                    let wanted = self.platform.clone().unwrap_or_else(registry::host_platform);
+                    let chosen = manifest::choose(&entries, &wanted)?;
+                    let next = self.manifest_by_digest(&chosen.digest).await.map_err(|f| f.for_pull(reference))?;
+                    manifests.push(next);
+                }
+            }
+        };
+        image.check_is_image()?;
+        let config = match self.store.shared.disk.read_blob(&image.config.digest) {
+            Ok(bytes) => bytes,
+            Err(_) => self.repository.config(&image.config).await.map_err(|f| f.for_pull(reference))?,
+        };
+        let document = config::parse(&config)?;
+        if document.os != "linux" {
+            let text = format!("image operating system {:?} cannot be used on this platform", document.os);
+            return Err(Error::Invalid(text));
+        }
+        if document.diff_ids.len() != image.layers.len() {
+            let (layers, diff_ids) = (image.layers.len(), document.diff_ids.len());
+            return Err(Error::Invalid(format!("manifest has {layers} layers, image config has {diff_ids}")));
+        }
+        Ok(Described { manifests, image, config, document })
+    }
+
+    async fn top_manifest(&self, reference: &Reference) -> Result<FetchedManifest, Failure> {
+        if let Some(digest) = &reference.digest {
+            return self.manifest_by_digest(digest).await;
+        }
+        let tag = reference.tag.as_deref().unwrap_or("latest");
+        if let Some(digest) = self.repository.tag_digest(tag).await?
+            && let Some(known) = self.known_manifest(&digest)
+        {
+            return Ok(known);
+        }
+        self.repository.manifest(tag).await
+    }
+
+    async fn manifest_by_digest(&self, digest: &str) -> Result<FetchedManifest, Failure> {
+        match self.known_manifest(digest) {
+            Some(known) => Ok(known),
+            None => self.repository.manifest(digest).await,
+        }
+    }
+
+    /// A manifest that an earlier pull left here.
+    fn known_manifest(&self, digest: &str) -> Option<FetchedManifest> {
+        let shared = &self.store.shared;
+        let media_type = records::media_type(&shared.db, digest).ok().flatten()?;
+        let bytes = shared.disk.read_blob(digest).ok()?;
+        Some(FetchedManifest { digest: digest.to_owned(), media_type, bytes })
+    }
+
+    /// Fetches what is missing and makes the image visible.
+    async fn bring_in(&self, described: Described, names: Vec<Reference>) -> Result<(), Error> {
+        let ingest = Arc::new(Ingest::begin(&self.store.shared)?);
+        let jobs = self.plan(&ingest, &described);
+        let permits = Arc::new(Semaphore::new(PARALLEL_LAYERS));
+        let mut running = JoinSet::new();
+        for (descriptor, diff_id) in jobs {
+            let (ingest, permits) = (ingest.clone(), permits.clone());
+            let (repository, progress) = (self.repository.clone(), self.progress.clone());
+            let reference = names[0].clone();
+            running.spawn(async move {
+                // The semaphore is never closed.
+                let _permit = permits.acquire().await;
+                let layer = LayerJob { ingest, repository, progress, descriptor, diff_id };
+                layer.run(&reference).await
+            });
+        }
+        while let Some(joined) = running.join_next().await {
+            joined.map_err(|e| Error::Other(format!("layer task: {e}")))??;
+        }
+        let config_media_type = described.image.config.media_type.clone();
+        let manifests = described.manifests.into_iter().map(|m| (m.digest, m.media_type, m.bytes)).collect();
+        let draft = ImageDraft { config: described.config, config_media_type, manifests, names, parent: None };
+        let commit = tokio::task::spawn_blocking(move || ingest.commit(&[draft]));
+        commit.await.map_err(|e| Error::Other(format!("image commit: {e}")))?.map(drop)
+    }
+
+    /// Which layers are to be fetched; says for each what will happen.
+    fn plan(&self, ingest: &Ingest, described: &Described) -> Vec<(Descriptor, String)> {
+        let mut jobs = Vec::new();
+        let mut seen = HashSet::new();
+        for (descriptor, diff_id) in described.image.layers.iter().zip(&described.document.diff_ids) {
+            let id = digest::short(&descriptor.digest);
+            if !seen.insert(diff_id) || ingest.hold_existing(diff_id) {
+                (self.progress)(Progress::status(Some(id), "Already exists"));
+            } else {
+                (self.progress)(Progress::status(Some(id), "Pulling fs layer"));
+                jobs.push((descriptor.clone(), diff_id.clone()));
+            }
+        }
+        for (descriptor, _) in jobs.iter().skip(PARALLEL_LAYERS) {
+            (self.progress)(Progress::status(Some(digest::short(&descriptor.digest)), "Waiting"));
+        }
+        jobs
+    }
+}
+
+/// One layer on its way.
+struct LayerJob {
+    ingest: Arc<Ingest>,
+    repository: Arc<Repository>,
+    progress: ProgressSink,
+    descriptor: Descriptor,
+    diff_id: String,
+}
+
+impl LayerJob {
+    async fn run(&self, reference: &Reference) -> Result<(), Error> {
+        let (id, total) = (digest::short(&self.descriptor.digest), self.descriptor.size);
+        let (sink, reader) = registry::channel();
+        let (ingest, expected) = (self.ingest.clone(), self.descriptor.digest.clone());
+        let unpacking =
+            tokio::task::spawn_blocking(move || ingest.unpack_verified(reader, Whiteouts::Overlay, &expected));
+        let last = Mutex::new(None::<Instant>);
+        let report = |event: LayerEvent| match event {
+            LayerEvent::Received(bytes) => {
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                if bytes == total || last.is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL) {
+                    *last = Some(Instant::now());
+                    (self.progress)(Progress::bytes(id, "Downloading", bytes, total));
+                }
+            }
+            LayerEvent::Retrying(pause) => {
+                let seconds = pause.as_secs().max(1);
+                let text = format!("Retrying in {seconds} second{}", if seconds == 1 { "" } else { "s" });
+                (self.progress)(Progress::status(Some(id), text));
+            }
+        };
+        let fetched = self.repository.layer(&self.descriptor, &sink, &report).await;
+        match &fetched {
+            Ok(()) => {
+                (self.progress)(Progress::status(Some(id), "Verifying Checksum"));
+                sink.finish().await;
+            }
+            Err(_) => drop(sink),
+        }
+        let unpacked = unpacking.await.map_err(|e| Error::Other(format!("layer task: {e}")))?;
+        let layer = match (fetched, unpacked) {
+            // The unpacker's own failure made the download stop.
+            (Err(failure), Err(e)) if failure == registry::not_wanted() => return Err(e),
+            (Err(failure), _) => return Err(failure.for_pull(reference)),
+            (Ok(()), unpacked) => unpacked?,
+        };
+        (self.progress)(Progress::status(Some(id), "Download complete"));
+        (self.progress)(Progress::bytes(id, "Extracting", total, total));
+        if layer.diff_id != self.diff_id {
+            let text = format!("layer {} unpacks to {}, the image config says {}", id, layer.diff_id, self.diff_id);
+            self.ingest.discard(&layer);
+            return Err(Error::Other(text));
+        }
+        self.ingest.keep(layer);
+        (self.progress)(Progress::status(Some(id), "Pull complete"));
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hoist_db::{Db, Transaction, params, rusqlite};
+use hoist_db::{Db, OptionalExtension, Transaction, params, rusqlite};
 
 use crate::Error;
 
@@ -25,6 +25,7 @@ const STEPS: &[&str] = &["
         digest TEXT NOT NULL,
         media_type TEXT NOT NULL,
         PRIMARY KEY (image_id, digest)) WITHOUT ROWID;
+    CREATE INDEX image_blobs_by_digest ON image_blobs (digest);
     CREATE TABLE image_leases (holder TEXT PRIMARY KEY, diff_ids TEXT NOT NULL) WITHOUT ROWID;
 "];
 
@@ -121,6 +122,14 @@ pub(crate) fn lonely_blobs(tx: &Transaction<'_>, id: &str) -> rusqlite::Result<V
          AND digest NOT IN (SELECT digest FROM image_blobs WHERE image_id <> ?1)",
     )?;
     query.query_map([id], |row| row.get(0))?.collect()
+}
+
+/// What a blob was called when it came, if it is here.
+pub(crate) fn media_type(db: &Db, digest: &str) -> Result<Option<String>, Error> {
+    Ok(db.read(|c| {
+        c.query_row("SELECT media_type FROM image_blobs WHERE digest = ?1 LIMIT 1", [digest], |row| row.get(0))
+            .optional()
+    })?)
 }
 
 pub(crate) fn set_tagged(tx: &Transaction<'_>, id: &str, tagged_ns: i64) -> rusqlite::Result<()> {

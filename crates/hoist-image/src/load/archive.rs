@@ -179,7 +179,7 @@ fn known_layer(ingest: &Ingest, path: &str) -> Option<String> {
 fn pass_over(payload: impl Read, diff_id: String) -> std::io::Result<Layer> {
     let mut reader = digest::HashingReader::new(payload);
     reader.drain()?;
-    let (found, _) = reader.finish();
+    let found = reader.finish();
     if found == diff_id {
         return Ok(Layer { compressed_digest: diff_id.clone(), diff_id });
     }

@@ -1,4 +1,19 @@
-//! Speaking to registries (OCI distribution-spec).
+//! Speaking to registries (OCI distribution-spec): `endpoint` says where, `transport` (with `resolve`, `proxy`, `tls`)
+//! gets bytes there, `auth` logs in, `client` puts these together for one repository, `blob` fetches what is in it.
+
+mod auth;
+mod blob;
+mod client;
+mod endpoint;
+mod error;
+mod proxy;
+mod resolve;
+mod tls;
+mod transport;
+
+pub(crate) use blob::{FetchedManifest, LayerEvent, channel, not_wanted};
+pub(crate) use client::{Repository, places};
+pub(crate) use error::Failure;
 
 use crate::Platform;
 

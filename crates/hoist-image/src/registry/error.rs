@@ -1,0 +1,149 @@
+//! What a registry answers when it refuses (distribution-spec "Error Codes"), in the words Docker gives it.
+
+use hoist_api::reference::Reference;
+use hyper::StatusCode;
+use serde::Deserialize;
+
+use crate::Error;
+
+/// Why a request to a registry failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It answered with an error.
+    Refused(ApiError),
+    /// It could not be reached, or broke off: another attempt or another endpoint may do.
+    Unreachable(String),
+    /// It answered something that cannot be right.
+    Broken(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    /// `MANIFEST_UNKNOWN`
+    code: String,
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    #[serde(default)]
+    errors: Option<Vec<Item>>,
+    #[serde(default)]
+    details: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, body: &[u8]) -> ApiError {
+        let parsed: Option<Body> = serde_json::from_slice(body).ok();
+        let first = parsed.as_ref().and_then(|body| body.errors.as_ref()?.first());
+        let code = first.and_then(|item| item.code.clone()).unwrap_or_else(|| code_of(status).to_owned());
+        let message = first.and_then(|item| item.message.clone()).filter(|message| !message.is_empty());
+        let loose = parsed.as_ref().and_then(|body| body.details.clone().or_else(|| body.message.clone()));
+        let message = message.or(loose).unwrap_or_else(|| message_of(&code, status));
+        ApiError { status, code, message: message.chars().filter(|c| !c.is_control()).take(1000).collect() }
+    }
+
+    /// The text of an error body, if it is one.
+    pub(super) fn read(status: StatusCode, body: &[u8]) -> Option<String> {
+        (!body.is_empty()).then(|| ApiError::new(status, body).text())
+    }
+
+    /// `manifest unknown: manifest unknown`
+    fn text(&self) -> String {
+        if self.code.is_empty() {
+            return self.message.clone();
+        }
+        format!("{}: {}", self.code.to_lowercase().replace('_', " "), self.message)
+    }
+}
+
+fn code_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "UNAUTHORIZED",
+        StatusCode::FORBIDDEN => "DENIED",
+        StatusCode::TOO_MANY_REQUESTS => "TOOMANYREQUESTS",
+        _ => "",
+    }
+}
+
+fn message_of(code: &str, status: StatusCode) -> String {
+    match code {
+        "UNAUTHORIZED" => "authentication required".to_owned(),
+        "DENIED" => "requested access to the resource is denied".to_owned(),
+        "MANIFEST_UNKNOWN" => "manifest unknown".to_owned(),
+        "NAME_UNKNOWN" => "repository name not known to registry".to_owned(),
+        "TOOMANYREQUESTS" => "too many requests".to_owned(),
+        _ => format!("received unexpected HTTP status: {status}"),
+    }
+}
+
+impl Failure {
+    /// Worth another attempt at the same place.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Failure::Refused(e) => e.status.is_server_error() || e.status == StatusCode::TOO_MANY_REQUESTS,
+            Failure::Unreachable(_) => true,
+            Failure::Broken(_) => false,
+        }
+    }
+
+    /// What the user of a pull is told.
+    pub(crate) fn for_pull(self, reference: &Reference) -> Error {
+        let refused = match self {
+            Failure::Refused(refused) => refused,
+            Failure::Unreachable(text) | Failure::Broken(text) => return Error::Other(text),
+        };
+        let (name, text) = (reference.familiar_name(), refused.text());
+        match refused.code.as_str() {
+            "DENIED" => Error::Missing(format!(
+                "pull access denied for {name}, repository does not exist or may require 'docker login': {text}"
+            )),
+            "MANIFEST_UNKNOWN" => Error::Missing(format!("manifest for {} not found: {text}", reference.familiar())),
+            "NAME_UNKNOWN" => Error::Missing(format!("repository {name} not found: {text}")),
+            "UNAUTHORIZED" => Error::Unauthorized(text),
+            _ if refused.status == StatusCode::NOT_FOUND => Error::Missing(text),
+            _ => Error::Other(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(status: u16, body: &str) -> String {
+        let error = ApiError::new(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+        Failure::Refused(error).for_pull(&Reference::parse("foo:bar").unwrap()).to_string()
+    }
+
+    #[test]
+    fn refusals_are_told_in_dockers_words() {
+        assert_eq!(
+            told(
+                404,
+                r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"bar"}}]}"#
+            ),
+            "manifest for foo:bar not found: manifest unknown: manifest unknown"
+        );
+        assert_eq!(
+            told(403, r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#),
+            "pull access denied for foo, repository does not exist or may require 'docker login': denied: requested \
+             access to the resource is denied"
+        );
+        assert_eq!(told(401, ""), "unauthorized: authentication required");
+        assert_eq!(told(500, "<html>"), "received unexpected HTTP status: 500 Internal Server Error");
+        assert_eq!(told(429, "{}"), "toomanyrequests: too many requests");
+        assert_eq!(told(418, r#"{"errors":[{"code":"A","message":"evil\u001b[2J"}]}"#), "a: evil[2J");
+    }
+}
