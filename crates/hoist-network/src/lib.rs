@@ -22,6 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use link::loopback_only;
 pub use networks::Networks;
 pub use resolver::{hosts_file, resolv_conf};
 

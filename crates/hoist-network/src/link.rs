@@ -23,6 +23,9 @@ const IFLA_PROTINFO: u16 = 12;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_EXT_MASK: u16 = 29;
+const IFLA_TARGET_NETNSID: u16 = 46;
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
@@ -68,7 +71,7 @@ pub(crate) struct Wiring {
 
 pub(crate) fn setup(endpoint: &Endpoint, wiring: &Wiring) -> Setup {
     let (host_batch, netns_fd_at) = host_batch(endpoint, wiring);
-    Setup { host_batch, netns_fd_at, netns_batch: netns_batch(endpoint) }
+    Setup { host_batch, netns_fd_at, netns_batch: netns_batch(endpoint, wiring) }
 }
 
 fn host_batch(endpoint: &Endpoint, wiring: &Wiring) -> (Vec<u8>, Vec<usize>) {
@@ -109,7 +112,7 @@ fn host_batch(endpoint: &Endpoint, wiring: &Wiring) -> (Vec<u8>, Vec<usize>) {
     (batch.into_bytes(), vec![netns_fd_at])
 }
 
-fn netns_batch(endpoint: &Endpoint) -> Vec<u8> {
+fn netns_batch(endpoint: &Endpoint, wiring: &Wiring) -> Vec<u8> {
     let mut batch = Batch::new();
     let broadcast = crate::ipam::Subnet::new(endpoint.ip, endpoint.prefix).broadcast();
     batch.add(RTM_NEWLINK, flag::ACK, &link_header(INSIDE_INDEX, 0, 0), disable_ipv6_addresses);
@@ -122,7 +125,23 @@ fn netns_batch(endpoint: &Endpoint) -> Vec<u8> {
     batch.add(RTM_NEWLINK, flag::ACK, &link_header(INSIDE_INDEX, IFF_UP, IFF_UP), |_| {});
     batch.add(RTM_NEWLINK, flag::ACK, &link_header(LOOPBACK_INDEX, IFF_UP, IFF_UP), |_| {});
     batch.add(RTM_NEWROUTE, flags, &default_route_header(), |a| a.put(RTA_GATEWAY, &endpoint.gateway.octets()));
+    // The bridge learns in the background that its port has a carrier, and drops what comes before: an ARP request, which
+    // would be repeated a second later. Looking at a device makes the kernel (from 6.8) do that work at once. From here
+    // the host's namespace has the first number, being the peer's. Not acknowledged: nothing depends on it.
+    for index in [wiring.host_index, wiring.bridge_index] {
+        batch.add(RTM_GETLINK, 0, &link_header(index, 0, 0), |a| {
+            a.u32(IFLA_TARGET_NETNSID, 0);
+            a.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+        });
+    }
     batch.into_bytes()
+}
+
+/// For a container without a network: loopback up and nothing else.
+pub fn loopback_only() -> Setup {
+    let mut batch = Batch::new();
+    batch.add(RTM_NEWLINK, flag::ACK, &link_header(LOOPBACK_INDEX, IFF_UP, IFF_UP), |_| {});
+    Setup { netns_batch: batch.into_bytes(), ..Setup::default() }
 }
 
 /// No address is made up for IPv6, not even a link-local one: nothing would answer to it.

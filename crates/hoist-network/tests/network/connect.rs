@@ -99,3 +99,32 @@ fn loopback_and_ipv6_addresses_of_the_host_reach_a_published_port_through_the_pr
     assert!(machine.host.ask_tcp("127.0.0.1:8080").is_err());
     assert!(machine.world.ask_tcp("198.51.100.1:8080").is_err());
 }
+
+#[test]
+fn a_container_can_send_the_moment_its_batches_are_acknowledged() {
+    if !can_run() || !kernel_is_at_least(6, 8) {
+        return;
+    }
+    let machine = Machine::new();
+    let networks = Arc::new(machine.open(config()));
+    machine.world.serve_tcp(80, "world");
+    let _all: Vec<_> = (0..30)
+        .map(|number| {
+            let (container, _) = machine.start(&networks, vec![]);
+            // Gives up before a lost ARP request would be repeated.
+            let answer = container.ask_tcp("198.51.100.2:80");
+            assert!(answer.is_ok(), "container {number}: {answer:?}");
+            container
+        })
+        .collect();
+}
+
+fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if found < (major, minor) {
+        println!("skipped: needs kernel {major}.{minor}, this is {release}");
+    }
+    found >= (major, minor)
+}

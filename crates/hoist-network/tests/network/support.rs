@@ -143,7 +143,9 @@ impl Machine {
         host.sh(&format!("ip link add w0 type veth peer name w1 netns {}", world.tid));
         host.sh("ip addr add 198.51.100.1/24 dev w0; ip addr add 2001:db8::1/64 dev w0 nodad; ip link set w0 up");
         world.sh("ip addr add 198.51.100.2/24 dev w1; ip addr add 2001:db8::2/64 dev w1 nodad; ip link set w1 up");
-        world.sh("ip link set lo up");
+        world.sh("ip link set lo up; ip link show w1");
+        // Looking at a device makes the kernel notice its carrier now.
+        host.sh("ip link show w0");
         Machine { host, world, db: Db::in_memory().unwrap() }
     }
 
