@@ -11,11 +11,13 @@ pub struct Launch {
     /// Container id, 64 hex digits.
     pub id: String,
     /// The OCI runtime spec. `root.path` is ignored in favour of [`Launch::rootfs`]. Mounts are carried out in order;
-    /// hosts, resolv.conf and hostname arrive as bind mounts. `linux.cgroupsPath` is a path below each hierarchy.
+    /// hosts, resolv.conf and hostname arrive as bind mounts. `linux.cgroupsPath` is a path below each hierarchy; without
+    /// it the container stays in the spawner's own groups and `linux.resources` must be empty.
     pub spec: Spec,
     pub rootfs: Rootfs,
     /// Precompiled seccomp BPF (`crate::seccomp::compile`, cached by the engine), native-endian `struct sock_filter`s.
     /// When present `spec.linux.seccomp` is not looked at.
+    #[serde(default, with = "hexadecimal")]
     pub seccomp_program: Option<Vec<u8>>,
     pub stdio: Stdio,
     pub log: Log,
@@ -74,9 +76,18 @@ pub enum Log {
     /// Docker's json-file format: one object per line `{"log":"…\n","stream":"stdout","time":"RFC3339Nano"}`, lines longer
     /// than 16 KiB in partial entries without the newline. Rotated by rename: `path`, `path.1`, `path.2`…
     /// `attrs`: pre-rendered JSON object to add as `,"attrs":{…}` (log labels/env), or empty.
-    JsonFile { path: PathBuf, max_size_bytes: u64, max_files: u32, attrs: String },
+    JsonFile {
+        path: PathBuf,
+        max_size_bytes: u64,
+        max_files: u32,
+        attrs: String,
+    },
     /// Docker's `local` driver has its own file format; ours is the same JSON lines under another path and rotation default.
-    Local { path: PathBuf, max_size_bytes: u64, max_files: u32 },
+    Local {
+        path: PathBuf,
+        max_size_bytes: u64,
+        max_files: u32,
+    },
 }
 
 /// Netlink messages, complete with headers, made by the network crate; the runtime only sends them.
@@ -89,4 +100,31 @@ pub struct NetworkSetup {
     pub netns_fd_at: Vec<usize>,
     /// Batch sent from inside the new netns once `host_batch` is acknowledged: addresses, link up, lo up, routes.
     pub netns_batch: Vec<u8>,
+}
+
+/// Bytes as a string of hexadecimal digits: a JSON array of numbers would be three times as long and slow to read.
+mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        match bytes {
+            None => serializer.serialize_none(),
+            Some(bytes) => {
+                let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
+                let text: String = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect();
+                serializer.serialize_some(&text)
+            }
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        let Some(text) = Option::<std::borrow::Cow<'_, str>>::deserialize(deserializer)? else {
+            return Ok(None);
+        };
+        let value = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+        let pairs = text.as_bytes().chunks(2);
+        let bytes = pairs.map(|pair| Some(value(*pair.first()?)? << 4 | value(*pair.get(1)?)?)).collect::<Option<_>>();
+        bytes.map(Some).ok_or_else(|| serde::de::Error::custom("seccomp_program is not hexadecimal"))
+    }
 }

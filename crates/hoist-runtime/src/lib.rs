@@ -1,16 +1,19 @@
 //! OCI runtime spec in, supervised process out.
 //!
-//! The engine talks to the [`Spawner`], a small single-threaded process forked before the engine's first thread. Per
-//! container the spawner forks a supervisor, which clones the container's init, holds its stdio and exit status, writes
-//! its log and listens on `<dir>/supervisor.sock` for any later engine. Knows nothing of images, networks (it sends the
-//! netlink bytes that it is given) or the Docker API.
+//! The engine talks to the [`spawner::Spawner`], a small single-threaded process. Per container the spawner forks a
+//! supervisor, which clones the container's init, holds its stdio and exit status, writes its log and listens on
+//! `<run_dir>/supervisor.sock` for any later engine. Knows nothing of images, networks (it sends the netlink bytes that
+//! it is given) or the Docker API.
 
 #![forbid(unsafe_code)]
 
 pub mod cgroup;
 pub mod defaults;
+mod failure;
+mod init;
 pub mod launch;
 pub mod protocol;
 pub mod seccomp;
 pub mod spawner;
-pub mod supervisor;
+mod supervisor;
+pub mod user;

@@ -11,6 +11,15 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// Longest datagram, in bytes (an exec's environment is the largest part).
 pub const MAX_MESSAGE_BYTES: usize = 192 * 1024;
 
+/// Name of the socket in the run directory.
+pub const SOCKET_NAME: &str = "supervisor.sock";
+
+/// Name of the file in the run directory that holds the supervisor's pid.
+pub const PID_FILE_NAME: &str = "supervisor.pid";
+
+/// Name of the file in the state directory that holds [`Exit`].
+pub const EXIT_FILE_NAME: &str = "exit.json";
+
 /// Engine to supervisor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ToSupervisor {
@@ -21,7 +30,11 @@ pub enum ToSupervisor {
     /// Let the init that was prepared exec the user's program. Messages before it (attachments) come into force before.
     Start,
     /// Sends a signal to pid 1 (`all`: to every process of the container).
-    Signal { signal: i32, #[serde(default)] all: bool },
+    Signal {
+        signal: i32,
+        #[serde(default)]
+        all: bool,
+    },
     /// Resizes the pty.
     Resize { rows: u16, columns: u16 },
     /// Starts another process in the container. Without tty three fds come along (stdin, stdout, stderr: the engine's pipe
@@ -49,18 +62,40 @@ pub struct ExecProcess {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum FromSupervisor {
     /// State as of now; first message on each connection.
-    Hello { version: u32, id: String, state: State, #[serde(default)] execs: Vec<RunningExec> },
+    Hello {
+        version: u32,
+        id: String,
+        state: State,
+        #[serde(default)]
+        execs: Vec<RunningExec>,
+    },
     /// pid 1 has exec'd.
-    Started { pid: i32, started_at_ns: i64 },
+    Started {
+        pid: i32,
+        started_at_ns: i64,
+        /// Where the time went: phase name and nanoseconds, in order of their ends.
+        #[serde(default)]
+        phases: Vec<(String, u64)>,
+    },
     /// The container did not start. The supervisor has undone everything and ends.
     StartFailed(Failure),
-    /// pid 1 has ended; `exit.json` was written before this was sent; output is drained. The supervisor ends after this.
+    /// pid 1 has ended; `exit.json` was written before this was sent and the log is complete. Attachments that read slowly
+    /// still get what is left. Cgroup and mounts are gone when the connection ends, soon after this.
     Exited(Exit),
     /// The kernel's OOM killer took a process of the container.
     Oom,
-    ExecStarted { exec_id: String, pid: i32 },
-    ExecFailed { exec_id: String, failure: Failure },
-    ExecExited { exec_id: String, exit_code: i32 },
+    ExecStarted {
+        exec_id: String,
+        pid: i32,
+    },
+    ExecFailed {
+        exec_id: String,
+        failure: Failure,
+    },
+    ExecExited {
+        exec_id: String,
+        exit_code: i32,
+    },
 }
 
 /// Where a supervisor is in its one run.
@@ -107,3 +142,18 @@ pub enum FailureKind {
     /// Anything else (125, or 128 in the record).
     Other,
 }
+
+impl Failure {
+    /// A failure that is no fault of the command.
+    pub fn other(message: impl Into<String>) -> Failure {
+        Failure { kind: FailureKind::Other, message: message.into() }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,84 @@
+//! Masked paths (hidden behind /dev/null or an empty directory) and read-only paths.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use hoist_sys::mount::{Change, attribute};
+use hoist_sys::rootfs::{self, Kind};
+use oci_spec::runtime::Spec;
+use rustix::fs::OFlags;
+use rustix::mount::FsOpenFlags;
+
+use super::mounts::{bind_fd, finish};
+use super::open_host;
+use crate::failure::{OrFail, Result};
+
+const READ_ONLY: Change = Change { set: attribute::READ_ONLY, clear: 0, propagation: None, recursive: true };
+
+pub(super) fn apply(spec: &Spec, root: BorrowedFd<'_>) -> Result<()> {
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    for path in linux.readonly_paths().iter().flatten() {
+        let Some(target) = open_existing(root, path).or_fail(|| format!("open readonly path {path}"))? else {
+            continue;
+        };
+        bind_fd(target.as_fd(), target.as_fd(), READ_ONLY).or_fail(|| format!("make {path} read-only"))?;
+    }
+    let mut covers = Covers::default();
+    for path in linux.masked_paths().iter().flatten() {
+        let Some(target) = open_existing(root, path).or_fail(|| format!("open masked path {path}"))? else { continue };
+        covers.cover(target.as_fd()).or_fail(|| format!("mask {path}"))?;
+    }
+    Ok(())
+}
+
+/// Paths that this kernel does not have are none to protect.
+fn open_existing(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
+    match rootfs::open_in_root(root, Path::new(path), OFlags::PATH) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What masked paths are covered with; opened once, cloned for each.
+#[derive(Default)]
+struct Covers {
+    null: Option<OwnedFd>,
+    empty: Option<OwnedFd>,
+}
+
+impl Covers {
+    fn cover(&mut self, target: BorrowedFd<'_>) -> io::Result<()> {
+        let (cover, make): (_, fn() -> io::Result<OwnedFd>) = match rootfs::kind_of(target)? {
+            Kind::File => (&mut self.null, host_null),
+            Kind::Directory => (&mut self.empty, empty_directory),
+        };
+        if cover.is_none() {
+            *cover = Some(make()?);
+        }
+        match cover {
+            Some(cover) => bind_fd(cover.as_fd(), target, Change { recursive: false, ..READ_ONLY_FOR_COVERS }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The empty directory is read-only as a whole; /dev/null must stay writable.
+const READ_ONLY_FOR_COVERS: Change = Change { set: 0, clear: 0, propagation: None, recursive: false };
+
+/// The host's /dev/null, never the container's: that one may have been replaced.
+fn host_null() -> io::Result<OwnedFd> {
+    let null = open_host(Path::new("/dev/null"), OFlags::PATH | OFlags::NOFOLLOW)?;
+    let stat = rustix::fs::fstat(&null)?;
+    let is_null = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice
+        && stat.st_rdev == rustix::fs::makedev(1, 3);
+    if is_null { Ok(null) } else { Err(io::Error::other("/dev/null of the host is no null device")) }
+}
+
+fn empty_directory() -> io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(&context, "source", "tmpfs")?;
+    rustix::mount::fsconfig_set_string(&context, "size", "0k")?;
+    finish(context.as_fd(), Change { set: attribute::READ_ONLY, ..Change::default() })
+}

@@ -1,0 +1,208 @@
+//! The container's init: what happens in the cloned process until the user's program runs.
+//!
+//!  1. `isolate`: undumpable, default signals, own session and keyring, namespaces joined, control groups entered
+//!  2. `rootfs::attach`: the root mount becomes part of the new mount namespace
+//!  3. `mounts`: in the order of the spec
+//!  4. `devices`: nodes, links, the console of a terminal
+//!  5. `masks`: masked and read-only paths
+//!  6. `host_name`, `sysctls`, `out of memory score`, security labels: by way of the host's /proc, which the container's
+//!     files cannot redirect
+//!  7. `rootfs::pivot`: the old root goes away; read-only root, propagation
+//!  8. `process`: limits, user, directory, command look-up, seccomp, capabilities
+//!  9. wait for the network and for the word to go; exec
+//!
+//! Runs in a raw clone of the single-threaded supervisor. Whatever fails is told to the supervisor in words for the user.
+
+mod cgroup_mounts;
+pub(crate) mod channel;
+mod devices;
+mod masks;
+pub(crate) mod mounts;
+mod options;
+pub(crate) mod process;
+mod reaper;
+mod rootfs;
+mod security;
+mod sysctls;
+mod terminal;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Instant;
+
+use hoist_sys::namespace::{self, Namespaces};
+use oci_spec::runtime::Spec;
+
+use crate::cgroup::Cgroup;
+use crate::failure::{OrFail, Result};
+use crate::launch::{Launch, Stdio};
+use crate::protocol::Failure;
+use channel::ChildChannel;
+
+pub(crate) use process::Filter;
+pub(crate) use security::{check_labels, set_exec_labels};
+pub(crate) use sysctls::check as check_sysctls;
+pub(crate) use terminal::{make_controlling, open_terminal, set_size as set_terminal_size};
+
+/// All that init needs, made by the supervisor before the clone.
+pub(crate) struct Context<'a> {
+    pub(crate) launch: &'a Launch,
+    pub(crate) root: &'a rootfs::Source,
+    /// Namespaces to join, in this order.
+    pub(crate) join: Vec<(Namespaces, OwnedFd)>,
+    /// Namespaces that clone3 made.
+    pub(crate) created: Namespaces,
+    /// A new cgroup namespace is made here, after the groups are entered.
+    pub(crate) new_cgroup_namespace: bool,
+    /// Groups that must still be entered.
+    pub(crate) cgroup: Option<&'a dyn Cgroup>,
+    /// Sources of bind mounts that had to be opened outside of the new mount namespace, by index of the mount.
+    pub(crate) shared_sources: Vec<(usize, OwnedFd)>,
+    /// stdin, stdout, stderr; none with a terminal.
+    pub(crate) streams: Option<[OwnedFd; 3]>,
+    pub(crate) filter: Option<Filter>,
+    /// The network is being set up by the supervisor, which will tell.
+    pub(crate) network_pending: bool,
+    /// The word to go was given already.
+    pub(crate) go: bool,
+    pub(crate) channel: ChildChannel,
+}
+
+pub(crate) use rootfs::Source as RootSource;
+
+impl Context<'_> {
+    fn spec(&self) -> &Spec {
+        &self.launch.spec
+    }
+
+    fn stdio(&self) -> Stdio {
+        self.launch.stdio
+    }
+}
+
+/// Runs all steps; does not return.
+pub(crate) fn run(mut context: Context<'_>) -> ! {
+    let Err(failure) = set_up_and_exec(&mut context);
+    context.channel.failed(&failure);
+    hoist_sys::process::exit_now(1)
+}
+
+fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible> {
+    let start = Instant::now();
+    isolate(context)?;
+    let root = rootfs::attach(context.root, context.spec())?;
+    if sysctls::need_network(context.spec()) {
+        context.channel.wait_for_network(&mut context.network_pending)?;
+    }
+    let entered = Instant::now();
+    mounts::mount_all(context, root.as_fd())?;
+    devices::create(context.spec(), root.as_fd())?;
+    let console = terminal::set_up(context, root.as_fd())?;
+    masks::apply(context.spec(), root.as_fd())?;
+    set_host_name(context)?;
+    sysctls::write(context.spec())?;
+    let launch = context.launch;
+    let process = launch.spec.process().as_ref().ok_or_else(|| Failure::other("process is not set"))?;
+    process::set_oom_score(process)?;
+    security::set_exec_labels(process)?;
+    process::make_working_directory(root.as_fd(), process.cwd());
+    rootfs::pivot(root, context.spec())?;
+    let mounted = Instant::now();
+    attach_streams(context, console)?;
+    let prepared = process::prepare(process, context.filter.take())?;
+    let phases = [entered - start, mounted - entered, mounted.elapsed()];
+    context.channel.prepared(phases.map(|phase| u64::try_from(phase.as_nanos()).unwrap_or(u64::MAX)))?;
+    let prepared = prepared.confine()?;
+    context.channel.wait_for_network(&mut context.network_pending)?;
+    if !context.go {
+        context.channel.wait_for_go()?;
+    }
+    if context.launch.init {
+        reaper::become_init(context.stdio().tty)?;
+    }
+    prepared.exec()
+}
+
+/// Step 1.
+fn isolate(context: &Context<'_>) -> Result<()> {
+    hoist_sys::process::set_undumpable().or_fail(|| "prctl PR_SET_DUMPABLE")?;
+    hoist_sys::signal::reset_dispositions();
+    hoist_sys::signal::unblock_all().or_fail(|| "unblock signals")?;
+    rustix::process::setsid().or_fail(|| "setsid")?;
+    // A kernel without keyrings has none to protect.
+    let _ = hoist_sys::process::new_session_keyring();
+    rustix::process::umask(rustix::fs::Mode::empty());
+    for (kind, fd) in &context.join {
+        namespace::join(fd.as_fd(), *kind).or_fail(|| "join namespace")?;
+    }
+    if let Some(cgroup) = context.cgroup {
+        cgroup.enter().or_fail(|| "unable to apply cgroup configuration")?;
+    }
+    if context.new_cgroup_namespace {
+        namespace::unshare(Namespaces::CGROUP).or_fail(|| "unshare cgroup namespace")?;
+    }
+    if context.created.contains(Namespaces::NETWORK) && context.launch.network.is_none() {
+        bring_loopback_up()?;
+    }
+    Ok(())
+}
+
+/// A new network namespace that nobody configures has at least a working loopback device, as with runc.
+fn bring_loopback_up() -> Result<()> {
+    // RTM_NEWLINK for index 1, IFF_UP set and changed: nlmsghdr and ifinfomsg (rtnetlink(7)).
+    const RTM_NEWLINK: u16 = 16;
+    const REQUEST_AND_ACK: u16 = 1 | 4;
+    const IFF_UP: u32 = 1;
+    let mut message = [0u8; 32];
+    message[0..4].copy_from_slice(&32u32.to_ne_bytes());
+    message[4..6].copy_from_slice(&RTM_NEWLINK.to_ne_bytes());
+    message[6..8].copy_from_slice(&REQUEST_AND_ACK.to_ne_bytes());
+    message[20..24].copy_from_slice(&1i32.to_ne_bytes());
+    message[24..28].copy_from_slice(&IFF_UP.to_ne_bytes());
+    message[28..32].copy_from_slice(&IFF_UP.to_ne_bytes());
+    hoist_sys::netlink::Socket::open(hoist_sys::netlink::Protocol::Route)
+        .and_then(|socket| socket.send_batch(&message))
+        .or_fail(|| "set up loopback device")
+}
+
+fn set_host_name(context: &Context<'_>) -> Result<()> {
+    let spec = context.spec();
+    if let Some(name) = spec.hostname().as_ref().filter(|name| !name.is_empty()) {
+        rustix::system::sethostname(name.as_bytes()).or_fail(|| "sethostname")?;
+    }
+    if let Some(name) = spec.domainname().as_ref().filter(|name| !name.is_empty()) {
+        rustix::system::setdomainname(name.as_bytes()).or_fail(|| "setdomainname")?;
+    }
+    Ok(())
+}
+
+/// Puts pipes or the terminal on fds 0 to 2.
+fn attach_streams(context: &Context<'_>, console: Option<OwnedFd>) -> Result<()> {
+    match (&context.streams, console) {
+        (_, Some(console)) => terminal::make_controlling(console.as_fd()),
+        (Some(streams), None) => process::set_streams([streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()]),
+        (None, None) => Err(Failure::other("container has neither a terminal nor streams")),
+    }
+}
+
+/// The host's `path`, before the pivot.
+fn open_host(path: &Path, flags: rustix::fs::OFlags) -> std::io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, flags | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?)
+}
+
+/// Attaches a detached mount on the mount point `target`.
+fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> std::io::Result<()> {
+    use rustix::mount::MoveMountFlags;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(mount, "", target, "", flags)?)
+}
+
+/// A detached copy of the mount (or of the part of it) that `fd` names.
+fn clone_mount(fd: BorrowedFd<'_>, recursive: bool) -> std::io::Result<OwnedFd> {
+    use rustix::mount::OpenTreeFlags;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(rustix::mount::open_tree(fd, "", flags)?)
+}

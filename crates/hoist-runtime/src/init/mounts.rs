@@ -1,0 +1,234 @@
+//! Mounts of the spec, one after the other: binds by open_tree(2), filesystems by fsopen(2), both as detached mounts that
+//! are moved onto a mount point fd. No path is resolved twice.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use hoist_sys::mount::{self, Change, Propagation};
+use hoist_sys::rootfs::{self, Kind};
+use oci_spec::runtime::Mount;
+use rustix::fs::OFlags;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+
+use super::options::Options;
+use super::{Context, attach, cgroup_mounts, clone_mount};
+use crate::failure::{OrFail, Result, text};
+use crate::protocol::Failure;
+
+/// Filesystem magic of procfs (statfs(2)).
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// Files in /proc that may be mounted over (as runc has them, for lxcfs and its like).
+const PROC_FILES: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+pub(crate) fn mount_all(context: &Context<'_>, root: BorrowedFd<'_>) -> Result<()> {
+    let spec = context.spec();
+    let label =
+        spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        let shared = context.shared_sources.iter().find(|(at, _)| *at == index).map(|(_, fd)| fd.as_fd());
+        mount_one(mount, root, shared, label).map_err(|reason| {
+            let source = mount.source().as_deref().unwrap_or(Path::new(""));
+            Failure::other(format!("error mounting {source:?} to rootfs at {:?}: {reason}", mount.destination()))
+        })?;
+    }
+    Ok(())
+}
+
+/// The error is only the reason.
+fn mount_one(
+    mount: &Mount,
+    root: BorrowedFd<'_>,
+    shared: Option<BorrowedFd<'_>>,
+    label: Option<&str>,
+) -> std::result::Result<(), String> {
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
+    let kind = mount.typ().as_deref().unwrap_or("none");
+    let target = mount.destination();
+    let tree = match kind {
+        _ if options.bind.is_some() || kind == "bind" => return bind(mount, &options, root, shared),
+        "cgroup" | "cgroup2" => return cgroup_mounts::mount(target, kind, &options, root),
+        "proc" | "sysfs" => {
+            let target = ordinary_directory(root, target, kind)?;
+            let tree = filesystem(kind, mount, &options, &[])?;
+            return attach(tree.as_fd(), target.as_fd()).map_err(text);
+        }
+        "tmpfs" => {
+            let mut extra = Vec::new();
+            let mode = existing_mode(root, target).filter(|_| options.value("mode").is_none());
+            extra.extend(mode.map(|mode| ("mode", mode)));
+            extra.extend(label.map(|label| ("context", label.to_owned())));
+            filesystem(kind, mount, &options, &extra)?
+        }
+        "mqueue" | "devpts" => {
+            let extra = label.map(|label| ("context", label.to_owned()));
+            filesystem(kind, mount, &options, extra.as_slice())?
+        }
+        _ => filesystem(kind, mount, &options, &[])?,
+    };
+    let target = mount_point(root, target, Kind::Directory)?;
+    attach(tree.as_fd(), target.as_fd()).map_err(text)?;
+    propagate(tree.as_fd(), &options)
+}
+
+/// A detached mount of a new filesystem.
+fn filesystem(
+    kind: &str,
+    mount: &Mount,
+    options: &Options,
+    extra: &[(&str, String)],
+) -> std::result::Result<OwnedFd, String> {
+    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(text)?;
+    let source = mount.source().as_deref().unwrap_or(Path::new(kind));
+    rustix::mount::fsconfig_set_string(&context, "source", source).map_err(text)?;
+    for (key, value) in &options.data {
+        let set = match value {
+            Some(value) => rustix::mount::fsconfig_set_string(&context, key, value),
+            None => rustix::mount::fsconfig_set_flag(&context, key),
+        };
+        set.map_err(|error| format!("option {key:?}: {}", text(error)))?;
+    }
+    for (key, value) in extra {
+        rustix::mount::fsconfig_set_string(&context, *key, value)
+            .map_err(|error| format!("option {key:?}: {}", text(error)))?;
+    }
+    finish(context.as_fd(), options.top).map_err(text)
+}
+
+/// Creates the filesystem of an fsopen(2) context and a detached mount of it.
+pub(super) fn finish(context: BorrowedFd<'_>, change: Change) -> io::Result<OwnedFd> {
+    rustix::mount::fsconfig_create(context)?;
+    let attributes = MountAttrFlags::from_bits_retain(change.set as u32);
+    Ok(rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+fn bind(
+    mount: &Mount,
+    options: &Options,
+    root: BorrowedFd<'_>,
+    shared: Option<BorrowedFd<'_>>,
+) -> std::result::Result<(), String> {
+    if let Some((key, _)) = options.data.first() {
+        return Err(format!("option {key:?} has no meaning for a bind mount"));
+    }
+    let own;
+    let tree = match shared {
+        Some(shared) => shared,
+        None => {
+            own = open_source(mount, options).map_err(|error| {
+                format!("open {}: {}", mount.source().as_deref().unwrap_or(Path::new("")).display(), text(error))
+            })?;
+            own.as_fd()
+        }
+    };
+    let kind = rootfs::kind_of(tree).map_err(text)?;
+    let path = mount.destination();
+    let target = mount_point(root, path, kind)?;
+    check_proc(path, target.as_fd(), tree)?;
+    if options.top.set | options.top.clear != 0 {
+        mount::set_attributes(tree, options.top).map_err(text)?;
+    }
+    if options.tree.set | options.tree.clear != 0 {
+        mount::set_attributes(tree, Change { recursive: true, ..options.tree }).map_err(text)?;
+    }
+    propagate(tree, options)?;
+    attach(tree, target.as_fd()).map_err(text)
+}
+
+/// Whether a bind mount must be opened in the mount namespace of the host, because it stays in its peer group.
+pub(crate) fn needs_host_namespace(mount: &Mount) -> bool {
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default()).unwrap_or_default();
+    (options.bind.is_some() || mount.typ().as_deref() == Some("bind"))
+        && matches!(options.propagation, Some((Propagation::Shared | Propagation::Slave, _)))
+}
+
+/// Opens such a source.
+pub(crate) fn open_shared_source(mount: &Mount) -> Result<OwnedFd> {
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(Failure::other)?;
+    let source = mount.source().clone().unwrap_or_default();
+    open_source(mount, &options).or_fail(|| {
+        let destination = mount.destination();
+        format!("error mounting {source:?} to rootfs at {destination:?}: open {}", source.display())
+    })
+}
+
+fn open_source(mount: &Mount, options: &Options) -> io::Result<OwnedFd> {
+    let source: PathBuf = mount.source().clone().ok_or(rustix::io::Errno::NOENT)?;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if options.bind == Some(true) {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(rustix::mount::open_tree(rustix::fs::CWD, source, flags)?)
+}
+
+fn propagate(tree: BorrowedFd<'_>, options: &Options) -> std::result::Result<(), String> {
+    let Some((propagation, recursive)) = options.propagation else { return Ok(()) };
+    let change = Change { propagation: Some(propagation), recursive, ..Change::default() };
+    mount::set_attributes(tree, change).map_err(text)
+}
+
+pub(super) fn mount_point(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> std::result::Result<OwnedFd, String> {
+    rootfs::mount_point(root, path, kind)
+        .map_err(|error| format!("create mountpoint for {} mount: {}", path.display(), text(error)))
+}
+
+/// proc and sysfs only go where no symlink had a say: other parts of the set-up rely on them.
+fn ordinary_directory(root: BorrowedFd<'_>, path: &Path, kind: &str) -> std::result::Result<OwnedFd, String> {
+    let open = || rootfs::open_without_symlinks(root, path, OFlags::PATH | OFlags::DIRECTORY);
+    let opened = match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            mount_point(root, path, Kind::Directory)?;
+            open()
+        }
+        result => result,
+    };
+    opened.map_err(|error| match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => {
+            format!("filesystem {kind:?} must be mounted on ordinary directory")
+        }
+        _ => text(error),
+    })
+}
+
+/// Binds over parts of /proc would fool the container and what trusts its /proc.
+fn check_proc(path: &Path, target: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> std::result::Result<(), String> {
+    let is_proc =
+        |fd: BorrowedFd<'_>| rustix::fs::fstatfs(fd).map(|stat| stat.f_type as i64 == PROC_SUPER_MAGIC).map_err(text);
+    let inside = is_proc(target)? || path.starts_with("/proc") && path != Path::new("/proc");
+    if inside && path != Path::new("/proc") && !PROC_FILES.iter().any(|allowed| path == Path::new(allowed)) {
+        return Err(format!("{path:?} cannot be mounted because it is inside /proc"));
+    }
+    if path == Path::new("/proc") && !is_proc(tree)? {
+        return Err(format!("{path:?} cannot be mounted because it is not of type proc"));
+    }
+    Ok(())
+}
+
+/// Permissions of a directory that a tmpfs without `mode` will hide, in octal.
+fn existing_mode(root: BorrowedFd<'_>, path: &Path) -> Option<String> {
+    let directory = rootfs::open_in_root(root, path, OFlags::PATH | OFlags::DIRECTORY).ok()?;
+    let stat = rustix::fs::fstat(directory).ok()?;
+    Some(format!("{:o}", stat.st_mode & 0o7777))
+}
+
+/// A bind of `source` (a place already opened) onto `target`, with attributes.
+pub(super) fn bind_fd(source: BorrowedFd<'_>, target: BorrowedFd<'_>, change: Change) -> io::Result<()> {
+    let tree = clone_mount(source, change.recursive)?;
+    if change.set | change.clear != 0 {
+        mount::set_attributes(tree.as_fd(), change)?;
+    }
+    attach(tree.as_fd(), target)
+}

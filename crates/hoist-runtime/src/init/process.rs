@@ -1,0 +1,347 @@
+//! The last part, the same for a container's first process and for exec'd ones: limits, user, working directory, command
+//! look-up, seccomp, capabilities, execve.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use hoist_sys::capability::{self, Set};
+use hoist_sys::exec::{CStrings, execve};
+use hoist_sys::seccomp::Program;
+use oci_spec::runtime::{Capabilities, IOPriorityClass, PosixRlimitType, Process, Scheduler};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
+
+use crate::failure::{OrFail, Result, text};
+use crate::protocol::{Failure, FailureKind};
+
+/// A seccomp filter and the flags to load it with.
+#[derive(Clone, Debug)]
+pub(crate) struct Filter {
+    pub(crate) program: Program,
+    pub(crate) flags: u32,
+}
+
+/// Everything looked up and allocated; what is left to do is final.
+pub(crate) struct Prepared {
+    path: CString,
+    arguments: CStrings,
+    environment: CStrings,
+    filter: Option<Filter>,
+    sets: Sets,
+    no_new_privileges: bool,
+}
+
+/// The five capability sets.
+#[derive(Clone, Copy, Default)]
+struct Sets {
+    bounding: Set,
+    effective: Set,
+    permitted: Set,
+    inheritable: Set,
+    ambient: Set,
+}
+
+/// Puts three fds on 0, 1 and 2.
+pub(crate) fn set_streams(streams: [BorrowedFd<'_>; 3]) -> Result<()> {
+    // None of the sources can be 0 to 2: the supervisor keeps these open.
+    rustix::stdio::dup2_stdin(streams[0]).or_fail(|| "set stdin")?;
+    rustix::stdio::dup2_stdout(streams[1]).or_fail(|| "set stdout")?;
+    rustix::stdio::dup2_stderr(streams[2]).or_fail(|| "set stderr")
+}
+
+/// Must run while the host's /proc is to be seen.
+pub(crate) fn set_oom_score(process: &Process) -> Result<()> {
+    match process.oom_score_adj() {
+        None => Ok(()),
+        Some(score) => std::fs::write("/proc/self/oom_score_adj", score.to_string()).or_fail(|| "write oom_score_adj"),
+    }
+}
+
+/// As runc does: a working directory that is not there is made. If that fails, chdir will tell.
+pub(crate) fn make_working_directory(root: BorrowedFd<'_>, path: &Path) {
+    let _ = hoist_sys::rootfs::make_directories(root, path, Mode::from_raw_mode(0o755));
+}
+
+/// All that needs privileges or look-ups. Afterwards the process is the user's but for seccomp and some capabilities.
+pub(crate) fn prepare(process: &Process, filter: Option<Filter>) -> Result<Prepared> {
+    set_scheduling(process)?;
+    set_limits(process)?;
+    let sets = sets(process)?;
+    let environment = environment(process);
+    let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    own_streams(process.user().uid())?;
+    capability::limit_bounding(sets.bounding).or_fail(|| "unable to drop bounding capabilities")?;
+    let entered = enter_directory(process.cwd());
+    become_user(process, sets)?;
+    match entered {
+        // A directory that only its owner may enter (NFS with squashed root).
+        Err(Errno::ACCESS | Errno::PERM) => enter_directory(process.cwd()),
+        entered => entered,
+    }
+    .or_fail(|| format!("chdir to cwd ({:?}) set in config.json failed", process.cwd()))?;
+    check_directory()?;
+    let command = process
+        .args()
+        .as_ref()
+        .and_then(|args| args.first())
+        .ok_or_else(|| Failure { kind: FailureKind::NotFound, message: "args must not be empty".to_owned() })?;
+    let path = look_up(command, &environment)?;
+    let invalid = || "invalid argument or environment";
+    let prepared = Prepared {
+        path: CString::new(path.into_vec()).map_err(|_| Failure::other("NUL in path of command"))?,
+        arguments: CStrings::new(process.args().iter().flatten()).or_fail(invalid)?,
+        environment: CStrings::new(&environment).or_fail(invalid)?,
+        filter,
+        sets,
+        no_new_privileges,
+    };
+    hoist_sys::fd::set_cloexec_from(3).or_fail(|| "close_range")?;
+    Ok(prepared)
+}
+
+impl Prepared {
+    /// Seccomp and the final capabilities. Few system calls follow the filter: it need only allow capset, prctl, read,
+    /// write and execve.
+    pub(crate) fn confine(mut self) -> Result<Prepared> {
+        let sets = self.sets;
+        if self.no_new_privileges {
+            rustix::thread::set_no_new_privs(true).or_fail(|| "set no_new_privs")?;
+        }
+        if let Some(filter) = self.filter.take() {
+            // Without no_new_privs the kernel wants CAP_SYS_ADMIN for this; it is still permitted.
+            let permitted = capability::permitted().or_fail(|| "read capabilities")?;
+            capability::set(permitted, permitted, sets.inheritable).or_fail(|| "unable to apply caps")?;
+            filter.program.load(filter.flags).or_fail(|| "unable to init seccomp")?;
+        }
+        capability::set(sets.effective, sets.permitted, sets.inheritable).or_fail(|| "unable to apply caps")?;
+        if !sets.ambient.is_empty() {
+            capability::set_ambient(sets.ambient).or_fail(|| "unable to apply ambient caps")?;
+        }
+        Ok(self)
+    }
+
+    /// Runs the program. When the kernel refuses it (wrong format, interpreter missing) the words go where its own would
+    /// have gone, and it counts as started and ended with 255, as with runc.
+    pub(crate) fn exec(self) -> ! {
+        let error = execve(&self.path, &self.arguments, &self.environment);
+        let words = format!("exec {}: {}\n", self.path.to_string_lossy(), text(error));
+        let _ = rustix::io::write(rustix::stdio::stderr(), words.as_bytes());
+        hoist_sys::process::exit_now(255)
+    }
+}
+
+/// Streams belong to the user, so that /dev/stdout can be opened again. /dev/null stays as it is.
+fn own_streams(uid: u32) -> Result<()> {
+    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let stat = rustix::fs::fstat(stream).or_fail(|| "fstat of stream")?;
+        let null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == rustix::fs::makedev(1, 3);
+        if stat.st_uid == uid || null {
+            continue;
+        }
+        match rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), None) {
+            // An exec'd process may be given streams on filesystems that do not know this user.
+            Ok(()) | Err(Errno::INVAL | Errno::PERM | Errno::ROFS) => {}
+            Err(error) => return Err(error).or_fail(|| "chown of stream"),
+        }
+    }
+    Ok(())
+}
+
+fn become_user(process: &Process, sets: Sets) -> Result<()> {
+    let user = process.user();
+    let groups: Vec<Gid> = user.additional_gids().iter().flatten().map(|gid| Gid::from_raw(*gid)).collect();
+    capability::keep_over_setuid(true).or_fail(|| "set keep caps")?;
+    // The raw calls, for this thread: libc's wait for threads that a raw clone does not have.
+    rustix::thread::set_thread_groups(&groups).or_fail(|| "setgroups")?;
+    let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
+    rustix::thread::set_thread_res_gid(gid, gid, gid).or_fail(|| "setgid")?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).or_fail(|| "setuid")?;
+    capability::keep_over_setuid(false).or_fail(|| "clear keep caps")?;
+    rustix::process::umask(Mode::from_raw_mode(user.umask().unwrap_or(0o022)));
+    // From here on files are seen as the program will see them.
+    let permitted = capability::permitted().or_fail(|| "read capabilities")?;
+    capability::set(sets.effective, permitted.union(sets.permitted), sets.inheritable)
+        .or_fail(|| "unable to apply caps")
+}
+
+/// chdir without magic links: `/proc/self/fd/N` would lead out of the container.
+fn enter_directory(path: &Path) -> std::result::Result<(), Errno> {
+    let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
+    rustix::process::fchdir(directory)
+}
+
+/// getcwd(2) tells when the directory cannot be reached from the root.
+fn check_directory() -> Result<()> {
+    let escaped = || Failure::other("current working directory is outside of container mount namespace root");
+    let path = rustix::process::getcwd(Vec::new()).map_err(|_| escaped())?;
+    if path.as_bytes().starts_with(b"/") { Ok(()) } else { Err(escaped()) }
+}
+
+fn environment(process: &Process) -> Vec<OsString> {
+    let mut environment: Vec<OsString> = process.env().iter().flatten().map(OsString::from).collect();
+    if !environment.iter().any(|entry| entry.as_bytes().starts_with(b"HOME=")) {
+        let mut home = OsString::from("HOME=");
+        home.push(crate::user::home_of(process.user().uid()));
+        environment.push(home);
+    }
+    environment
+}
+
+/// Go's exec.LookPath with the container's PATH: same rules, same texts.
+fn look_up(command: &str, environment: &[OsString]) -> Result<OsString> {
+    let fail = |kind, reason: &str| Failure { kind, message: format!("exec: {command:?}: {reason}") };
+    if command.contains('/') {
+        return match check_executable(Path::new(command)) {
+            Ok(()) => Ok(command.into()),
+            Err((Errno::NOENT, _)) => {
+                Err(fail(FailureKind::NotFound, &format!("stat {command}: no such file or directory")))
+            }
+            Err((error, "stat")) => Err(fail(FailureKind::NotExecutable, &format!("stat {command}: {}", text(error)))),
+            Err((error, _)) => Err(fail(FailureKind::NotExecutable, &text(error))),
+        };
+    }
+    let path = environment.iter().rev().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
+    for directory in path.unwrap_or_default().split(|byte| *byte == b':') {
+        let directory = if directory.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(directory)) };
+        let candidate = directory.join(command);
+        if !command.is_empty() && path.is_some() && check_executable(&candidate).is_ok() {
+            return Ok(candidate.into());
+        }
+    }
+    Err(fail(FailureKind::NotFound, "executable file not found in $PATH"))
+}
+
+/// The error says which call it came from.
+fn check_executable(path: &Path) -> std::result::Result<(), (Errno, &'static str)> {
+    let stat = rustix::fs::stat(path).map_err(|error| (error, "stat"))?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        return Err((Errno::ISDIR, "directory"));
+    }
+    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).map_err(|error| (error, "access"))?;
+    if stat.st_mode & 0o111 == 0 { Err((Errno::ACCESS, "mode")) } else { Ok(()) }
+}
+
+fn sets(process: &Process) -> Result<Sets> {
+    let Some(capabilities) = process.capabilities() else { return Ok(Sets::default()) };
+    let set = |names: &Option<Capabilities>| {
+        let mut set = Set::default();
+        for capability in names.iter().flatten() {
+            let name = format!("CAP_{capability}");
+            match Set::named(&name) {
+                Some(member) => set = set.union(member),
+                None => return Err(Failure::other(format!("unknown capability {name:?}"))),
+            }
+        }
+        Ok(set)
+    };
+    let sets = Sets {
+        bounding: set(capabilities.bounding())?,
+        effective: set(capabilities.effective())?,
+        permitted: set(capabilities.permitted())?,
+        inheritable: set(capabilities.inheritable())?,
+        ambient: set(capabilities.ambient())?,
+    };
+    let available = capability::permitted().or_fail(|| "read capabilities")?;
+    let missing = sets.permitted.union(sets.effective).without(available);
+    match missing.names().next() {
+        Some(name) => Err(Failure::other(format!("unable to apply caps: {name} is not available here"))),
+        None => Ok(sets),
+    }
+}
+
+fn set_limits(process: &Process) -> Result<()> {
+    for limit in process.rlimits().iter().flatten() {
+        let kind = limit.typ();
+        let resource = resource(kind);
+        let value = |value: u64| (value != u64::MAX).then_some(value);
+        let new = Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) };
+        rustix::process::setrlimit(resource, new).or_fail(|| format!("error setting rlimit type {kind}"))?;
+    }
+    Ok(())
+}
+
+fn resource(kind: PosixRlimitType) -> Resource {
+    match kind {
+        PosixRlimitType::RlimitCpu => Resource::Cpu,
+        PosixRlimitType::RlimitFsize => Resource::Fsize,
+        PosixRlimitType::RlimitData => Resource::Data,
+        PosixRlimitType::RlimitStack => Resource::Stack,
+        PosixRlimitType::RlimitCore => Resource::Core,
+        PosixRlimitType::RlimitRss => Resource::Rss,
+        PosixRlimitType::RlimitNproc => Resource::Nproc,
+        PosixRlimitType::RlimitNofile => Resource::Nofile,
+        PosixRlimitType::RlimitMemlock => Resource::Memlock,
+        PosixRlimitType::RlimitAs => Resource::As,
+        PosixRlimitType::RlimitLocks => Resource::Locks,
+        PosixRlimitType::RlimitSigpending => Resource::Sigpending,
+        PosixRlimitType::RlimitMsgqueue => Resource::Msgqueue,
+        PosixRlimitType::RlimitNice => Resource::Nice,
+        PosixRlimitType::RlimitRtprio => Resource::Rtprio,
+        PosixRlimitType::RlimitRttime => Resource::Rttime,
+    }
+}
+
+fn set_scheduling(process: &Process) -> Result<()> {
+    if let Some(priority) = process.io_priority() {
+        let class = match priority.class() {
+            IOPriorityClass::IoprioClassRt => 1,
+            IOPriorityClass::IoprioClassBe => 2,
+            IOPriorityClass::IoprioClassIdle => 3,
+        };
+        let level = u16::try_from(priority.priority())
+            .ok()
+            .filter(|level| *level < 8)
+            .ok_or_else(|| Failure::other(format!("invalid ioPriority.priority {}", priority.priority())))?;
+        hoist_sys::schedule::set_io_priority(class, level).or_fail(|| "set io priority")?;
+    }
+    if let Some(scheduler) = process.scheduler() {
+        set_scheduler(scheduler)?;
+    }
+    if process.exec_cpu_affinity().is_some() {
+        return Err(Failure::other("execCPUAffinity is not supported"));
+    }
+    Ok(())
+}
+
+fn set_scheduler(scheduler: &Scheduler) -> Result<()> {
+    use oci_spec::runtime::{LinuxSchedulerFlag as Flag, LinuxSchedulerPolicy as Policy};
+    let policy = match scheduler.policy() {
+        Policy::SchedOther => 0,
+        Policy::SchedFifo => 1,
+        Policy::SchedRr => 2,
+        Policy::SchedBatch => 3,
+        Policy::SchedIso => 4,
+        Policy::SchedIdle => 5,
+        Policy::SchedDeadline => 6,
+    };
+    let flags = scheduler.flags().iter().flatten().map(|flag| match flag {
+        Flag::SchedResetOnFork => 0x01u64,
+        Flag::SchedFlagReclaim => 0x02,
+        Flag::SchedFlagDLOverrun => 0x04,
+        Flag::SchedFlagKeepPolicy => 0x08,
+        Flag::SchedFlagKeepParams => 0x10,
+        Flag::SchedFlagUtilClampMin => 0x20,
+        Flag::SchedFlagUtilClampMax => 0x40,
+    });
+    let mut attributes = hoist_sys::schedule::Attributes::default();
+    attributes.policy = policy;
+    attributes.flags = flags.fold(0, |all, flag| all | flag);
+    attributes.nice = scheduler.nice().unwrap_or(0);
+    attributes.priority = scheduler.priority().unwrap_or(0).try_into().unwrap_or(0);
+    attributes.runtime_ns = scheduler.runtime().unwrap_or(0);
+    attributes.deadline_ns = scheduler.deadline().unwrap_or(0);
+    attributes.period_ns = scheduler.period().unwrap_or(0);
+    hoist_sys::schedule::set_attributes(attributes).or_fail(|| "set scheduler")
+}
+
+/// For exec'd processes: the container's root as they see it.
+pub(crate) fn own_root() -> Result<std::os::fd::OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open("/", flags, Mode::empty()).or_fail(|| "open /")
+}

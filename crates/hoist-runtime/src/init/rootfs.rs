@@ -1,0 +1,100 @@
+//! The root filesystem: into the new mount namespace, and then in place of the old root.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use hoist_sys::mount::{self, Change, Propagation, attribute};
+use oci_spec::runtime::Spec;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags};
+
+use crate::failure::{OrFail, Result};
+use crate::protocol::Failure;
+
+/// Where the root comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A detached mount.
+    Detached(OwnedFd),
+    /// An overlay to be mounted by mount(2), on kernels whose overlayfs lacks the new mount API: its options, and a
+    /// directory (of the same overlay, so that none has to be made) to put it on in the new mount namespace. The options
+    /// name layers by the numbers of these open fds.
+    Legacy { options: String, on: PathBuf, layers: Vec<OwnedFd> },
+}
+
+/// Makes the root part of the (new) mount namespace and returns it.
+pub(super) fn attach(source: &Source, spec: &Spec) -> Result<OwnedFd> {
+    isolate_mounts(spec)?;
+    match source {
+        Source::Detached(root) => {
+            // On top of the old root: no directory is needed, and the pivot takes it away from there.
+            rustix::mount::move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                .or_fail(|| "attach root filesystem")?;
+            root.try_clone().or_fail(|| "attach root filesystem")
+        }
+        Source::Legacy { options, on, layers } => {
+            debug_assert!(!layers.is_empty());
+            rustix::process::chdir("/proc/self/fd").or_fail(|| "chdir to /proc/self/fd")?;
+            let options = std::ffi::CString::new(options.as_str()).map_err(|_| Failure::other("NUL in layer path"))?;
+            rustix::mount::mount("overlay", on, "overlay", MountFlags::empty(), options.as_c_str())
+                .or_fail(|| format!("mount overlay on {}", on.display()))?;
+            super::open_host(on, OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open root filesystem")
+        }
+    }
+}
+
+/// What happens to mounts from here on must not reach the host. Slave, so that the host's unmounts still reach us.
+fn isolate_mounts(spec: &Spec) -> Result<()> {
+    let propagation = match spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref()) {
+        Some("private" | "rprivate") => Propagation::Private,
+        _ => Propagation::Slave,
+    };
+    let root = super::open_host(std::path::Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open /")?;
+    let change = Change { propagation: Some(propagation), recursive: true, ..Change::default() };
+    mount::set_attributes(root.as_fd(), change).or_fail(|| "change propagation of /")
+}
+
+/// Makes `root` the root and drops the old one; then propagation and read-only as the spec says.
+pub(super) fn pivot(root: OwnedFd, spec: &Spec) -> Result<()> {
+    let old = super::open_host(std::path::Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open /")?;
+    rustix::process::fchdir(&root).or_fail(|| "chdir to root filesystem")?;
+    match rustix::process::pivot_root(".", ".") {
+        Ok(()) => {
+            rustix::process::fchdir(&old).or_fail(|| "chdir to old root")?;
+            rustix::mount::unmount(".", UnmountFlags::DETACH).or_fail(|| "unmount old root")?;
+            rustix::process::chdir("/").or_fail(|| "chdir to /")?;
+        }
+        // The old root is an initramfs, which cannot be pivoted: it stays, covered by the mount on top of it.
+        Err(rustix::io::Errno::INVAL) => {
+            rustix::process::fchdir(&root).or_fail(|| "chdir to root filesystem")?;
+            rustix::process::chroot(".").or_fail(|| "chroot")?;
+        }
+        Err(error) => return Err(error).or_fail(|| "pivot_root"),
+    }
+    let propagation = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+    if let Some(name) = propagation.filter(|name| !name.is_empty()) {
+        let (propagation, recursive) = parse_propagation(name)?;
+        let change = Change { propagation: Some(propagation), recursive, ..Change::default() };
+        mount::set_attributes(root.as_fd(), change).or_fail(|| "change propagation of root filesystem")?;
+    }
+    if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly) == Some(true) {
+        let change = Change { set: attribute::READ_ONLY, ..Change::default() };
+        mount::set_attributes(root.as_fd(), change).or_fail(|| "make root filesystem read-only")?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    Ok(())
+}
+
+fn parse_propagation(name: &str) -> Result<(Propagation, bool)> {
+    Ok(match name {
+        "private" => (Propagation::Private, false),
+        "rprivate" => (Propagation::Private, true),
+        "slave" => (Propagation::Slave, false),
+        "rslave" => (Propagation::Slave, true),
+        "shared" => (Propagation::Shared, false),
+        "rshared" => (Propagation::Shared, true),
+        "unbindable" => (Propagation::Unbindable, false),
+        "runbindable" => (Propagation::Unbindable, true),
+        _ => return Err(Failure::other(format!("rootfsPropagation {name:?} is not supported"))),
+    })
+}

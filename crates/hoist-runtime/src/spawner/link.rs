@@ -1,0 +1,72 @@
+//! The engine's end of a control connection.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use hoist_sys::poll::{Interest, Set};
+use hoist_sys::socket;
+use rustix::net::{RecvFlags, SendFlags};
+
+use crate::protocol::{FromSupervisor, MAX_MESSAGE_BYTES, SOCKET_NAME, ToSupervisor};
+
+const SEND_TIMEOUT_MS: i32 = 1000;
+
+/// A control connection to a supervisor: a non-blocking `SOCK_SEQPACKET` socket that the engine polls (AsFd).
+#[derive(Debug)]
+pub struct Link {
+    socket: OwnedFd,
+}
+
+impl Link {
+    pub(super) fn new(socket: OwnedFd) -> Link {
+        Link { socket }
+    }
+
+    /// Connects to the supervisor of an earlier engine. `ConnectionRefused` or `NotFound`: it has ended, see `exit.json`.
+    pub fn connect(run_dir: &Path) -> io::Result<Link> {
+        socket::connect(run_dir, SOCKET_NAME).map(Link::new)
+    }
+
+    /// Sends one message with fds; waits up to a second if the supervisor is not reading.
+    pub fn send(&self, message: &ToSupervisor, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = serde_json::to_vec(message)?;
+        if bytes.len() > MAX_MESSAGE_BYTES {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "message to the supervisor is too long"));
+        }
+        match socket::send(self.socket.as_fd(), &bytes, fds, SendFlags::DONTWAIT) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+        let mut set = Set::default();
+        set.add(self.socket.as_fd(), Interest::Write);
+        if set.wait(Some(SEND_TIMEOUT_MS))? == 0 {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "supervisor does not read its messages"));
+        }
+        socket::send(self.socket.as_fd(), &bytes, fds, SendFlags::DONTWAIT)
+    }
+
+    /// The next message; `WouldBlock` if there is none, `Ok(None)` at the supervisor's end. Messages of a newer release
+    /// that this one does not know are skipped.
+    pub fn receive(&self) -> io::Result<Option<FromSupervisor>> {
+        let mut buffer = vec![0; MAX_MESSAGE_BYTES];
+        loop {
+            let length = match socket::receive(self.socket.as_fd(), &mut buffer, RecvFlags::DONTWAIT) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                result => result?.0,
+            };
+            if length == 0 {
+                return Ok(None);
+            }
+            if let Ok(message) = serde_json::from_slice(&buffer[..length]) {
+                return Ok(Some(message));
+            }
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -1,0 +1,148 @@
+//! Engine side: the handle on the spawner process, and control connections to supervisors.
+//!
+//! The spawner is this program, executed once more by way of a read-only detached mount of its own file: whatever a
+//! container finds behind `/proc/<pid>/exe` of one of our processes can then never be opened for writing
+//! (CVE-2019-5736). It is small, single-threaded and holds nothing but its socket.
+
+mod link;
+mod process;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use hoist_sys::mount::{Change, attribute};
+use hoist_sys::poll::{Interest, Set};
+use hoist_sys::socket;
+use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::mount::OpenTreeFlags;
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+
+use crate::launch::Launch;
+
+pub use link::Link;
+pub use process::spawner_main_if_requested;
+
+/// First argument of a process that is to be the spawner.
+const ARGUMENT: &str = "__hoist-spawner";
+/// Launches that are larger travel in a memfd.
+const MAX_INLINE_BYTES: usize = 96 * 1024;
+/// A spawner says this once it is ready.
+const READY: &[u8] = b"ready";
+const READY_TIMEOUT_MS: i32 = 10_000;
+
+/// The handle on the spawner process. Blocking, cheap, thread-safe.
+#[derive(Debug)]
+pub struct Spawner {
+    running: Mutex<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    socket: OwnedFd,
+}
+
+impl Spawner {
+    /// Starts the spawner and waits until it is ready. The program's `main` must call [`spawner_main_if_requested`]
+    /// before anything else.
+    pub fn start() -> io::Result<Spawner> {
+        Ok(Spawner { running: Mutex::new(Running::start()?) })
+    }
+
+    /// Asks the spawner to fork a supervisor for `launch`; returns its control connection at once, while the supervisor
+    /// prepares the container. If the spawner died, another one is started.
+    pub fn launch(&self, launch: &Launch) -> io::Result<Link> {
+        let payload = serde_json::to_vec(launch)?;
+        let (own, control) = socket::pair(SocketFlags::NONBLOCK)?;
+        let memfd = if payload.len() > MAX_INLINE_BYTES { Some(in_memory(&payload)?) } else { None };
+        let inline: &[u8] = if memfd.is_some() { b"memfd" } else { &payload };
+        let fds: Vec<BorrowedFd<'_>> = [control.as_fd()].into_iter().chain(memfd.iter().map(AsFd::as_fd)).collect();
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.send(inline, &fds).is_err() {
+            *running = Running::start()?;
+            running.send(inline, &fds)?;
+        }
+        Ok(Link::new(own))
+    }
+
+    /// Pid of the spawner process, for diagnostics.
+    pub fn pid(&self) -> u32 {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).child.id()
+    }
+}
+
+impl Running {
+    fn start() -> io::Result<Running> {
+        let (own, theirs) = socket::pair(SocketFlags::empty())?;
+        let program = own_program()?;
+        let child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+            .arg0("hoist-spawner")
+            .arg(ARGUMENT)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("start spawner: {error}")))?;
+        let mut running = Running { child, socket: own };
+        match running.wait_until_ready() {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                let _ = running.child.kill();
+                let _ = running.child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    fn wait_until_ready(&self) -> io::Result<()> {
+        let mut set = Set::default();
+        set.add(self.socket.as_fd(), Interest::Read);
+        set.wait(Some(READY_TIMEOUT_MS))?;
+        let mut buffer = [0; 16];
+        let (length, _) = socket::receive(self.socket.as_fd(), &mut buffer, RecvFlags::DONTWAIT)
+            .map_err(|error| io::Error::new(error.kind(), format!("spawner did not become ready: {error}")))?;
+        if &buffer[..length] == READY { Ok(()) } else { Err(io::Error::other("spawner ended at once")) }
+    }
+
+    fn send(&mut self, payload: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        // A dead one would only be noticed by a closed socket, which an orphan of it could keep open.
+        if self.child.try_wait()?.is_some() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        socket::send(self.socket.as_fd(), payload, fds, SendFlags::empty())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The spawner ends when its socket does; here it only has to be reaped.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        let _ = self.child.wait();
+    }
+}
+
+/// This program's file on a detached read-only mount; the plain file where mounts are not allowed.
+fn own_program() -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let sealed = rustix::mount::open_tree(rustix::fs::CWD, "/proc/self/exe", flags).map_err(io::Error::from);
+    let sealed = sealed.and_then(|program| {
+        let set = attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV;
+        hoist_sys::mount::set_attributes(program.as_fd(), Change { set, ..Change::default() })?;
+        Ok(program)
+    });
+    match sealed {
+        Ok(program) => Ok(program),
+        Err(_) => Ok(rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?),
+    }
+}
+
+fn in_memory(payload: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(rustix::fs::memfd_create("hoist-launch", MemfdFlags::CLOEXEC)?);
+    file.write_all(payload)?;
+    Ok(file.into())
+}

@@ -1,0 +1,81 @@
+//! Inside the spawner process: wait for launches, fork a supervisor for each. Nothing else; it keeps no record of them.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use hoist_sys::namespace::Namespaces;
+use hoist_sys::process::{self, Cloned};
+use hoist_sys::{signal, socket};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::{ARGUMENT, MAX_INLINE_BYTES, READY};
+use crate::supervisor;
+
+/// SIGCHLD (signal(7)).
+const CHILD: i32 = 17;
+
+/// Becomes the spawner, and does not return, if this process was started as one. To be called first in `main`.
+pub fn spawner_main_if_requested() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == ARGUMENT) && arguments.next().is_none() {
+        let status = match serve() {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!(%error, "spawner ends");
+                1
+            }
+        };
+        process::exit_now(status);
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let _ = rustix::thread::set_name(c"hoist-spawner");
+    process::set_undumpable()?;
+    // Interrupting the engine's terminal must not reach us: the engine decides, by closing the socket.
+    rustix::process::setsid()?;
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    drop(null);
+    hoist_sys::fd::close_all_except(3, &mut [socket.as_raw_fd().unsigned_abs()])?;
+    // Supervisors are reaped by the kernel; nobody asks for their status.
+    signal::ignore(CHILD)?;
+    socket::send(socket.as_fd(), READY, &[], SendFlags::empty())?;
+    let mut buffer = vec![0; MAX_INLINE_BYTES];
+    loop {
+        let (length, fds) = socket::receive(socket.as_fd(), &mut buffer, RecvFlags::empty())?;
+        if length == 0 {
+            return Ok(());
+        }
+        let mut fds = fds.into_iter();
+        let Some(control) = fds.next() else { continue };
+        match process::clone(Namespaces::default(), None) {
+            Ok(Cloned::Child) => {
+                drop(socket);
+                supervise(control, &buffer[..length], fds.next())
+            }
+            Ok(Cloned::Parent { .. }) => {}
+            // The engine sees the connection end without a word, which it takes for a failed start.
+            Err(error) => tracing::error!(%error, "fork supervisor"),
+        }
+    }
+}
+
+fn supervise(control: OwnedFd, inline: &[u8], memfd: Option<OwnedFd>) -> ! {
+    match memfd.map(read_all).transpose() {
+        Ok(payload) => supervisor::run(control, payload.as_deref().unwrap_or(inline)),
+        Err(_) => process::exit_now(1),
+    }
+}
+
+fn read_all(memfd: OwnedFd) -> io::Result<Vec<u8>> {
+    let file = File::from(memfd);
+    // The offset is where the writer left it.
+    let mut payload = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(0)];
+    file.read_exact_at(&mut payload, 0)?;
+    Ok(payload)
+}

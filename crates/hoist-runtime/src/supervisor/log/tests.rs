@@ -1,0 +1,103 @@
+//! Entries, partial entries, rotation, and a disk without room.
+
+use super::*;
+
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("hoist-log-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+
+    fn logger(&self, max_size_bytes: u64, max_files: u32) -> Logger {
+        let path = self.0.join("log");
+        Logger::open(&Log::JsonFile { path, max_size_bytes, max_files, attrs: String::new() }).unwrap()
+    }
+
+    fn read(&self, name: &str) -> Vec<serde_json::Value> {
+        let content = std::fs::read_to_string(self.0.join(name)).unwrap();
+        content.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn text_is_escaped_as_go_does() {
+    let mut out = Vec::new();
+    escape(&mut out, "a\"\\\t\r\n<>&\u{7f}\u{2028}é\u{1}".as_bytes());
+    out.push(b'|');
+    escape(&mut out, b"x\xff\xe2\x82y");
+    let expected = r#"a\"\\\u0009\r\n\u003c\u003e\u0026"#.to_owned() + "\u{7f}" + r"\u2028é\u0001|x\ufffd\ufffd\ufffdy";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+#[test]
+fn lines_split_over_chunks_become_one_entry_and_streams_do_not_mix() {
+    let directory = Directory::new("lines");
+    let mut logger = directory.logger(0, 1);
+    logger.write(1, b"one\ntw");
+    logger.write(2, b"err\n");
+    logger.write(1, b"o\nrest");
+    logger.end(1);
+    logger.end(2);
+    let entries = directory.read("log");
+    let texts: Vec<_> = entries.iter().map(|entry| entry["log"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["one\n", "err\n", "two\n", "rest"]);
+    assert_eq!(entries[1]["stream"], "stderr");
+}
+
+#[test]
+fn long_lines_are_split_at_16_kib_and_bear_one_time() {
+    let directory = Directory::new("long");
+    let mut logger = directory.logger(0, 1);
+    let mut line = vec![b'x'; MAX_LINE_BYTES * 2 + 5];
+    line.push(b'\n');
+    logger.write(1, &line);
+    let entries = directory.read("log");
+    let lengths: Vec<_> = entries.iter().map(|entry| entry["log"].as_str().unwrap().len()).collect();
+    assert_eq!(lengths, [MAX_LINE_BYTES, MAX_LINE_BYTES, 6]);
+    assert_eq!(entries[0]["time"], entries[2]["time"]);
+}
+
+#[test]
+fn rotation_keeps_as_many_files_as_asked_for() {
+    let directory = Directory::new("rotate");
+    let mut logger = directory.logger(300, 3);
+    for number in 0..40 {
+        logger.write(1, format!("line {number}\n").as_bytes());
+    }
+    let mut names: Vec<_> = std::fs::read_dir(&directory.0)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["log", "log.1", "log.2"]);
+    assert_eq!(directory.read("log").last().unwrap()["log"], "line 39\n");
+    let size = std::fs::metadata(directory.0.join("log.1")).unwrap().len();
+    assert!((300..400).contains(&size), "{size}");
+}
+
+#[test]
+fn attributes_stand_between_stream_and_time() {
+    let mut out = Vec::new();
+    render(&mut out, b"x\n", 1, r#"{"a":"b"}"#, 0);
+    let expected = r#"{"log":"x\n","stream":"stdout","attrs":{"a":"b"},"time":"1970-01-01T00:00:00Z"}"#;
+    assert_eq!(String::from_utf8(out).unwrap().trim_end(), expected);
+}
+
+#[test]
+fn a_full_disk_loses_entries_and_nothing_else() {
+    let mut logger = Logger::open(&Log::Local { path: "/dev/full".into(), max_size_bytes: 0, max_files: 1 }).unwrap();
+    logger.write(1, b"lost\n");
+    logger.write(1, b"lost too\n");
+    logger.end(1);
+    assert!(logger.rendered.is_empty());
+}

@@ -1,0 +1,200 @@
+//! Waits for everything at once: engines, streams, init's reports, children's ends.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use hoist_sys::poll::{Interest, Set};
+use hoist_sys::{process, signal};
+
+use super::control::Received;
+use super::io::Wanted;
+use super::{Supervisor, time};
+use crate::init;
+use crate::init::channel::Report;
+use crate::protocol::{Failure, FromSupervisor, PROTOCOL_VERSION, State, ToSupervisor};
+
+/// How the loop ends.
+pub(super) enum End {
+    /// Init has ended.
+    Exited { exit_code: i32 },
+    /// There will be no container.
+    Failed(Failure),
+}
+
+impl Supervisor {
+    /// Runs the container to its end, and everything after it.
+    pub(super) fn main_loop(mut self) {
+        let mut set = Set::default();
+        let greeting = self.hello();
+        self.links.send_all(&greeting);
+        loop {
+            set.clear();
+            let signals = set.add(self.signals.as_fd(), Interest::Read);
+            let channel = self.init.channel.as_ref().map(|channel| set.add(channel.as_fd(), Interest::Read));
+            self.links.register(&mut set);
+            self.execs.register(&mut set);
+            self.streams.register(&mut set);
+            if set.wait(None).is_err() {
+                continue;
+            }
+            let mut end = None;
+            if channel.is_some_and(|index| set.ready(index).any()) {
+                end = self.read_reports();
+            }
+            if end.is_none() {
+                end = self.handle_engines(&set);
+            }
+            self.streams.handle(&set);
+            for message in self.execs.handle(&set) {
+                self.links.send_all(&message);
+            }
+            if end.is_none() && set.ready(signals).any() {
+                end = self.reap();
+            }
+            if let Some(end) = end {
+                return self.finish(end);
+            }
+        }
+    }
+
+    fn hello(&self) -> FromSupervisor {
+        FromSupervisor::Hello {
+            version: PROTOCOL_VERSION,
+            id: self.id.clone(),
+            state: self.init.state.clone(),
+            execs: self.execs.running(),
+        }
+    }
+
+    /// What init has to say before its program runs.
+    fn read_reports(&mut self) -> Option<End> {
+        loop {
+            match self.init.channel.as_ref()?.receive() {
+                Ok(Some(Report::Prepared(phases))) => {
+                    self.init.state = State::Prepared;
+                    let names = ["isolate", "mounts", "process"];
+                    self.phases.extend(names.map(str::to_owned).into_iter().zip(phases));
+                }
+                Ok(Some(Report::Terminal(master))) => self.streams.set_terminal(master),
+                Ok(Some(Report::Failed(failure))) => return Some(End::Failed(failure)),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
+                Ok(None) | Err(_) if self.init.go_given && self.init.state == State::Prepared => {
+                    self.started();
+                    return None;
+                }
+                Ok(None) | Err(_) => {
+                    return Some(End::Failed(Failure::other("container init ended before its program was started")));
+                }
+            }
+        }
+    }
+
+    fn started(&mut self) {
+        self.init.channel = None;
+        let started_at_ns = time::now_ns();
+        let pid = self.init.pid;
+        self.init.state = State::Running { pid, started_at_ns };
+        let phases = std::mem::take(&mut self.phases);
+        self.links.send_all(&FromSupervisor::Started { pid, started_at_ns, phases });
+        process::trim_heap();
+    }
+
+    fn handle_engines(&mut self, set: &Set) -> Option<End> {
+        if let Some(new) = self.links.handle(set) {
+            let greeting = self.hello();
+            self.links.send(new, &greeting);
+        }
+        if !self.links.readable(set) {
+            return None;
+        }
+        while let Some(received) = self.links.receive() {
+            if let Some(end) = self.handle_message(received) {
+                return Some(end);
+            }
+        }
+        None
+    }
+
+    fn handle_message(&mut self, received: Received) -> Option<End> {
+        let Received { message, fds, link } = received;
+        match message {
+            ToSupervisor::Attach { stdin, stdout, stderr } => {
+                if let Some(socket) = fds.into_iter().next() {
+                    self.streams.attach(socket, Wanted { stdin, stdout, stderr });
+                }
+            }
+            ToSupervisor::Start => return self.go(),
+            ToSupervisor::Signal { signal, all } => self.signal(signal, all),
+            ToSupervisor::Resize { rows, columns } => {
+                if let Some(terminal) = self.streams.terminal() {
+                    let _ = init::set_terminal_size(terminal, (rows, columns));
+                }
+            }
+            ToSupervisor::Exec { exec_id, process } => self.handle_exec(exec_id, *process, fds),
+            ToSupervisor::ExecSignal { exec_id, signal } => self.execs.signal(&exec_id, signal),
+            ToSupervisor::Status => {
+                let greeting = self.hello();
+                self.links.send(link, &greeting);
+            }
+            ToSupervisor::Abort => {
+                if !self.init.go_given {
+                    return Some(End::Failed(Failure::other("start was given up")));
+                }
+            }
+        }
+        None
+    }
+
+    fn handle_exec(&mut self, exec_id: String, request: crate::protocol::ExecProcess, fds: Vec<OwnedFd>) {
+        if let Some(message) = self.exec(exec_id, request, fds) {
+            self.links.send_all(&message);
+        }
+    }
+
+    fn go(&mut self) -> Option<End> {
+        if !std::mem::replace(&mut self.init.go_given, true)
+            && let Some(channel) = &self.init.channel
+        {
+            // If init is gone, its report is there to be read.
+            let _ = channel.go();
+        }
+        None
+    }
+
+    fn signal(&self, number: i32, all: bool) {
+        if !(1..=signal::MAX).contains(&number) {
+            return;
+        }
+        let pids = self.cgroup.as_ref().filter(|_| all).and_then(|cgroup| cgroup.pids().ok());
+        match pids {
+            Some(pids) => {
+                for pid in pids {
+                    let _ = signal::send(pid, number);
+                }
+            }
+            None => {
+                let _ = signal::send_by_pidfd(self.init.pidfd.as_fd(), number);
+                for pid in self.execs.pids().filter(|_| all) {
+                    let _ = signal::send(pid, number);
+                }
+            }
+        }
+    }
+
+    /// Takes note of children that ended. Also of those that are not ours by birth: we are a subreaper.
+    fn reap(&mut self) -> Option<End> {
+        while let Ok(Some(_)) = signal::read_descriptor(self.signals.as_fd()) {}
+        let mut end = None;
+        while let Ok(Some(ended)) = process::reap() {
+            if ended.pid == self.init.pid {
+                // What led to its end may still have to be read.
+                let exited = End::Exited { exit_code: ended.exit_code };
+                end = Some(if self.init.channel.is_some() { self.read_reports().unwrap_or(exited) } else { exited });
+                continue;
+            }
+            for message in self.execs.ended(ended.pid, ended.exit_code) {
+                self.links.send_all(&message);
+            }
+        }
+        end
+    }
+}

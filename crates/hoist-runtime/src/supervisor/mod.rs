@@ -1,0 +1,111 @@
+//! The supervisor: one process per container, single-threaded, parent of the container's init and of exec'd processes.
+//!
+//! ```text
+//! run ── prepare: root, groups, streams, clone init, network ──> main_loop ── init ends ──> finish ──> linger ──> exit
+//!            │ failure                                             │ init reports failure
+//!            └───────────────────> StartFailed, everything undone <┘
+//! ```
+//!
+//! It survives the engine: later ones connect to `supervisor.sock` in the run directory. After preparation it allocates
+//! nothing on the path of output, and it does not look at what users send.
+
+mod control;
+mod exec;
+mod finish;
+mod io;
+mod log;
+mod main_loop;
+mod network;
+mod overlay;
+mod prepare;
+mod time;
+
+use std::os::fd::OwnedFd;
+
+use hoist_sys::process;
+use hoist_sys::signal;
+use rustix::fs::{Mode, OFlags};
+
+use crate::cgroup::Cgroup;
+use crate::failure::{OrFail, Result};
+use crate::init::Filter;
+use crate::init::channel::ParentChannel;
+use crate::protocol::{Failure, FromSupervisor, State};
+use control::Links;
+use exec::Execs;
+use io::Streams;
+
+/// SIGCHLD (signal(7)).
+const CHILD: i32 = 17;
+
+/// A running supervisor.
+struct Supervisor {
+    id: String,
+    links: Links,
+    streams: Streams,
+    execs: Execs,
+    init: Init,
+    /// Where `supervisor.sock` is; its lock is held until everything is cleaned up, so that the next run of the same
+    /// container waits for that.
+    run_dir: OwnedFd,
+    state_dir: OwnedFd,
+    cgroup: Option<Box<dyn Cgroup>>,
+    /// A second reference to the root's mount: the filesystem is not unmounted (which may write to disk) while the dying
+    /// init waits for it.
+    root: Option<OwnedFd>,
+    filter: Option<Filter>,
+    signals: OwnedFd,
+    /// The own pid namespace, to come back to after forking into the container's.
+    pid_namespace: OwnedFd,
+    oom_kills: u64,
+    phases: Vec<(String, u64)>,
+}
+
+/// The container's first process.
+struct Init {
+    pid: i32,
+    pidfd: OwnedFd,
+    /// Until exec.
+    channel: Option<ParentChannel>,
+    state: State,
+    go_given: bool,
+    /// Its pid namespace is new: when it ends everything in it does.
+    owns_pid_namespace: bool,
+}
+
+/// Runs a supervisor in a freshly forked process; does not return.
+pub(crate) fn run(control: OwnedFd, payload: &[u8]) -> ! {
+    let mut links = Links::new(control);
+    let prepared = isolate().and_then(|()| {
+        let launch = serde_json::from_slice(payload)
+            .map_err(|error| Failure::other(format!("unreadable launch request: {error}")))?;
+        prepare::prepare(&mut links, launch)
+    });
+    match prepared {
+        Ok(prepared) => {
+            let supervisor = prepared.into_supervisor(links);
+            process::trim_heap();
+            supervisor.main_loop();
+        }
+        Err(failure) => {
+            links.send_all(&FromSupervisor::StartFailed(failure));
+            links.flush();
+        }
+    }
+    process::exit_now(0)
+}
+
+/// Own session, no part in signals of others, nothing open that is not ours.
+fn isolate() -> Result<()> {
+    let _ = rustix::thread::set_name(c"hoist-sup");
+    signal::block_all().or_fail(|| "block signals")?;
+    signal::reset_dispositions();
+    rustix::process::setsid().or_fail(|| "setsid")?;
+    process::set_subreaper().or_fail(|| "prctl PR_SET_CHILD_SUBREAPER")?;
+    process::set_undumpable().or_fail(|| "prctl PR_SET_DUMPABLE")?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    let null = null.or_fail(|| "open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).or_fail(|| "set stdin")?;
+    rustix::stdio::dup2_stdout(&null).or_fail(|| "set stdout")?;
+    rustix::stdio::dup2_stderr(&null).or_fail(|| "set stderr")
+}

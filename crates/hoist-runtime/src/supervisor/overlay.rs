@@ -1,0 +1,94 @@
+//! The container's root as a detached mount: an overlay by the new mount API, or a directory.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+
+use crate::failure::{OrFail, Result};
+use crate::init::RootSource;
+use crate::launch::Rootfs;
+
+/// fsconfig(2) takes strings of at most 256 bytes.
+const MAX_STRING_BYTES: usize = 255;
+
+pub(super) fn open(rootfs: &Rootfs) -> Result<RootSource> {
+    match rootfs {
+        Rootfs::Directory(path) => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+            rustix::mount::open_tree(CWD, path, flags)
+                .or_fail(|| format!("open rootfs {}", path.display()))
+                .map(RootSource::Detached)
+        }
+        Rootfs::Overlay { lower, upper, work, volatile } => {
+            let overlay = Overlay { lower, upper, work, volatile: *volatile };
+            match overlay.mount().or_fail(|| format!("mount overlay of {}", upper.display()))? {
+                Some(mount) => Ok(RootSource::Detached(mount)),
+                None => overlay.legacy(),
+            }
+        }
+    }
+}
+
+struct Overlay<'a> {
+    lower: &'a [PathBuf],
+    upper: &'a Path,
+    work: &'a Path,
+    volatile: bool,
+}
+
+impl Overlay<'_> {
+    /// `None` when overlayfs of this kernel does not know `lowerdir+` (before 6.7).
+    fn mount(&self) -> std::result::Result<Option<OwnedFd>, Errno> {
+        let context = match rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
+            Err(Errno::NOSYS) => return Ok(None),
+            result => result?,
+        };
+        rustix::mount::fsconfig_set_string(&context, "source", "overlay")?;
+        // Long paths go by way of fds, which must stay open until the mount is made.
+        let mut opened = Vec::new();
+        for (index, layer) in self.lower.iter().enumerate() {
+            match set_path(&context, "lowerdir+", layer, &mut opened) {
+                Err(Errno::INVAL) if index == 0 => return Ok(None),
+                result => result?,
+            }
+        }
+        set_path(&context, "upperdir", self.upper, &mut opened)?;
+        set_path(&context, "workdir", self.work, &mut opened)?;
+        if self.volatile {
+            rustix::mount::fsconfig_set_flag(&context, "volatile")?;
+        }
+        rustix::mount::fsconfig_create(&context)?;
+        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map(Some)
+    }
+
+    /// Options for mount(2), whose page of options holds any number of layers when each is the number of an fd.
+    fn legacy(&self) -> Result<RootSource> {
+        let mut opened = Vec::new();
+        let mut open = |path: &Path| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(path, flags, Mode::empty()).or_fail(|| format!("open {}", path.display()))?;
+            let number = fd.as_raw_fd().to_string();
+            opened.push(fd);
+            Ok(number)
+        };
+        let lower = self.lower.iter().map(|layer| open(layer)).collect::<Result<Vec<_>>>()?.join(":");
+        let mut options = format!("lowerdir={lower},upperdir={},workdir={}", open(self.upper)?, open(self.work)?);
+        if self.volatile {
+            options.push_str(",volatile");
+        }
+        Ok(RootSource::Legacy { options, on: self.upper.to_path_buf(), layers: opened })
+    }
+}
+
+fn set_path(context: &OwnedFd, key: &str, path: &Path, opened: &mut Vec<OwnedFd>) -> std::result::Result<(), Errno> {
+    if path.as_os_str().len() <= MAX_STRING_BYTES {
+        return rustix::mount::fsconfig_set_string(context.as_fd(), key, path);
+    }
+    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    opened.push(fd);
+    rustix::mount::fsconfig_set_string(context.as_fd(), key, name)
+}

@@ -1,0 +1,395 @@
+//! From a launch request to an init that waits for the word to go: root, control groups, streams, clone, network.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Instant;
+
+use hoist_sys::namespace::{self, Namespaces};
+use hoist_sys::process::{self, Cloned};
+use hoist_sys::seccomp::Program;
+use hoist_sys::{signal, socket};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccompFilterFlag, Spec};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::pipe::PipeFlags;
+
+use super::control::Links;
+use super::exec::Execs;
+use super::io::{Streams, Wanted};
+use super::log::Logger;
+use super::{CHILD, Init, Supervisor, network, overlay};
+use crate::cgroup::{self, Cgroup};
+use crate::failure::{OrFail, Result};
+use crate::init::channel::{self, ParentChannel};
+use crate::init::{self, Context, Filter, RootSource};
+use crate::launch::{Launch, NetworkSetup, Stdio};
+use crate::protocol::{Failure, PID_FILE_NAME, SOCKET_NAME, State, ToSupervisor};
+
+/// All but the connections.
+pub(super) struct Prepared {
+    id: String,
+    streams: Streams,
+    init: Init,
+    run_dir: OwnedFd,
+    state_dir: OwnedFd,
+    cgroup: Option<Box<dyn Cgroup>>,
+    root: Option<OwnedFd>,
+    filter: Option<Filter>,
+    signals: OwnedFd,
+    pid_namespace: OwnedFd,
+    oom_kills: u64,
+    phases: Vec<(String, u64)>,
+}
+
+/// Undoes what was made, unless it is disarmed.
+struct Undo {
+    cgroup: Option<Box<dyn Cgroup>>,
+    run_dir: OwnedFd,
+    child: Option<(i32, OwnedFd)>,
+    armed: bool,
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        if let Some((pid, pidfd)) = &self.child {
+            let _ = signal::send_by_pidfd(pidfd.as_fd(), 9);
+            let _ = process::wait(*pid);
+        }
+        if let Some(cgroup) = &self.cgroup {
+            let _ = cgroup.remove();
+        }
+        unlink_files(&self.run_dir);
+    }
+}
+
+pub(super) fn unlink_files(run_dir: &OwnedFd) {
+    for name in [SOCKET_NAME, PID_FILE_NAME] {
+        let _ = rustix::fs::unlinkat(run_dir, name, rustix::fs::AtFlags::empty());
+    }
+}
+
+/// How long each phase took.
+struct Clock {
+    last: Instant,
+    phases: Vec<(String, u64)>,
+}
+
+impl Clock {
+    fn phase(&mut self, name: &str) {
+        let now = Instant::now();
+        self.phases.push((name.to_owned(), u64::try_from((now - self.last).as_nanos()).unwrap_or(u64::MAX)));
+        self.last = now;
+    }
+}
+
+pub(super) fn prepare(links: &mut Links, mut launch: Launch) -> Result<Prepared> {
+    let mut clock = Clock { last: Instant::now(), phases: Vec::new() };
+    check(&launch)?;
+    let run_dir = open_directory(&launch.run_dir)?;
+    let state_dir = open_directory(&launch.state_dir)?;
+    // The previous run of this container may still be cleaning up what we are about to make.
+    rustix::fs::flock(&run_dir, FlockOperation::LockExclusive).or_fail(|| "lock run directory")?;
+    let lock = run_dir.try_clone().or_fail(|| "lock run directory")?;
+    let mut undo = Undo { cgroup: None, run_dir: lock, child: None, armed: true };
+    let filter = filter(&mut launch)?;
+    let network = launch.network.clone();
+    let root = overlay::open(&launch.rootfs)?;
+    clock.phase("rootfs");
+    undo.cgroup = create_cgroup(&launch.spec)?;
+    let oom_kills = undo.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0);
+    clock.phase("cgroup");
+    let (own_pipes, streams) = pipes(launch.stdio)?;
+    let log = Logger::open(&launch.log)?;
+    let mut streams_of_container = Streams::new(launch.stdio, log, own_pipes);
+    let go_given = early_messages(links, &mut streams_of_container)?;
+    let pid_namespace: OwnedFd = File::open("/proc/self/ns/pid").or_fail(|| "open /proc/self/ns/pid")?.into();
+    let cloned = clone_init(&launch, &root, streams, filter.clone(), undo.cgroup.as_deref(), go_given, &pid_namespace)?;
+    clock.phase("clone");
+    let pidfd = cloned.pidfd.try_clone().or_fail(|| "duplicate pidfd")?;
+    undo.child = Some((cloned.pid, pidfd));
+    set_up_network(network, &cloned, &mut clock)?;
+    links.listen(socket::listen(run_dir.as_fd(), SOCKET_NAME).or_fail(|| format!("listen on {SOCKET_NAME}"))?);
+    write_pid(&run_dir)?;
+    let signals = signal::descriptor(Some(&[CHILD])).or_fail(|| "signalfd")?;
+    clock.phase("sockets");
+    undo.armed = false;
+    let init = Init {
+        pid: cloned.pid,
+        pidfd: cloned.pidfd,
+        channel: Some(cloned.channel),
+        state: State::Preparing,
+        go_given,
+        owns_pid_namespace: cloned.owns_pid_namespace,
+    };
+    Ok(Prepared {
+        id: launch.id,
+        streams: streams_of_container,
+        init,
+        run_dir,
+        state_dir,
+        cgroup: undo.cgroup.take(),
+        root: match root {
+            RootSource::Detached(root) => Some(root),
+            RootSource::Legacy { .. } => None,
+        },
+        filter,
+        signals,
+        pid_namespace,
+        oom_kills,
+        phases: clock.phases,
+    })
+}
+
+impl Prepared {
+    pub(super) fn into_supervisor(self, links: Links) -> Supervisor {
+        Supervisor {
+            id: self.id,
+            links,
+            streams: self.streams,
+            execs: Execs::default(),
+            init: self.init,
+            run_dir: self.run_dir,
+            state_dir: self.state_dir,
+            cgroup: self.cgroup,
+            root: self.root,
+            filter: self.filter,
+            signals: self.signals,
+            pid_namespace: self.pid_namespace,
+            oom_kills: self.oom_kills,
+            phases: self.phases,
+        }
+    }
+}
+
+/// What can be refused before anything is made.
+fn check(launch: &Launch) -> Result<()> {
+    let refuse = |what: &str| Err(Failure::other(format!("{what} is not supported")));
+    let spec = &launch.spec;
+    let process = spec.process().as_ref().ok_or_else(|| Failure::other("process is not set"))?;
+    init::check_labels(process)?;
+    init::check_sysctls(spec)?;
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    if linux.intel_rdt().is_some() {
+        return refuse("linux.intelRdt");
+    }
+    if linux.memory_policy().is_some() {
+        return refuse("linux.memoryPolicy");
+    }
+    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
+        return refuse("linux.netDevices");
+    }
+    if linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()) {
+        return refuse("linux.timeOffsets");
+    }
+    if linux.seccomp().as_ref().is_some_and(|seccomp| seccomp.listener_path().is_some()) {
+        return refuse("linux.seccomp.listenerPath");
+    }
+    Ok(())
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).or_fail(|| format!("open {}", path.display()))
+}
+
+fn filter(launch: &mut Launch) -> Result<Option<Filter>> {
+    let seccomp = launch.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let program = match (launch.seccomp_program.take(), seccomp) {
+        (Some(program), _) => program,
+        (None, Some(seccomp)) => {
+            crate::seccomp::compile(seccomp).map_err(|error| Failure::other(format!("seccomp profile: {error}")))?
+        }
+        (None, None) => return Ok(None),
+    };
+    let flags = seccomp.and_then(|seccomp| seccomp.flags().as_ref()).into_iter().flatten().map(|flag| match flag {
+        LinuxSeccompFilterFlag::SeccompFilterFlagLog => hoist_sys::seccomp::flag::LOG,
+        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => hoist_sys::seccomp::flag::TSYNC,
+        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => hoist_sys::seccomp::flag::SPEC_ALLOW,
+        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => hoist_sys::seccomp::flag::WAIT_KILLABLE_RECV,
+    });
+    let flags = flags.fold(0, |all, flag| all | flag);
+    let program = Program::from_bytes(&program).or_fail(|| "seccomp program")?;
+    Ok(Some(Filter { program, flags }))
+}
+
+fn create_cgroup(spec: &Spec) -> Result<Option<Box<dyn Cgroup>>> {
+    let Some(linux) = spec.linux() else { return Ok(None) };
+    let Some(path) = linux.cgroups_path() else { return Ok(None) };
+    let cgroup = cgroup::at(path);
+    let resources = linux.resources().clone().unwrap_or_default();
+    if let Err(error) = cgroup.create(&resources) {
+        let _ = cgroup.remove();
+        return Err(Failure::other(format!("unable to apply cgroup configuration: {}", hoist_sys::errno_text(&error))));
+    }
+    Ok(Some(cgroup))
+}
+
+type Pipes = ([Option<OwnedFd>; 3], Option<[OwnedFd; 3]>);
+
+/// Our ends (non-blocking) and the container's.
+fn pipes(stdio: Stdio) -> Result<Pipes> {
+    if stdio.tty {
+        return Ok(([None, None, None], None));
+    }
+    let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).or_fail(|| "make pipe");
+    let nonblocking = |fd: OwnedFd| rustix::io::ioctl_fionbio(&fd, true).map(|()| fd).or_fail(|| "make pipe");
+    let (stdin, own_stdin) = if stdio.open_stdin {
+        let (read, write) = pipe()?;
+        (read, Some(nonblocking(write)?))
+    } else {
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        (null.or_fail(|| "open /dev/null")?, None)
+    };
+    let (own_stdout, stdout) = pipe()?;
+    let (own_stderr, stderr) = pipe()?;
+    let own = [own_stdin, Some(nonblocking(own_stdout)?), Some(nonblocking(own_stderr)?)];
+    Ok((own, Some([stdin, stdout, stderr])))
+}
+
+/// Usually the engine has sent its attachments and the word to go by now; then init need not wait for it.
+fn early_messages(links: &mut Links, streams: &mut Streams) -> Result<bool> {
+    let mut go = false;
+    while let Some(received) = links.receive() {
+        match received.message {
+            ToSupervisor::Attach { stdin, stdout, stderr } => {
+                if let Some(socket) = received.fds.into_iter().next() {
+                    streams.attach(socket, Wanted { stdin, stdout, stderr });
+                }
+            }
+            ToSupervisor::Start => {
+                go = true;
+                break;
+            }
+            ToSupervisor::Abort => return Err(Failure::other("start was given up")),
+            // Nothing else makes sense before there is a container.
+            _ => {}
+        }
+    }
+    Ok(go)
+}
+
+struct ClonedInit {
+    pid: i32,
+    pidfd: OwnedFd,
+    channel: ParentChannel,
+    owns_pid_namespace: bool,
+}
+
+/// Namespaces to make and to join.
+struct NamespacePlan {
+    created: Namespaces,
+    new_cgroup: bool,
+    join: Vec<(Namespaces, OwnedFd)>,
+    join_pid: Option<OwnedFd>,
+}
+
+fn plan_namespaces(spec: &Spec) -> Result<NamespacePlan> {
+    let mut plan =
+        NamespacePlan { created: Namespaces::default(), new_cgroup: false, join: Vec::new(), join_pid: None };
+    let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten();
+    for namespace in listed {
+        let kind = match namespace.typ() {
+            LinuxNamespaceType::Mount => Namespaces::MOUNT,
+            LinuxNamespaceType::Cgroup => Namespaces::CGROUP,
+            LinuxNamespaceType::Uts => Namespaces::UTS,
+            LinuxNamespaceType::Ipc => Namespaces::IPC,
+            LinuxNamespaceType::Pid => Namespaces::PID,
+            LinuxNamespaceType::Network => Namespaces::NETWORK,
+            LinuxNamespaceType::User => return Err(Failure::other("user namespaces are not supported")),
+            LinuxNamespaceType::Time => return Err(Failure::other("time namespaces are not supported")),
+        };
+        let Some(path) = namespace.path() else {
+            if kind == Namespaces::CGROUP {
+                plan.new_cgroup = true
+            } else {
+                plan.created |= kind
+            }
+            continue;
+        };
+        let fd = File::open(path).or_fail(|| format!("open namespace {}", path.display()))?.into();
+        match kind {
+            Namespaces::PID => plan.join_pid = Some(fd),
+            Namespaces::MOUNT => return Err(Failure::other("joining a mount namespace is not supported")),
+            _ => plan.join.push((kind, fd)),
+        }
+    }
+    if !plan.created.contains(Namespaces::MOUNT) {
+        return Err(Failure::other("the container needs a new mount namespace"));
+    }
+    Ok(plan)
+}
+
+fn clone_init(
+    launch: &Launch,
+    root: &RootSource,
+    streams: Option<[OwnedFd; 3]>,
+    filter: Option<Filter>,
+    cgroup: Option<&dyn Cgroup>,
+    go: bool,
+    pid_namespace: &OwnedFd,
+) -> Result<ClonedInit> {
+    let plan = plan_namespaces(&launch.spec)?;
+    let shared_sources = launch.spec.mounts().iter().flatten().enumerate();
+    let shared_sources = shared_sources
+        .filter(|(_, mount)| init::mounts::needs_host_namespace(mount))
+        .map(|(index, mount)| init::mounts::open_shared_source(mount).map(|fd| (index, fd)))
+        .collect::<Result<Vec<_>>>()?;
+    let (parent, child) = channel::pair().or_fail(|| "make channel to init")?;
+    let into = cgroup.map(Cgroup::clone_into_fd).transpose().or_fail(|| "open cgroup")?.flatten();
+    if let Some(target) = &plan.join_pid {
+        namespace::join(target.as_fd(), Namespaces::PID).or_fail(|| "join pid namespace")?;
+    }
+    let cloned = process::clone(plan.created, into.as_ref().map(AsFd::as_fd)).or_fail(|| "clone init");
+    if matches!(cloned, Ok(Cloned::Child)) {
+        drop(parent);
+        init::run(Context {
+            launch,
+            root,
+            join: plan.join,
+            created: plan.created,
+            new_cgroup_namespace: plan.new_cgroup,
+            cgroup: cgroup.filter(|_| into.is_none()),
+            shared_sources,
+            streams,
+            filter,
+            network_pending: launch.network.is_some(),
+            go,
+            channel: child,
+        })
+    }
+    if plan.join_pid.is_some() {
+        namespace::join(pid_namespace.as_fd(), Namespaces::PID).or_fail(|| "return to own pid namespace")?;
+    }
+    match cloned? {
+        Cloned::Parent { pid, pidfd } => {
+            Ok(ClonedInit { pid, pidfd, channel: parent, owns_pid_namespace: plan.created.contains(Namespaces::PID) })
+        }
+        Cloned::Child => process::exit_now(1),
+    }
+}
+
+fn set_up_network(setup: Option<NetworkSetup>, cloned: &ClonedInit, clock: &mut Clock) -> Result<()> {
+    let Some(setup) = setup else { return Ok(()) };
+    if let Err(failure) = network::set_up(setup, cloned.pid, cloned.pidfd.as_fd()) {
+        // If init has failed too, that is the cause: its network namespace went away under us.
+        while let Ok(Some(report)) = cloned.channel.receive() {
+            if let channel::Report::Failed(cause) = report {
+                return Err(cause);
+            }
+        }
+        return Err(failure);
+    }
+    clock.phase("network");
+    // An init that is gone by now tells why itself.
+    let _ = cloned.channel.network_is_ready();
+    Ok(())
+}
+
+fn write_pid(run_dir: &OwnedFd) -> Result<()> {
+    let pid = std::process::id().to_string();
+    hoist_sys::file::write_atomic(run_dir.as_fd(), PID_FILE_NAME.as_ref(), pid.as_bytes(), 0o600)
+        .or_fail(|| format!("write {PID_FILE_NAME}"))
+}

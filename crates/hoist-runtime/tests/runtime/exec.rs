@@ -1,0 +1,3 @@
+//! .
+use super::Test;
+pub(crate) const TESTS: &[Test] = &[];
