@@ -4,6 +4,7 @@
 use std::{
     cell::RefCell,
     io::{self, Read},
+    os::fd::{AsFd, BorrowedFd},
     rc::Rc,
 };
 
@@ -114,6 +115,14 @@ fn error_text(status: u16, bytes: &[u8]) -> String {
 }
 
 impl Body {
+    /// The connection to wait on, unless something has arrived already.
+    pub fn waits_on(&self) -> Option<BorrowedFd<'_>> {
+        match (&self.stream, self.at < self.buffer.len()) {
+            (Some(stream), false) => Some(stream.as_fd()),
+            _ => None,
+        }
+    }
+
     fn finish(&mut self) {
         self.framing = Framing::Done;
         let leftover = self.at < self.buffer.len();

@@ -78,7 +78,7 @@ impl<'a> Request<'a> {
         self
     }
 
-    pub fn json(mut self, body: &impl Serialize) -> Result<Self> {
+    pub fn json<T: Serialize + ?Sized>(mut self, body: &T) -> Result<Self> {
         self.upload = Upload::Json(serde_json::to_vec(body)?);
         Ok(self)
     }
@@ -137,6 +137,11 @@ impl Client {
         self.version.set(parsed.ok_or_else(|| Error::Endpoint(format!("invalid API version {version:?}")))?);
         self.pinned = true;
         Ok(())
+    }
+
+    /// Sends the next request over a connection that is already open.
+    pub fn use_connection(&self, stream: Stream) {
+        self.idle.replace(Some(stream));
     }
 
     /// Headers for every request.

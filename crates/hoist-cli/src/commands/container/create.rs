@@ -1,0 +1,179 @@
+//! `create`, and the creating half of `run`: the image is pulled when it is missing.
+
+use std::{fs, io::Write};
+
+use hoist_api::reference::Reference;
+use hoist_client::{Error, Request};
+use serde_json::Value;
+
+use super::super::{Command, MANY, image::pull};
+use crate::{
+    app::{App, Failure, Outcome, client_text},
+    env,
+    flags::Parsed,
+    opts::create::{self, Create, FLAGS, OLD_FLAGS},
+};
+
+pub(crate) const COMMAND: Command =
+    Command::action("create", "Create a new container", "[OPTIONS] IMAGE [COMMAND] [ARG...]", (1, MANY), run)
+        .flags(&[FLAGS])
+        .old_flags(OLD_FLAGS)
+        .aliases(&["container create", "create"])
+        .runs_a_program();
+
+fn run(app: &App, args: &Parsed) -> Outcome {
+    check_pull(args)?;
+    let create = create::build(args).map_err(|why| with_help(app, "create", 125, &why))?;
+    let id = create_container(app, args, &create).map_err(|failure| with_help(app, "create", 125, &failure.text))?;
+    println!("{id}");
+    Ok(())
+}
+
+/// `docker: why`, and where the help is.
+pub(crate) fn with_help(app: &App, command: &str, code: i32, why: &str) -> Failure {
+    let program = app.program;
+    Failure::new(code, format!("{program}: {why}\n\nRun '{program} {command} --help' for more information"))
+}
+
+pub(crate) fn check_pull(args: &Parsed) -> Outcome {
+    match args.get("pull").unwrap_or("missing") {
+        "always" | "missing" | "never" => Ok(()),
+        other => Err(Failure::new(
+            125,
+            format!("invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""),
+        )),
+    }
+}
+
+/// Names the file that is to hold the container's ID, made before anything else so that nobody else's is lost.
+pub(crate) struct IdFile {
+    path: String,
+    file: Option<fs::File>,
+}
+
+impl IdFile {
+    pub(crate) fn open(path: &str) -> Outcome<Option<Self>> {
+        if path.is_empty() {
+            return Ok(None);
+        }
+        match fs::OpenOptions::new().write(true).create_new(true).open(path) {
+            Ok(file) => Ok(Some(Self { path: path.to_owned(), file: Some(file) })),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::new(
+                125,
+                format!("container ID file found, make sure the other container isn't running or delete {path}"),
+            )),
+            Err(error) => Err(Failure::new(125, format!("failed to create the container ID file: {path}: {error}"))),
+        }
+    }
+
+    pub(crate) fn write(mut self, id: &str) -> Outcome {
+        let Some(mut file) = self.file.take() else { return Ok(()) };
+        file.write_all(id.as_bytes())
+            .map_err(|error| Failure::new(125, format!("failed to write the container ID: {}: {error}", self.path)))
+    }
+}
+
+impl Drop for IdFile {
+    fn drop(&mut self) {
+        // no container, no file
+        if self.file.is_some() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+pub(crate) fn platform(args: &Parsed) -> Option<String> {
+    args.get("platform").map(str::to_owned).or_else(env::default_platform).filter(|platform| !platform.is_empty())
+}
+
+/// Creates the container and returns its ID; warnings go to stderr.
+pub(crate) fn create_container(app: &App, args: &Parsed, create: &Create) -> Outcome<String> {
+    let image = create.body["Image"].as_str().unwrap_or_default().to_owned();
+    check_reference(&image)?;
+    let id_file = IdFile::open(args.text("cidfile"))?;
+    let policy = args.get("pull").unwrap_or("missing");
+    if policy == "always" {
+        pull_image(app, args, &image)?;
+    }
+    let answer = match request(app, args, &create.body) {
+        Err(error) if policy == "missing" && is_missing_image(&error) => {
+            if !args.is("quiet") {
+                eprintln!("Unable to find image '{}' locally", tagged(&image));
+            }
+            pull_image(app, args, &image)?;
+            request(app, args, &create.body)
+        }
+        other => other,
+    };
+    let answer = answer?;
+    print_warnings(&answer);
+    let id = answer["Id"].as_str().unwrap_or_default().to_owned();
+    if let Some(file) = id_file {
+        file.write(&id)?;
+    }
+    Ok(id)
+}
+
+pub(crate) fn print_warnings(answer: &Value) {
+    for warning in answer["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        eprintln!("WARNING: {warning}");
+    }
+}
+
+/// Refuses what can be no image name before the engine is asked. IDs are fine.
+pub(crate) fn check_reference(image: &str) -> Outcome {
+    let is_id = image.len() == 64 && image.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_digest = image.strip_prefix("sha256:").is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if is_id || is_digest {
+        return Ok(());
+    }
+    Reference::parse(image).map(drop).map_err(|why| Failure::new(125, why.to_string()))
+}
+
+/// The image as messages name it: with its tag.
+pub(crate) fn tagged(image: &str) -> String {
+    Reference::parse(image).map_or_else(|_| image.to_owned(), |name| name.with_default_tag().familiar())
+}
+
+/// Whether a create failed because the image is not there, or not for this platform.
+pub(crate) fn is_missing_image(error: &Error) -> bool {
+    matches!(error, Error::Api { status: 404, message, .. }
+        if message.starts_with("No such image") || message.starts_with("image with reference"))
+}
+
+pub(crate) fn pull_image(app: &App, args: &Parsed, image: &str) -> Outcome {
+    pull::pull(
+        app,
+        image,
+        platform(args).as_deref(),
+        if args.is("quiet") { pull::Show::Nothing } else { pull::Show::Stderr },
+    )
+}
+
+fn request(app: &App, args: &Parsed, body: &Value) -> Result<Value, Error> {
+    let client = app.client().map_err(|failure| Error::Protocol(failure.text))?;
+    let mut request = Request::post("/containers/create");
+    if !args.text("name").is_empty() {
+        request = request.query("name", args.text("name"));
+    }
+    if let Some(platform) = platform(args) {
+        request = request.query("platform", platform);
+    }
+    client.call(request.json(body)?)?.json()
+}
+
+/// The exit status that tells a caller why no program ran.
+pub(crate) fn exit_code_of(why: &str) -> i32 {
+    if why.contains("executable file not found") || why.contains("no such file or directory") {
+        127
+    } else if why.contains("permission denied") || why.contains("is a directory") {
+        126
+    } else {
+        125
+    }
+}
+
+/// The text of a client error for messages that have the program's name in front.
+pub(crate) fn text_of(error: &Error) -> String {
+    client_text(error)
+}

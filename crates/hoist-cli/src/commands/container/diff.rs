@@ -1,0 +1,51 @@
+//! `diff`: what a container has changed in its file system.
+
+use hoist_client::Request;
+use serde_json::Value;
+
+use super::{super::Command, path};
+use crate::{
+    app::{App, Outcome},
+    flags::{Flag, Parsed, text},
+    format::list::{self, Row},
+    template::Val,
+};
+
+const FLAGS: &[Flag] = &[text('\0', "format", super::super::FORMAT_HELP).hide()];
+
+pub(crate) const COMMAND: Command = Command::action(
+    "diff",
+    "Inspect changes to files or directories on a container's filesystem",
+    "CONTAINER",
+    (1, 1),
+    run,
+)
+.flags(&[FLAGS])
+.aliases(&["container diff", "diff"]);
+
+fn run(app: &App, args: &Parsed) -> Outcome {
+    let answer: Value = app.client()?.call(Request::get(path(&args.args[0], "changes")))?.json()?;
+    let Value::Array(changes) = answer else { return Ok(()) };
+    let format = args.get("format").unwrap_or("{{.Type}} {{.Path}}");
+    list::print(format, changes.into_iter().map(Change))
+}
+
+struct Change(Value);
+
+impl Row for Change {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[("Type", "CHANGE TYPE"), ("Path", "PATH")];
+    const TYPE_NAME: &'static str = "*container.diffContext";
+
+    fn column(&self, name: &str) -> Option<Val> {
+        Some(Val::text(match name {
+            "Type" => match self.0["Kind"].as_i64() {
+                Some(0) => "C",
+                Some(1) => "A",
+                Some(2) => "D",
+                _ => "",
+            },
+            "Path" => self.0["Path"].as_str().unwrap_or_default(),
+            _ => return None,
+        }))
+    }
+}

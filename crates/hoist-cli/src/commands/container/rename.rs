@@ -1,0 +1,21 @@
+//! `rename`.
+
+use hoist_client::Request;
+
+use super::{super::Command, path};
+use crate::{
+    app::{App, Outcome},
+    flags::Parsed,
+};
+
+pub(crate) const COMMAND: Command = Command::action("rename", "Rename a container", "CONTAINER NEW_NAME", (2, 2), run)
+    .aliases(&["container rename", "rename"]);
+
+fn run(app: &App, args: &Parsed) -> Outcome {
+    let (old, new) = (args.args[0].trim(), args.args[1].trim());
+    if old.is_empty() || new.is_empty() {
+        return Err("Error: Neither old nor new names may be empty".into());
+    }
+    app.client()?.call(Request::post(path(old, "rename")).query("name", new))?.bytes()?;
+    Ok(())
+}

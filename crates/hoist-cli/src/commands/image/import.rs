@@ -1,0 +1,64 @@
+//! `import`: an image of one layer from a tar archive.
+
+use std::{fs, io};
+
+use hoist_api::reference::Reference;
+use hoist_client::Request;
+
+use super::super::Command;
+use crate::{
+    app::{App, Outcome},
+    env,
+    flags::{Flag, Parsed, list, text},
+    progress::{self, To},
+};
+
+const FLAGS: &[Flag] = &[
+    list('c', "change", "Apply a Dockerfile instruction to the image"),
+    text('m', "message", "Message to keep with the image"),
+    text('\0', "platform", "Platform of the image"),
+];
+
+pub(crate) const COMMAND: Command = Command::action(
+    "import",
+    "Import the contents from a tarball to create a filesystem image",
+    "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
+    (1, 2),
+    run,
+)
+.flags(&[FLAGS])
+.aliases(&["image import", "import"]);
+
+fn run(app: &App, args: &Parsed) -> Outcome {
+    let source = args.args[0].as_str();
+    let name = args.args.get(1).filter(|name| !name.is_empty());
+    if let Some(name) = name {
+        Reference::parse(name).map_err(|why| why.to_string())?;
+    }
+    let is_url = source.starts_with("http://") || source.starts_with("https://");
+    let mut request = Request::post("/images/create").query("fromSrc", if is_url { source } else { "-" });
+    if let Some(name) = name {
+        request = request.query("repo", name.as_str());
+    }
+    request = request.query("message", args.text("message"));
+    for change in args.all("change") {
+        request = request.query("changes", change);
+    }
+    if let Some(platform) = args.get("platform").map(str::to_owned).or_else(env::default_platform) {
+        request = request.query("platform", platform.to_lowercase());
+    }
+    let client = app.client()?;
+    let (mut stdin, mut file);
+    let request = match source {
+        _ if is_url => request,
+        "-" => {
+            stdin = io::stdin().lock();
+            request.stream("text/plain", &mut stdin)
+        }
+        path => {
+            file = fs::File::open(path).map_err(|error| format!("open {path}: {error}"))?;
+            request.stream("text/plain", &mut file)
+        }
+    };
+    progress::show(client.call(request)?, To::Stdout, |_| {})
+}

@@ -1,0 +1,66 @@
+//! `pull`: downloads an image, for itself or because `run` lacks it.
+
+use hoist_api::reference::Reference;
+use hoist_client::Request;
+
+use super::super::Command;
+use crate::{
+    app::{App, Outcome},
+    env,
+    flags::{Flag, Parsed, switch, text},
+    progress::{self, To},
+};
+
+const FLAGS: &[Flag] = &[
+    switch('a', "all-tags", "Download all tags of the repository"),
+    switch('\0', "disable-content-trust", "Skip image verification").or("true").hide(),
+    text('\0', "platform", "Platform of the image, if it has several"),
+    switch('q', "quiet", "Say less"),
+];
+
+pub(crate) const COMMAND: Command =
+    Command::action("pull", "Download an image from a registry", "[OPTIONS] NAME[:TAG|@DIGEST]", (1, 1), run)
+        .flags(&[FLAGS])
+        .aliases(&["image pull", "pull"]);
+
+/// Where a pull on behalf of another command is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Show {
+    Stderr,
+    Nothing,
+}
+
+fn run(app: &App, args: &Parsed) -> Outcome {
+    let name = Reference::parse(&args.args[0]).map_err(|why| why.to_string())?;
+    let all = args.is("all-tags");
+    let quiet = args.is("quiet");
+    if all && !name.is_name_only() {
+        return Err("tag can't be used with --all-tags/-a".into());
+    }
+    let was_bare = name.is_name_only();
+    let name = if all { name } else { name.with_default_tag() };
+    if was_bare && !all && !quiet {
+        println!("Using default tag: {}", name.tag.as_deref().unwrap_or_default());
+    }
+    let platform = args.get("platform").map(str::to_owned).or_else(env::default_platform);
+    request(app, &name, platform.as_deref(), if quiet { To::Nowhere } else { To::Stdout })?;
+    println!("{name}");
+    Ok(())
+}
+
+/// Pulls what another command found missing.
+pub(crate) fn pull(app: &App, image: &str, platform: Option<&str>, show: Show) -> Outcome {
+    let name = Reference::parse(image).map_err(|why| why.to_string())?.with_default_tag();
+    request(app, &name, platform, if show == Show::Stderr { To::Stderr } else { To::Nowhere })
+}
+
+fn request(app: &App, name: &Reference, platform: Option<&str>, to: To) -> Outcome {
+    let mut request = Request::post("/images/create").query("fromImage", name.name());
+    if let Some(tag) = name.digest.as_deref().or(name.tag.as_deref()) {
+        request = request.query("tag", tag);
+    }
+    if let Some(platform) = platform {
+        request = request.query("platform", platform);
+    }
+    progress::show(app.client()?.call(request)?, to, |_| {})
+}

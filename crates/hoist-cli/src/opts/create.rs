@@ -1,0 +1,460 @@
+//! The flags of `create` and `run`, and the create request they make.
+
+use serde_json::{Map, Value, json};
+
+use super::{device, key_value, mount, network, port, resource, security};
+use crate::{
+    flags::{Flag, Parsed, check, list, switch, text, value},
+    format::{time, units},
+};
+
+pub(crate) const OLD_FLAGS: &[(&str, &str)] =
+    &[("net", "network"), ("net-alias", "network-alias"), ("dns-opt", "dns-option")];
+
+pub(crate) const FLAGS: &[Flag] = &[
+    value('\0', "add-host", "list", network::check_extra_host, "Add a line to the container's hosts file (host:ip)"),
+    list('\0', "annotation", "Add an annotation, handed to the OCI runtime"),
+    value('a', "attach", "list", check_attach, "Attach to STDIN, STDOUT or STDERR"),
+    value('\0', "blkio-weight", "uint16", check::uint16, "Relative weight of block I/O, 10 to 1000, or 0 for none")
+        .or("0"),
+    value('\0', "blkio-weight-device", "list", device::check_weight, "Relative weight of block I/O on a device"),
+    list('\0', "cap-add", "Add Linux capabilities"),
+    list('\0', "cap-drop", "Drop Linux capabilities"),
+    text('\0', "cgroup-parent", "Parent cgroup of the container"),
+    text('\0', "cgroupns", "Cgroup namespace to use (host|private); empty for the engine's default"),
+    text('\0', "cidfile", "Write the container ID to this file"),
+    value('\0', "cpu-count", "int", check::int, "Number of CPUs (Windows only)").hide(),
+    value('\0', "cpu-percent", "int", check::int, "Percentage of CPUs (Windows only)").hide(),
+    value('\0', "cpu-period", "int", check::int, "Period of the CFS scheduler, in microseconds"),
+    value('\0', "cpu-quota", "int", check::int, "Quota of the CFS scheduler, in microseconds"),
+    value('\0', "cpu-rt-period", "int", check::int, "Period of the real-time scheduler, in microseconds"),
+    value('\0', "cpu-rt-runtime", "int", check::int, "Run time of the real-time scheduler, in microseconds"),
+    value('c', "cpu-shares", "int", check::int, "Relative weight of CPU time"),
+    value('\0', "cpus", "decimal", resource::check_cpus, "Number of CPUs"),
+    text('\0', "cpuset-cpus", "CPUs to run on (0-3, 0,1)"),
+    text('\0', "cpuset-mems", "Memory nodes to use (0-3, 0,1)"),
+    list('\0', "device", "Add a device of the host to the container"),
+    value(
+        '\0',
+        "device-cgroup-rule",
+        "list",
+        device::check_rule,
+        "Add a rule to the list of devices the cgroup allows",
+    ),
+    value('\0', "device-read-bps", "list", device::check_bytes_rate, "Limit bytes per second read from a device"),
+    value('\0', "device-read-iops", "list", device::check_io_rate, "Limit reads per second from a device"),
+    value('\0', "device-write-bps", "list", device::check_bytes_rate, "Limit bytes per second written to a device"),
+    value('\0', "device-write-iops", "list", device::check_io_rate, "Limit writes per second to a device"),
+    switch('\0', "disable-content-trust", "Skip image verification").or("true").hide(),
+    value('\0', "dns", "list", network::check_ip_in_list, "Set DNS servers"),
+    list('\0', "dns-option", "Set DNS options"),
+    value('\0', "dns-search", "list", network::check_dns_search, "Set DNS search domains"),
+    text('\0', "domainname", "NIS domain name of the container"),
+    text('\0', "entrypoint", "Replace the image's ENTRYPOINT"),
+    value('e', "env", "list", key_value::check_env, "Set environment variables"),
+    list('\0', "env-file", "Read environment variables from a file"),
+    list('\0', "expose", "Expose a port or a range of ports"),
+    value('\0', "gpus", "gpu-request", device::check_gpus, "GPUs to add to the container ('all' for all)"),
+    list('\0', "group-add", "Join additional groups"),
+    text('\0', "health-cmd", "Command that checks health"),
+    value('\0', "health-interval", "duration", resource::check_duration, "Time between checks (ms|s|m|h)").or("0s"),
+    value('\0', "health-retries", "int", check::int, "Failures in a row that mean unhealthy"),
+    value(
+        '\0',
+        "health-start-interval",
+        "duration",
+        resource::check_duration,
+        "Time between checks during the start period (ms|s|m|h)",
+    )
+    .or("0s"),
+    value(
+        '\0',
+        "health-start-period",
+        "duration",
+        resource::check_duration,
+        "Time to start up before failures count (ms|s|m|h)",
+    )
+    .or("0s"),
+    value('\0', "health-timeout", "duration", resource::check_duration, "Longest time of one check (ms|s|m|h)")
+        .or("0s"),
+    text('h', "hostname", "Host name of the container"),
+    switch('\0', "init", "Run an init in the container that forwards signals and reaps processes"),
+    switch('i', "interactive", "Keep STDIN open even if not attached"),
+    value('\0', "io-maxbandwidth", "bytes", resource::check_bytes, "Limit of I/O bandwidth (Windows only)").hide(),
+    value('\0', "io-maxiops", "uint", check::uint, "Limit of I/O operations (Windows only)").hide(),
+    value('\0', "ip", "string", network::check_ip, "IPv4 address (172.30.100.104)"),
+    value('\0', "ip6", "string", network::check_ip, "IPv6 address (2001:db8::33)"),
+    text('\0', "ipc", "IPC mode to use"),
+    text('\0', "isolation", "Isolation technology of the container"),
+    value('\0', "kernel-memory", "bytes", resource::check_bytes, "Limit of kernel memory").hide(),
+    value('l', "label", "list", key_value::check_label, "Set metadata of the container"),
+    list('\0', "label-file", "Read labels from a file, one a line"),
+    value('\0', "link", "list", network::check_link, "Add a link to another container"),
+    value('\0', "link-local-ip", "list", network::check_ip_in_list, "Link-local addresses of the container"),
+    text('\0', "log-driver", "Logging driver of the container"),
+    list('\0', "log-opt", "Options of the logging driver"),
+    text('\0', "mac-address", "MAC address of the container (92:d0:c6:0a:29:33)"),
+    value('m', "memory", "bytes", resource::check_bytes, "Limit of memory"),
+    value('\0', "memory-reservation", "bytes", resource::check_bytes, "Soft limit of memory"),
+    value('\0', "memory-swap", "bytes", resource::check_swap, "Limit of memory plus swap: '-1' for unlimited swap"),
+    value('\0', "memory-swappiness", "int", check::int, "Tune swapping (0 to 100)").or("-1"),
+    value('\0', "mount", "mount", mount::check, "Attach a file system to the container"),
+    text('\0', "name", "Name the container"),
+    value('\0', "network", "network", network::check, "Connect the container to a network"),
+    list('\0', "network-alias", "Add a name of the container on its network"),
+    switch('\0', "no-healthcheck", "Switch off the image's HEALTHCHECK"),
+    switch('\0', "oom-kill-disable", "Do not let the kernel kill the container for memory"),
+    value('\0', "oom-score-adj", "int", check::int, "Tune the kernel's choice when memory is short (-1000 to 1000)"),
+    text('\0', "pid", "PID namespace to use"),
+    value('\0', "pids-limit", "int", check::int, "Limit of processes (-1 for unlimited)"),
+    text('\0', "platform", "Platform of the image, if it has several"),
+    switch('\0', "privileged", "Give the container all privileges"),
+    list('p', "publish", "Publish a port of the container on the host"),
+    switch('P', "publish-all", "Publish all exposed ports on free ports"),
+    text('\0', "pull", "Pull the image before running (\"always\", \"missing\", \"never\")").or("missing"),
+    switch('q', "quiet", "Do not show the pull"),
+    switch('\0', "read-only", "Mount the container's root file system read-only"),
+    text('\0', "restart", "What to do when the container exits").or("no"),
+    switch('\0', "rm", "Remove the container and its anonymous volumes when it exits"),
+    text('\0', "runtime", "OCI runtime for this container"),
+    list('\0', "security-opt", "Security options"),
+    value('\0', "shm-size", "bytes", resource::check_bytes, "Size of /dev/shm"),
+    text('\0', "stop-signal", "Signal that stops the container"),
+    value('\0', "stop-timeout", "int", check::int, "Seconds to wait for it to stop"),
+    list('\0', "storage-opt", "Options of the storage driver"),
+    value('\0', "sysctl", "map", resource::check_sysctl, "Kernel parameters"),
+    list('\0', "tmpfs", "Mount a tmpfs directory"),
+    switch('t', "tty", "Allocate a pseudo-TTY"),
+    value('\0', "ulimit", "ulimit", resource::check_ulimit, "Limits of the process"),
+    switch('\0', "use-api-socket", "Mount the engine's API socket into the container"),
+    text('u', "user", "User name or ID (<name|uid>[:<group|gid>])"),
+    text('\0', "userns", "User namespace to use"),
+    text('\0', "uts", "UTS namespace to use"),
+    list('v', "volume", "Mount a volume or a directory of the host"),
+    text('\0', "volume-driver", "Driver of volumes made for the container"),
+    list('\0', "volumes-from", "Mount the volumes of these containers"),
+    text('w', "workdir", "Working directory in the container"),
+];
+
+fn check_attach(text: &str) -> Result<(), String> {
+    match text.to_lowercase().as_str() {
+        "stdin" | "stdout" | "stderr" => Ok(()),
+        _ => Err("valid streams are STDIN, STDOUT and STDERR".to_owned()),
+    }
+}
+
+/// Which streams a container is created with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Streams {
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+    pub(crate) tty: bool,
+}
+
+/// A create request and what the command line must remember of it.
+pub(crate) struct Create {
+    pub(crate) body: Value,
+    pub(crate) streams: Streams,
+}
+
+/// Builds the request; `args.args` are the image and the command.
+pub(crate) fn build(args: &Parsed) -> Result<Create, String> {
+    let (image, command) = args.args.split_first().ok_or("no image given")?;
+    let streams = streams(args);
+    let ports = port::parse(&args.all("publish"), &args.all("expose"))?;
+    let (binds, anonymous) = mount::volumes(&args.all("volume"))?;
+    let mut config = json!({
+        "Hostname": args.text("hostname"),
+        "Domainname": args.text("domainname"),
+        "User": args.text("user"),
+        "AttachStdin": streams.stdin,
+        "AttachStdout": streams.stdout,
+        "AttachStderr": streams.stderr,
+        "ExposedPorts": ports.exposed,
+        "Tty": streams.tty,
+        "OpenStdin": args.is("interactive"),
+        "StdinOnce": args.is("interactive") && streams.stdin,
+        "Env": key_value::environment(&args.all("env-file"), &args.all("env"))?,
+        "Cmd": (!command.is_empty()).then_some(command),
+        "Image": image,
+        "Volumes": anonymous,
+        "WorkingDir": args.text("workdir"),
+        "Entrypoint": args.get("entrypoint").map(|path| vec![path]),
+        "Labels": key_value::labels(&args.all("label-file"), &args.all("label"))?,
+    });
+    if let Some(check) = healthcheck(args)? {
+        config["Healthcheck"] = check;
+    }
+    if let Some(signal) = args.get("stop-signal") {
+        config["StopSignal"] = signal.into();
+    }
+    if let Some(timeout) = args.int("stop-timeout") {
+        config["StopTimeout"] = timeout.into();
+    }
+    let (mode, endpoints) = network::settings(args)?;
+    let mut host = host_config(args)?;
+    host["Binds"] = if binds.is_empty() { Value::Null } else { json!(binds) };
+    host["PortBindings"] = Value::Object(ports.bindings);
+    host["NetworkMode"] = mode.into();
+    if args.is("use-api-socket") {
+        add_api_socket(&mut host);
+    }
+    if args.is("rm") && !matches!(host["RestartPolicy"]["Name"].as_str(), None | Some("" | "no")) {
+        return Err("conflicting options: cannot specify both --restart and --rm".to_owned());
+    }
+    config["HostConfig"] = host;
+    config["NetworkingConfig"] = json!({"EndpointsConfig": endpoints});
+    Ok(Create { body: config, streams })
+}
+
+fn streams(args: &Parsed) -> Streams {
+    let attached: Vec<String> = args.all("attach").into_iter().map(str::to_lowercase).collect();
+    let has = |name: &str| attached.iter().any(|stream| stream == name);
+    Streams {
+        stdin: has("stdin") || args.is("interactive"),
+        stdout: has("stdout") || attached.is_empty(),
+        stderr: has("stderr") || attached.is_empty(),
+        tty: args.is("tty"),
+    }
+}
+
+fn healthcheck(args: &Parsed) -> Result<Option<Value>, String> {
+    const DURATIONS: [(&str, &str); 4] = [
+        ("health-interval", "Interval"),
+        ("health-timeout", "Timeout"),
+        ("health-start-period", "StartPeriod"),
+        ("health-start-interval", "StartInterval"),
+    ];
+    let mut check = Map::new();
+    for (flag, key) in DURATIONS {
+        let duration = args.get(flag).map(time::parse_go_duration).transpose()?.unwrap_or_default();
+        if duration < 0 {
+            return Err(format!("--{flag} cannot be negative"));
+        }
+        if duration != 0 {
+            check.insert(key.to_owned(), duration.into());
+        }
+    }
+    match args.int("health-retries").unwrap_or_default() {
+        0 => {}
+        ..0 => return Err("--health-retries cannot be negative".to_owned()),
+        retries => drop(check.insert("Retries".to_owned(), retries.into())),
+    }
+    if !args.text("health-cmd").is_empty() {
+        check.insert("Test".to_owned(), json!(["CMD-SHELL", args.text("health-cmd")]));
+    }
+    match (args.is("no-healthcheck"), check.is_empty()) {
+        (true, false) => Err("--no-healthcheck conflicts with --health-* options".to_owned()),
+        (true, true) => Ok(Some(json!({"Test": ["NONE"]}))),
+        (false, true) => Ok(None),
+        (false, false) => Ok(Some(Value::Object(check))),
+    }
+}
+
+/// The resource limits that `update` also knows, under their API names.
+pub(crate) fn limits(args: &Parsed) -> Result<Map<String, Value>, String> {
+    const INTS: [(&str, &str); 6] = [
+        ("blkio-weight", "BlkioWeight"),
+        ("cpu-period", "CpuPeriod"),
+        ("cpu-quota", "CpuQuota"),
+        ("cpu-rt-period", "CpuRealtimePeriod"),
+        ("cpu-rt-runtime", "CpuRealtimeRuntime"),
+        ("cpu-shares", "CpuShares"),
+    ];
+    let mut limits = Map::new();
+    for (flag, key) in INTS {
+        limits.insert(key.to_owned(), args.int(flag).unwrap_or_default().into());
+    }
+    let bytes = |flag: &str| args.get(flag).map_or(Ok(0), units::parse_ram);
+    limits.insert("NanoCpus".to_owned(), args.get("cpus").map_or(Ok(0), resource::nano_cpus)?.into());
+    limits.insert("CpusetCpus".to_owned(), args.text("cpuset-cpus").into());
+    limits.insert("CpusetMems".to_owned(), args.text("cpuset-mems").into());
+    limits.insert("Memory".to_owned(), bytes("memory")?.into());
+    limits.insert("MemoryReservation".to_owned(), bytes("memory-reservation")?.into());
+    limits.insert("MemorySwap".to_owned(), args.get("memory-swap").map_or(Ok(0), resource::swap)?.into());
+    if args.has("kernel-memory") {
+        limits.insert("KernelMemory".to_owned(), bytes("kernel-memory")?.into());
+    }
+    Ok(limits)
+}
+
+fn host_config(args: &Parsed) -> Result<Value, String> {
+    let security = security::parse(&args.all("security-opt"))?;
+    let swappiness = args.int("memory-swappiness").unwrap_or(-1);
+    if !(-1..=100).contains(&swappiness) {
+        return Err(format!("invalid value: {swappiness}. Valid memory swappiness range is 0-100"));
+    }
+    let log_driver = args.text("log-driver");
+    if log_driver == "none" && args.has("log-opt") {
+        return Err("invalid logging opts for driver none".to_owned());
+    }
+    let list = |flag: &str| {
+        let values = args.all(flag);
+        if values.is_empty() { Value::Null } else { json!(values) }
+    };
+    let hosts: Vec<String> = args.all("add-host").into_iter().map(network::extra_host).collect();
+    let mut host = json!({
+        "ContainerIDFile": args.text("cidfile"),
+        "LogConfig": {"Type": log_driver, "Config": key_value::map(args.all("log-opt"))},
+        "RestartPolicy": resource::restart_policy(args.get("restart").unwrap_or("no"))?,
+        "AutoRemove": args.is("rm"),
+        "VolumeDriver": args.text("volume-driver"),
+        "VolumesFrom": list("volumes-from"),
+        "ConsoleSize": [0, 0],
+        "CapAdd": list("cap-add"),
+        "CapDrop": list("cap-drop"),
+        "CgroupnsMode": check_mode(args.text("cgroupns"), &["host", "private"], "--cgroupns: invalid CGROUP mode")?,
+        "Dns": args.all("dns"),
+        "DnsOptions": args.all("dns-option"),
+        "DnsSearch": args.all("dns-search"),
+        "ExtraHosts": if hosts.is_empty() { Value::Null } else { json!(hosts) },
+        "GroupAdd": list("group-add"),
+        "IpcMode": args.text("ipc"),
+        "Cgroup": "",
+        "Links": list("link"),
+        "OomScoreAdj": args.int("oom-score-adj").unwrap_or_default(),
+        "PidMode": check_pid(args.text("pid"))?,
+        "Privileged": args.is("privileged"),
+        "PublishAllPorts": args.is("publish-all"),
+        "ReadonlyRootfs": args.is("read-only"),
+        "SecurityOpt": if security.options.is_empty() { Value::Null } else { json!(security.options) },
+        "UTSMode": check_mode(args.text("uts"), &["host"], "--uts: invalid UTS mode")?,
+        "UsernsMode": check_mode(args.text("userns"), &["host"], "--userns: invalid USER mode")?,
+        "ShmSize": args.get("shm-size").map_or(Ok(0), units::parse_ram)?,
+        "Isolation": args.text("isolation"),
+        "MemorySwappiness": swappiness,
+        "OomKillDisable": args.is("oom-kill-disable"),
+        "PidsLimit": args.int("pids-limit").unwrap_or_default(),
+        "CgroupParent": args.text("cgroup-parent"),
+        "Ulimits": resource::ulimits(&args.all("ulimit"))?,
+        "CpuCount": args.int("cpu-count").unwrap_or_default(),
+        "CpuPercent": args.int("cpu-percent").unwrap_or_default(),
+        "IOMaximumIOps": args.int("io-maxiops").unwrap_or_default(),
+        "IOMaximumBandwidth": args.get("io-maxbandwidth").map_or(Ok(0), units::parse_ram)?,
+        "DeviceCgroupRules": list("device-cgroup-rule"),
+    });
+    for (key, value) in limits(args)? {
+        host[key] = value;
+    }
+    add_devices(args, &mut host)?;
+    add_optional(args, &mut host, security.open_paths)?;
+    Ok(host)
+}
+
+fn add_devices(args: &Parsed, host: &mut Value) -> Result<(), String> {
+    let each = |flag: &str, parse: fn(&str) -> Result<Value, String>| -> Result<Value, String> {
+        args.all(flag).into_iter().map(parse).collect()
+    };
+    host["BlkioWeightDevice"] = each("blkio-weight-device", device::weight)?;
+    host["BlkioDeviceReadBps"] = each("device-read-bps", device::bytes_rate)?;
+    host["BlkioDeviceWriteBps"] = each("device-write-bps", device::bytes_rate)?;
+    host["BlkioDeviceReadIOps"] = each("device-read-iops", device::io_rate)?;
+    host["BlkioDeviceWriteIOps"] = each("device-write-iops", device::io_rate)?;
+    let (cdi, plain): (Vec<&str>, Vec<&str>) =
+        args.all("device").into_iter().partition(|name| device::is_cdi_name(name));
+    host["Devices"] = plain.into_iter().map(device::parse).collect::<Result<Value, _>>()?;
+    let mut requests = args.all("gpus").into_iter().map(device::gpus).collect::<Result<Vec<_>, _>>()?;
+    if !cdi.is_empty() {
+        requests.push(json!({"Driver": "cdi", "Count": 0, "DeviceIDs": cdi, "Capabilities": null, "Options": null}));
+    }
+    host["DeviceRequests"] = if requests.is_empty() { Value::Null } else { requests.into() };
+    Ok(())
+}
+
+/// Fields that are left out unless asked for.
+fn add_optional(args: &Parsed, host: &mut Value, open_paths: bool) -> Result<(), String> {
+    if args.has("init") {
+        host["Init"] = args.is("init").into();
+    }
+    if let Some(runtime) = args.get("runtime") {
+        host["Runtime"] = runtime.into();
+    }
+    if open_paths {
+        host["MaskedPaths"] = json!([]);
+        host["ReadonlyPaths"] = json!([]);
+    }
+    for (flag, key) in [("annotation", "Annotations"), ("sysctl", "Sysctls")] {
+        if args.has(flag) {
+            host[key] = json!(key_value::map(args.all(flag)));
+        }
+    }
+    if args.has("tmpfs") {
+        host["Tmpfs"] = Value::Object(mount::tmpfs(&args.all("tmpfs")));
+    }
+    if args.has("mount") {
+        host["Mounts"] = args.all("mount").into_iter().map(mount::parse).collect::<Result<Value, _>>()?;
+    }
+    if args.has("storage-opt") {
+        let pairs = args.all("storage-opt");
+        if pairs.iter().any(|pair| !pair.contains('=')) {
+            return Err("invalid storage option".to_owned());
+        }
+        host["StorageOpt"] = json!(key_value::map(pairs));
+    }
+    Ok(())
+}
+
+fn check_mode<'a>(mode: &'a str, known: &[&str], error: &str) -> Result<&'a str, String> {
+    if mode.is_empty() || known.contains(&mode) { Ok(mode) } else { Err(error.to_owned()) }
+}
+
+fn check_pid(mode: &str) -> Result<&str, String> {
+    match mode.strip_prefix("container:") {
+        Some(name) if !name.is_empty() => Ok(mode),
+        None if mode.is_empty() || mode == "host" => Ok(mode),
+        _ => Err("--pid: invalid PID mode".to_owned()),
+    }
+}
+
+fn add_api_socket(host: &mut Value) {
+    let socket =
+        json!({"Type": "bind", "Source": "/var/run/docker.sock", "Target": "/var/run/docker.sock", "BindOptions": {}});
+    match &mut host["Mounts"] {
+        Value::Array(mounts) => mounts.push(socket),
+        none => *none = json!([socket]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{commands::ROOT, flags};
+
+    fn body(line: &str) -> Result<Value, String> {
+        let crate::commands::Run::Group(commands) = ROOT.run else { unreachable!() };
+        let run = commands.iter().find(|command| command.name == "run").unwrap();
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        build(&flags::parse(run, &words)?).map(|create| create.body)
+    }
+
+    #[test]
+    fn flags_stop_at_the_image() {
+        let body = body("--rm -it --name x busybox sh -c --rm").unwrap();
+        assert_eq!(body["Image"], "busybox");
+        assert_eq!(body["Cmd"], json!(["sh", "-c", "--rm"]));
+        assert_eq!((&body["Tty"], &body["OpenStdin"], &body["StdinOnce"]), (&json!(true), &json!(true), &json!(true)));
+    }
+
+    #[test]
+    fn limits_reach_the_host_config() {
+        let body =
+            body("-m 512m --memory-swap -1 --cpus 1.5 --pids-limit 9 --ulimit nofile=1:2 --shm-size 1g x").unwrap();
+        let host = &body["HostConfig"];
+        assert_eq!(host["Memory"], 512 << 20);
+        assert_eq!(host["MemorySwap"], -1);
+        assert_eq!(host["NanoCpus"], 1_500_000_000);
+        assert_eq!(host["PidsLimit"], 9);
+        assert_eq!(host["Ulimits"], json!([{"Name": "nofile", "Hard": 2, "Soft": 1}]));
+        assert_eq!(host["ShmSize"], 1 << 30);
+    }
+
+    #[test]
+    fn conflicts_are_refused() {
+        assert!(body("--rm --restart always x").unwrap_err().contains("--restart and --rm"));
+        assert!(body("--no-healthcheck --health-cmd a x").unwrap_err().contains("conflicts"));
+        assert!(body("--memory-swappiness 101 x").unwrap_err().contains("range is 0-100"));
+        assert!(body("--pid foo x").unwrap_err().contains("invalid PID mode"));
+        assert!(body("--log-driver none --log-opt a=b x").is_err());
+    }
+}

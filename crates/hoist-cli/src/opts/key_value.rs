@@ -1,0 +1,133 @@
+//! Environment, labels, and the files that hold them.
+
+use std::{collections::BTreeMap, fs};
+
+use serde_json::{Map, Value};
+
+use crate::env;
+
+/// Longest line of an environment or label file.
+const FILE_LIMIT: u64 = 16 << 20;
+
+pub(crate) fn check_env(text: &str) -> Result<(), String> {
+    match text.split('=').next() {
+        Some("") | None => Err(format!("invalid environment variable: {text}")),
+        Some(_) => Ok(()),
+    }
+}
+
+pub(crate) fn check_label(text: &str) -> Result<(), String> {
+    let key = text.split('=').next().unwrap_or_default().trim_start_matches([' ', '\t']);
+    if key.is_empty() {
+        return Err(format!("invalid label '{text}': empty name"));
+    }
+    if key.contains([' ', '\t']) {
+        return Err(format!("label '{key}' contains whitespaces"));
+    }
+    Ok(())
+}
+
+/// `--env-file` and `--env`: later ones win in the engine. A name alone takes our own variable's value; an unset one
+/// is passed as it is in a flag and left out in a file.
+pub(crate) fn environment(files: &[&str], flags: &[&str]) -> Result<Vec<String>, String> {
+    let mut out = Vec::new();
+    for path in files {
+        out.extend(read_file(path, true)?);
+    }
+    for flag in flags {
+        out.push(match (flag.contains('='), env::passed_on(flag)) {
+            (false, Some(value)) => format!("{flag}={value}"),
+            _ => (*flag).to_owned(),
+        });
+    }
+    Ok(out)
+}
+
+/// `--label-file` and `--label` as the map the API takes.
+pub(crate) fn labels(files: &[&str], flags: &[&str]) -> Result<BTreeMap<String, String>, String> {
+    let mut lines = Vec::new();
+    for path in files {
+        lines.extend(read_file(path, false)?);
+    }
+    lines.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    Ok(map(lines.iter().map(String::as_str)))
+}
+
+/// `key=value` pairs as a map; a key alone has an empty value.
+pub(crate) fn map<'a>(pairs: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String> {
+    let split = |pair: &'a str| pair.split_once('=').unwrap_or((pair, ""));
+    pairs.into_iter().map(split).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+pub(crate) fn json_map(pairs: BTreeMap<String, String>) -> Value {
+    Value::Object(pairs.into_iter().map(|(key, value)| (key, Value::String(value))).collect::<Map<_, _>>())
+}
+
+fn read_file(path: &str, is_env: bool) -> Result<Vec<String>, String> {
+    let go_error = |error: std::io::Error| {
+        let text = match error.kind() {
+            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            std::io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("open {path}: {text}")
+    };
+    let length = fs::metadata(path).map_err(go_error)?.len();
+    if length > FILE_LIMIT {
+        return Err(format!("{path}: file of {length} bytes is too long"));
+    }
+    parse_file(path, &fs::read(path).map_err(go_error)?, is_env)
+}
+
+fn parse_file(path: &str, bytes: &[u8], is_env: bool) -> Result<Vec<String>, String> {
+    let mut out = Vec::new();
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Ok(line) = std::str::from_utf8(line) else {
+            return Err(format!("invalid env file ({path}): invalid utf8 bytes at line {}", number + 1));
+        };
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = match line.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (line, None),
+        };
+        if name.trim_end() != name || name.contains(char::is_whitespace) {
+            return Err(format!("invalid env file ({path}): variable '{name}' contains whitespaces"));
+        }
+        if name.is_empty() {
+            return Err(format!("invalid env file ({path}): no variable name on line '{line}'"));
+        }
+        match (value, is_env) {
+            (Some(_), _) => out.push(line.to_owned()),
+            (None, true) => out.extend(env::passed_on(name).map(|value| format!("{name}={value}"))),
+            (None, false) => out.push(name.to_owned()),
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_skip_comments_and_take_values_as_they_are() {
+        let text = b"\xef\xbb\xbf# c\r\nA=1 # kept\r\n\n  B=\"x\"\nC=\nHOIST_TEST_SURELY_UNSET\n";
+        assert_eq!(parse_file("f", text, true).unwrap(), ["A=1 # kept", "B=\"x\"", "C="]);
+        assert_eq!(parse_file("f", b"only\n", false).unwrap(), ["only"]);
+        assert!(parse_file("f", b"A B=1", true).unwrap_err().contains("contains whitespaces"));
+        assert!(parse_file("f", b"=1", true).unwrap_err().contains("no variable name"));
+        assert!(parse_file("f", b"a=\xff", true).unwrap_err().contains("line 1"));
+    }
+
+    #[test]
+    fn empty_names_are_refused() {
+        assert!(check_env("=x").is_err() && check_env("A").is_ok());
+        assert!(check_label("=x").is_err() && check_label("a b=c").is_err() && check_label("a=b c").is_ok());
+    }
+}

@@ -1,0 +1,78 @@
+//! `--security-opt`: profiles are read here and sent as JSON, because the engine may be elsewhere.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::flags::check::quote;
+
+/// Longest seccomp profile.
+const PROFILE_LIMIT: u64 = 16 << 20;
+
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Security {
+    pub(crate) options: Vec<String>,
+    /// `systempaths=unconfined`: nothing is masked or read-only.
+    pub(crate) open_paths: bool,
+}
+
+pub(crate) fn parse(options: &[&str]) -> Result<Security, String> {
+    let mut security = Security::default();
+    for option in options {
+        let (key, value) = match option.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None if *option != "no-new-privileges" => match option.split_once(':') {
+                Some((key, value)) => (key, Some(value)),
+                None => (*option, None),
+            },
+            None => (*option, None),
+        };
+        if value.is_none_or(str::is_empty) && key != "no-new-privileges" {
+            return Err(format!("invalid --security-opt: {}", quote(option)));
+        }
+        match (key, value) {
+            ("seccomp", Some(path)) if !matches!(path, "unconfined" | "builtin") => {
+                security.options.push(format!("seccomp={}", profile(path)?));
+            }
+            _ if *option == "systempaths=unconfined" => security.open_paths = true,
+            _ => security.options.push((*option).to_owned()),
+        }
+    }
+    Ok(security)
+}
+
+fn profile(path: &str) -> Result<String, String> {
+    let failed = |why: String| format!("opening seccomp profile ({path}) failed: {why}");
+    let reason = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => failed(format!("open {path}: no such file or directory")),
+        _ => failed(format!("open {path}: {error}")),
+    };
+    if fs::metadata(path).map_err(reason)?.len() > PROFILE_LIMIT {
+        return Err(failed("file is too long".to_owned()));
+    }
+    let text = fs::read_to_string(path).map_err(reason)?;
+    let parsed: Value = serde_json::from_str(&text)
+        .map_err(|why| format!("compacting json for seccomp profile ({path}) failed: {why}"))?;
+    Ok(parsed.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_are_sent_as_json() {
+        let path = std::env::temp_dir().join(format!("hoist-seccomp-{}.json", std::process::id()));
+        fs::write(&path, "{ \"defaultAction\":\n \"SCMP_ACT_ALLOW\" }").unwrap();
+        let option = format!("seccomp={}", path.display());
+        let parsed = parse(&[&option, "label:disable", "systempaths=unconfined", "no-new-privileges"]).unwrap();
+        assert_eq!(
+            parsed.options,
+            ["seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}", "label:disable", "no-new-privileges"]
+        );
+        assert!(parsed.open_paths);
+        fs::remove_file(&path).unwrap();
+        assert!(parse(&[&option]).unwrap_err().contains("no such file or directory"));
+        assert_eq!(parse(&["foo"]).unwrap_err(), "invalid --security-opt: \"foo\"");
+    }
+}

@@ -1,0 +1,361 @@
+//! Executes a parsed template on a value.
+
+use serde_json::Value;
+
+use super::{
+    ast::{Command, Expr, ExprKind, Node, Pipe, Tree},
+    funcs, schema,
+    value::{Nil, Shape, Val, element_shape, is_map},
+};
+
+/// Deepest nesting of `{{template}}` calls.
+const DEPTH_LIMIT: usize = 200;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Rows,
+    /// Docker's functions hand their text through.
+    Header,
+}
+
+struct Eval<'t> {
+    tree: &'t Tree,
+    mode: Mode,
+    out: String,
+    variables: Vec<(&'t str, Val)>,
+    depth: usize,
+    template: &'t str,
+}
+
+enum Flow {
+    Next,
+    Break,
+    Continue,
+}
+
+type Done<T> = Result<T, String>;
+
+pub(super) fn execute(tree: &Tree, data: &Val, mode: Mode) -> Done<String> {
+    let mut eval = Eval { tree, mode, out: String::new(), variables: vec![("", data.clone())], depth: 0, template: "" };
+    eval.walk(&tree.root, data)?;
+    Ok(eval.out)
+}
+
+impl<'t> Eval<'t> {
+    fn error(&self, at: usize, context: &str, why: impl AsRef<str>) -> String {
+        let source = &self.tree.source[..at.min(self.tree.source.len())];
+        let line = source.matches('\n').count() + 1;
+        let column = source.len() - source.rfind('\n').map_or(0, |found| found + 1);
+        let mut short: String = context.chars().take(20).collect();
+        if context.len() > 20 {
+            short.push_str("...");
+        }
+        format!("template: :{line}:{column}: executing \"{}\" at <{short}>: {}", self.template, why.as_ref())
+    }
+
+    fn walk(&mut self, nodes: &'t [Node], dot: &Val) -> Done<Flow> {
+        for node in nodes {
+            match node {
+                Node::Text(text) => self.out.push_str(text),
+                Node::Action(pipe) => {
+                    let value = self.pipe(pipe, dot)?;
+                    if pipe.variables.is_empty() {
+                        self.out.push_str(&value.print());
+                    }
+                }
+                Node::Break => return Ok(Flow::Break),
+                Node::Continue => return Ok(Flow::Continue),
+                Node::Template { at, name, pipe } => self.call_template(*at, name, pipe.as_ref(), dot)?,
+                Node::If { pipe, then, otherwise } => {
+                    let scope = self.variables.len();
+                    let branch = if self.pipe(pipe, dot)?.is_true() { then } else { otherwise };
+                    let flow = self.walk(branch, dot)?;
+                    self.variables.truncate(scope);
+                    if !matches!(flow, Flow::Next) {
+                        return Ok(flow);
+                    }
+                }
+                Node::With { pipe, then, otherwise } => {
+                    let scope = self.variables.len();
+                    let value = self.pipe(pipe, dot)?;
+                    let flow = if value.is_true() { self.walk(then, &value)? } else { self.walk(otherwise, dot)? };
+                    self.variables.truncate(scope);
+                    if !matches!(flow, Flow::Next) {
+                        return Ok(flow);
+                    }
+                }
+                Node::Range { pipe, body, otherwise } => {
+                    let scope = self.variables.len();
+                    let flow = self.range(pipe, body, otherwise, dot)?;
+                    self.variables.truncate(scope);
+                    if !matches!(flow, Flow::Next) {
+                        return Ok(flow);
+                    }
+                }
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    fn range(&mut self, pipe: &'t Pipe, body: &'t [Node], otherwise: &'t [Node], dot: &Val) -> Done<Flow> {
+        let value = self.pipe_value(pipe, dot)?;
+        let pairs: Vec<(Val, Val)> = if let Some(items) = value.items() {
+            items.into_iter().enumerate().map(|(index, item)| (Val::Int(index as i64), item)).collect()
+        } else if let Some(entries) = value.entries() {
+            entries.into_iter().map(|(key, item)| (Val::Text(key), item)).collect()
+        } else {
+            match &value {
+                Val::Int(count) => (0..*count).map(|index| (Val::Int(index), Val::Int(index))).collect(),
+                Val::Missing | Val::Nil(_) => Vec::new(),
+                other => {
+                    let why = format!("range can't iterate over {}", other.print());
+                    return Err(self.error(pipe.at, &pipe.to_string(), why));
+                }
+            }
+        };
+        if pairs.is_empty() {
+            return self.walk(otherwise, dot);
+        }
+        for (index, item) in pairs {
+            let scope = self.variables.len();
+            match pipe.variables.as_slice() {
+                [] => {}
+                [one] => self.bind(pipe.assigns, one, item.clone()),
+                [first, second, ..] => {
+                    self.bind(pipe.assigns, first, index);
+                    self.bind(pipe.assigns, second, item.clone());
+                }
+            }
+            let flow = self.walk(body, &item)?;
+            self.variables.truncate(scope);
+            if matches!(flow, Flow::Break) {
+                break;
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    fn bind(&mut self, assigns: bool, name: &'t str, value: Val) {
+        if assigns && let Some(slot) = self.variables.iter_mut().rev().find(|(known, _)| *known == name) {
+            slot.1 = value;
+        } else {
+            self.variables.push((name, value));
+        }
+    }
+
+    fn call_template(&mut self, at: usize, name: &'t str, pipe: Option<&'t Pipe>, dot: &Val) -> Done<()> {
+        let context = || format!("{{{{template {}}}}}", crate::flags::check::quote(name));
+        let Some(nodes) = self.tree.defined.get(name) else {
+            return Err(self.error(at, &context(), format!("template \"{name}\" not defined")));
+        };
+        if self.depth >= DEPTH_LIMIT {
+            return Err(self.error(at, &context(), format!("exceeded maximum template depth ({DEPTH_LIMIT})")));
+        }
+        let value = match pipe {
+            Some(pipe) => self.pipe(pipe, dot)?,
+            None => Val::Missing,
+        };
+        let variables = std::mem::replace(&mut self.variables, vec![("", value.clone())]);
+        let outer = std::mem::replace(&mut self.template, name);
+        self.depth += 1;
+        self.walk(nodes, &value)?;
+        self.depth -= 1;
+        self.template = outer;
+        self.variables = variables;
+        Ok(())
+    }
+
+    fn pipe(&mut self, pipe: &'t Pipe, dot: &Val) -> Done<Val> {
+        let value = self.pipe_value(pipe, dot)?;
+        for name in &pipe.variables {
+            self.bind(pipe.assigns, name, value.clone());
+        }
+        Ok(value)
+    }
+
+    fn pipe_value(&mut self, pipe: &'t Pipe, dot: &Val) -> Done<Val> {
+        let mut value = None;
+        for command in &pipe.commands {
+            value = Some(self.command(command, dot, value)?);
+        }
+        Ok(value.unwrap_or(Val::Missing))
+    }
+
+    fn command(&mut self, command: &'t Command, dot: &Val, last: Option<Val>) -> Done<Val> {
+        let Some((first, rest)) = command.args.split_first() else { return Ok(Val::Missing) };
+        match &first.kind {
+            ExprKind::Function(name) => self.call(first, name, rest, dot, last),
+            ExprKind::Field(names) => {
+                let args = self.args(rest, dot, last)?;
+                self.chain(first, dot.clone(), names, &args)
+            }
+            ExprKind::Variable(name, names) => {
+                let args = self.args(rest, dot, last)?;
+                let value = self.variable(name);
+                self.chain(first, value, names, &args)
+            }
+            ExprKind::Chain(inner, names) => {
+                let args = self.args(rest, dot, last)?;
+                let value = self.value(inner, dot)?;
+                self.chain(first, value, names, &args)
+            }
+            ExprKind::Pipe(pipe) if rest.is_empty() && last.is_none() => self.pipe(pipe, dot),
+            ExprKind::Nil => Err(self.error(first.at, "nil", "nil is not a command")),
+            _ if !rest.is_empty() || last.is_some() => {
+                Err(self.error(first.at, &first.to_string(), format!("can't give argument to non-function {first}")))
+            }
+            _ => self.value(first, dot),
+        }
+    }
+
+    fn args(&mut self, exprs: &'t [Expr], dot: &Val, last: Option<Val>) -> Done<Vec<Val>> {
+        let mut args = exprs.iter().map(|expr| self.value(expr, dot)).collect::<Done<Vec<Val>>>()?;
+        args.extend(last);
+        Ok(args)
+    }
+
+    fn call(&mut self, at: &Expr, name: &str, exprs: &'t [Expr], dot: &Val, last: Option<Val>) -> Done<Val> {
+        // `and` and `or` stop at the first argument that decides
+        if matches!(name, "and" | "or") {
+            let count = exprs.len() + usize::from(last.is_some());
+            if count == 0 {
+                let why = format!("wrong number of args for {name}: want at least 1 got 0");
+                return Err(self.error(at.at, name, why));
+            }
+            let mut value = Val::Missing;
+            for expr in exprs {
+                value = self.value(expr, dot)?;
+                if value.is_true() == (name == "or") {
+                    return Ok(value);
+                }
+            }
+            return Ok(last.unwrap_or(value));
+        }
+        let args = self.args(exprs, dot, last)?;
+        funcs::check_count(name, args.len()).map_err(|why| self.error(at.at, name, why))?;
+        if self.mode == Mode::Header && funcs::is_docker(name) {
+            return Ok(args.into_iter().next().unwrap_or(Val::Missing));
+        }
+        funcs::call(name, &args).map_err(|why| {
+            let context = match exprs {
+                [] => name.to_owned(),
+                exprs => {
+                    let exprs: Vec<String> = exprs.iter().map(ToString::to_string).collect();
+                    format!("{name} {}", exprs.join(" "))
+                }
+            };
+            match why {
+                funcs::Why::Call(why) => self.error(at.at, &context, format!("error calling {name}: {why}")),
+                funcs::Why::Type(index, why) => {
+                    let arg = exprs.get(index);
+                    self.error(arg.map_or(at.at, |arg| arg.at), &arg.map_or(context, ToString::to_string), why)
+                }
+            }
+        })
+    }
+
+    fn variable(&self, name: &str) -> Val {
+        self.variables.iter().rev().find(|(known, _)| *known == name).map_or(Val::Missing, |(_, value)| value.clone())
+    }
+
+    fn value(&mut self, expr: &'t Expr, dot: &Val) -> Done<Val> {
+        match &expr.kind {
+            ExprKind::Dot => Ok(dot.clone()),
+            ExprKind::Nil => Ok(Val::Nil(Nil::Pointer)),
+            ExprKind::Bool(value) => Ok(Val::Bool(*value)),
+            ExprKind::Int(number, _) => Ok(Val::Int(*number)),
+            ExprKind::Float(number, _) => Ok(Val::Float(*number)),
+            ExprKind::Text(text, _) => Ok(Val::Text(text.clone())),
+            ExprKind::Field(names) => self.chain(expr, dot.clone(), names, &[]),
+            ExprKind::Variable(name, names) => {
+                let value = self.variable(name);
+                self.chain(expr, value, names, &[])
+            }
+            ExprKind::Function(name) => self.call(expr, name, &[], dot, None),
+            ExprKind::Chain(inner, names) => {
+                let value = self.value(inner, dot)?;
+                self.chain(expr, value, names, &[])
+            }
+            ExprKind::Pipe(pipe) => self.pipe(pipe, dot),
+        }
+    }
+
+    /// Follows fields; arguments go to the last of them.
+    fn chain(&self, expr: &Expr, mut value: Val, names: &[String], args: &[Val]) -> Done<Val> {
+        if names.is_empty() && !args.is_empty() {
+            return Err(self.error(expr.at, &expr.to_string(), format!("can't give argument to non-function {expr}")));
+        }
+        for (index, name) in names.iter().enumerate() {
+            let args = if index + 1 == names.len() { args } else { &[] };
+            value = field(&value, name, args).map_err(|why| self.error(expr.at, &expr.to_string(), why))?;
+        }
+        Ok(value)
+    }
+}
+
+fn field(value: &Val, name: &str, args: &[Val]) -> Done<Val> {
+    let no_method = || format!("{name} is not a method but has arguments");
+    match value {
+        Val::Object(object) => object
+            .field(name, args)
+            .unwrap_or_else(|| Err(format!("can't evaluate field {name} in type {}", object.type_name()))),
+        Val::Json(Value::Object(map), shape) => {
+            if !args.is_empty() {
+                return Err(no_method());
+            }
+            match (map.get(name), shape) {
+                (Some(found), Shape::Raw) => Ok(Val::from_json(found.clone(), Shape::Raw)),
+                (None, Shape::Raw) => Err(format!("map has no entry for key {}", crate::flags::check::quote(name))),
+                (Some(found), _) if is_map(shape) => Ok(Val::from_json(found.clone(), element_shape(shape))),
+                (None, _) if is_map(shape) => Ok(Val::Missing),
+                (Some(found), Shape::Typed { field, .. }) => {
+                    let shape = Shape::Typed { field: schema::field_name(field, name), is_root: false };
+                    Ok(Val::from_json(found.clone(), shape))
+                }
+                (None, Shape::Typed { field, .. }) => match schema::absent(name) {
+                    Some(schema::Absent::Pointer) => Ok(Val::Nil(Nil::Pointer)),
+                    Some(schema::Absent::Map) => Ok(Val::Nil(Nil::Map)),
+                    Some(schema::Absent::List) => Ok(Val::Nil(Nil::List)),
+                    Some(schema::Absent::Text) => Ok(Val::text("")),
+                    Some(schema::Absent::False) => Ok(Val::Bool(false)),
+                    None => Err(format!("can't evaluate field {name} in type {field}")),
+                },
+            }
+        }
+        Val::Missing => Err(format!("nil data; no entry for key {}", crate::flags::check::quote(name))),
+        Val::Nil(_) => Err(format!("nil pointer evaluating interface {{}}.{name}")),
+        other => Err(format!("can't evaluate field {name} in type {}", other.type_name())),
+    }
+}
+
+/// What `index` finds: elements of lists by number, of maps by key.
+pub(super) fn index(value: &Val, key: &Val) -> Done<Val> {
+    if let Some(items) = value.items() {
+        let Val::Int(at) = key else { return Err(format!("cannot index slice/array with type {}", key.type_name())) };
+        let found = usize::try_from(*at).ok().and_then(|at| items.get(at).cloned());
+        return found.ok_or_else(|| format!("index out of range: {at}"));
+    }
+    match (value, key) {
+        (Val::Json(Value::Object(map), shape), Val::Text(name)) => {
+            if !is_map(shape) {
+                return Err(format!("can't index item of type {}", value.type_name()));
+            }
+            match (map.get(name), shape) {
+                (Some(found), _) => Ok(Val::from_json(found.clone(), element_shape(shape))),
+                (None, Shape::Typed { field, .. }) if schema::holds_text(field) => Ok(Val::text("")),
+                (None, Shape::Typed { field, .. }) => Ok(Val::Nil(schema::nil_kind(schema::element_name(field)))),
+                (None, Shape::Raw) => Ok(Val::Missing),
+            }
+        }
+        (Val::Nil(Nil::Map), Val::Text(_)) => Ok(Val::Nil(Nil::List)),
+        (Val::Json(Value::Object(_), _), other) => {
+            Err(format!("value has type {}; should be string", other.type_name()))
+        }
+        (Val::Text(text), Val::Int(at)) => {
+            let found = usize::try_from(*at).ok().and_then(|at| text.as_bytes().get(at));
+            found.map(|byte| Val::Int(i64::from(*byte))).ok_or_else(|| format!("index out of range: {at}"))
+        }
+        (Val::Missing | Val::Nil(_), _) => Err("index of untyped nil".to_owned()),
+        (other, _) => Err(format!("can't index item of type {}", other.type_name())),
+    }
+}

@@ -1,0 +1,116 @@
+//! Templates against the strings the real client printed for them.
+
+use serde_json::json;
+
+use super::*;
+
+fn raw(template: &str, data: serde_json::Value) -> Result<String, String> {
+    Template::parse(template)?.execute(&Val::raw(data))
+}
+
+fn typed(template: &str, data: serde_json::Value) -> Result<String, String> {
+    Template::parse(template)?.execute(&Val::typed(data, "*container.InspectResponse"))
+}
+
+#[test]
+fn pipelines_functions_and_literals_work() {
+    let data = json!({"Name": "/web", "Ids": ["a", "b", "c"], "N": 3, "M": {"k": "v", "a": "b"}, "E": ""});
+    let cases = [
+        ("{{.Name}}", "/web"),
+        ("{{ .Name | upper | printf \"<%s>\" }}", "</WEB>"),
+        ("{{index .Ids 1}} {{len .Ids}} {{join .Ids \"-\"}}", "b 3 a-b-c"),
+        ("{{range $i, $x := .Ids}}{{if $i}},{{end}}{{$x}}{{end}}", "a,b,c"),
+        ("{{range .Ids}}{{.}}{{else}}none{{end}}", "abc"),
+        ("{{range $k, $v := .M}}{{$k}}={{$v}};{{end}}", "a=b;k=v;"),
+        ("{{with .E}}x{{else}}empty{{end}}", "empty"),
+        ("{{if and (eq .N 3) (ne .Name \"x\")}}yes{{else if .E}}e{{else}}no{{end}}", "yes"),
+        ("{{json .}}", r#"{"Name":"/web","Ids":["a","b","c"],"N":3,"M":{"k":"v","a":"b"},"E":""}"#),
+        ("{{.Ids}} {{.M}}", "[a b c] map[a:b k:v]"),
+        ("{{slice .Name 1}} {{slice .Name 0 2}}", "web /w"),
+        ("{{printf \"%q %5d|%-5s|%05d %x\" .Name .N \"a\" 42 255}}", "\"/web\"     3|a    |00042 ff"),
+        ("{{printf \"%d %s\" \"a\"}}", "%!d(string=a) %!s(MISSING)"),
+        ("a {{- .N -}} b", "a3b"),
+        ("{{/* note */}}x{{- /* y */ -}} z", "xz"),
+        ("{{$x := 1}}{{$x = 2}}{{$x}}", "2"),
+        ("{{define \"t\"}}[{{.}}]{{end}}{{template \"t\" .N}}", "[3]"),
+        ("{{range .Ids}}{{if eq . \"b\"}}{{continue}}{{end}}{{.}}{{end}}", "ac"),
+        ("{{(index .M \"k\") | title}}", "V"),
+        ("{{split \"a,b\" \",\"}} {{truncate \"abcdef\" 3}} {{pad \"x\" 1 2}}|", "[a b] abc  x  |"),
+        ("{{println 1 2}}", "1 2\n"),
+        (
+            "{{not true}} {{or \"\" \"d\"}} {{lt 1 2}} {{html \"<a>\"}} {{urlquery \"a b/\"}}",
+            "false d true &lt;a&gt; a+b%2F",
+        ),
+        ("{{\"quoted\\t\"}}{{`raw\\t`}}{{'a'}}", "quoted\traw\\t97"),
+    ];
+    for (template, expected) in cases {
+        assert_eq!(raw(template, data.clone()).as_deref(), Ok(expected), "{template}");
+    }
+}
+
+#[test]
+fn broken_templates_give_go_s_errors() {
+    let cases = [
+        ("{{.ID", "template: :1: unclosed action"),
+        ("{{foo}}", "template: :1: function \"foo\" not defined"),
+        ("{{end}}", "template: :1: unexpected {{end}}"),
+        ("{{if .a}}x", "template: :1: unexpected EOF"),
+        ("{{}}", "template: :1: missing value for command"),
+        ("{{$x}}", "template: :1: undefined variable \"$x\""),
+        ("{{\"a}}", "template: :1: unterminated quoted string"),
+        ("{{.a | 5}}", "template: :1: non executable command in pipeline stage 2"),
+        ("{{(.a}}", "template: :1: unclosed left paren"),
+        ("a\nb{{.a!}}", "template: :2: bad character U+0021 '!'"),
+    ];
+    for (template, expected) in cases {
+        assert_eq!(raw(template, json!({})).as_deref().unwrap_err(), expected, "{template}");
+    }
+}
+
+#[test]
+fn execution_errors_name_place_and_expression() {
+    let cases = [
+        ("{{.Foo}}", "template: :1:2: executing \"\" at <.Foo>: map has no entry for key \"Foo\""),
+        ("{{.State.Foo}}", "template: :1:8: executing \"\" at <.State.Foo>: map has no entry for key \"Foo\""),
+        ("{{upper}}", "template: :1:2: executing \"\" at <upper>: wrong number of args for upper: want 1 got 0"),
+        (
+            "{{index .L 9}}",
+            "template: :1:2: executing \"\" at <index .L 9>: error calling index: index out of range: 9",
+        ),
+    ];
+    for (template, expected) in cases {
+        let error = raw(template, json!({"State": {"A": 1}, "L": []})).unwrap_err();
+        assert_eq!(error, expected, "{template}");
+    }
+}
+
+#[test]
+fn typed_answers_know_maps_nulls_and_absent_fields() {
+    let data = json!({
+        "Config": {"Labels": {"a": "b"}, "Env": null, "Volumes": null},
+        "State": {"Running": true},
+        "HostConfig": {"LogConfig": {"Type": "json-file", "Config": {}}, "PidsLimit": null, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}},
+        "NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "81/tcp": null}, "Networks": {"bridge": {"IPAddress": "172.17.0.2"}}},
+        "Mounts": [{"Type": "bind", "Source": "/a", "Destination": "/b", "Mode": "", "RW": true, "Propagation": "rprivate"}],
+    });
+    let cases = [
+        ("{{.Config.Labels.nope}}|{{index .Config.Labels \"nope\"}}|{{.Config.Labels.a}}", "<no value>||b"),
+        ("{{.Config.Env}}{{.Config.Volumes}}{{.HostConfig.PidsLimit}}", "[]map[]<nil>"),
+        ("{{if .State.Health}}h{{else}}none{{end}}", "none"),
+        ("{{.NetworkSettings.Ports}}", "map[80/tcp:[{0.0.0.0 8080}] 81/tcp:[]]"),
+        ("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}", "8080"),
+        ("{{range $p, $c := .NetworkSettings.Ports}}{{$p}} {{end}}", "80/tcp 81/tcp "),
+        ("{{.NetworkSettings.Networks.bridge.IPAddress}}", "172.17.0.2"),
+        ("{{.HostConfig.RestartPolicy}} {{.HostConfig.LogConfig}}", "{no 0} {json-file map[]}"),
+        ("{{.Mounts}}", "[{bind  /a /b   true rprivate}]"),
+        (
+            "{{json .Mounts}}",
+            r#"[{"Type":"bind","Source":"/a","Destination":"/b","Mode":"","RW":true,"Propagation":"rprivate"}]"#,
+        ),
+    ];
+    for (template, expected) in cases {
+        assert_eq!(typed(template, data.clone()).as_deref(), Ok(expected), "{template}");
+    }
+    let error = typed("{{.Nope}}", data).unwrap_err();
+    assert!(error.ends_with("can't evaluate field Nope in type *container.InspectResponse"), "{error}");
+}
