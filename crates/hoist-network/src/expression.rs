@@ -2,10 +2,9 @@
 //! written left to right as nft(8) would list it. Pure bytes.
 
 use crate::message::Attributes;
+use crate::nft::{EXPR_DATA, EXPR_NAME, NFPROTO_IPV4};
 
 const LIST_ELEM: u16 = 1;
-const EXPR_NAME: u16 = 1;
-const EXPR_DATA: u16 = 2;
 const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
@@ -29,7 +28,6 @@ const FIB_RESULT_ADDRTYPE: u32 = 3;
 const FIB_DADDR: u32 = 2;
 const RTN_LOCAL: u32 = 2;
 const NAT_DNAT: u32 = 1;
-const NFPROTO_IPV4: u8 = 2;
 const DEVICE_NAME_BYTES: usize = 16;
 
 /// `ct state established,related`
@@ -198,6 +196,11 @@ impl Rule<'_, '_> {
 
     pub(crate) fn masquerade(&mut self) -> &mut Self {
         self.add("masq", |_| {})
+    }
+
+    /// `counter`, which iptables(8) expects in each rule that it lists.
+    pub(crate) fn counter(&mut self) -> &mut Self {
+        self.add("counter", |_| {})
     }
 
     pub(crate) fn verdict(&mut self, verdict: Verdict) -> &mut Self {

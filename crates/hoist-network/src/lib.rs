@@ -6,6 +6,7 @@
 mod bridge;
 mod default_bridge;
 mod expression;
+mod forward;
 mod ipam;
 mod link;
 mod message;
@@ -16,6 +17,7 @@ mod proxy;
 mod resolver;
 mod routes;
 mod store;
+mod watch;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

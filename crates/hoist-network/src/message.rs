@@ -156,6 +156,10 @@ impl<'a> Parsed<'a> {
         self.get(kind).and_then(|value| u32_at(value, 0))
     }
 
+    pub(crate) fn be32(self, kind: u16) -> Option<u32> {
+        self.u32(kind).map(u32::from_be)
+    }
+
     pub(crate) fn ipv4(self, kind: u16) -> Option<Ipv4Addr> {
         <[u8; 4]>::try_from(self.get(kind)?).ok().map(Ipv4Addr::from)
     }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_db::Db;
 use hoist_sys::netlink::{Protocol as NetlinkProtocol, Socket};
@@ -15,7 +15,8 @@ use crate::nft::{Element, Ruleset, Table};
 use crate::ports::{Ports, Reserved};
 use crate::proxy::Proxy;
 use crate::store::Stored;
-use crate::{Config, Endpoint, EndpointRequest, Error, Network, PublishedPort, Setup, bridge};
+use crate::watch::Watcher;
+use crate::{Config, Endpoint, EndpointRequest, Error, Network, PublishedPort, Setup, bridge, forward};
 
 /// Where our numbers for the host's ends begin: far above those that the kernel gives by itself.
 const FIRST_LINK_INDEX: u32 = 1 << 20;
@@ -27,12 +28,15 @@ const DEVICE_DIGITS: usize = 11;
 #[derive(Debug)]
 pub struct Networks {
     config: Config,
-    books: Mutex<Books>,
+    books: Arc<Mutex<Books>>,
+    /// Ends with the handle.
+    _watcher: Watcher,
 }
 
 #[derive(Debug)]
-struct Books {
+pub(crate) struct Books {
     default: Stored,
+    rules: Ruleset,
     bridge_index: u32,
     pool: Pool,
     ports: Ports,
@@ -40,6 +44,8 @@ struct Books {
     proxy: Proxy,
     next_link_index: u32,
     hairpin: bool,
+    /// Everything was taken away on purpose: nothing is to be put back.
+    removed: bool,
     route: Socket,
     table: Table,
 }
@@ -58,7 +64,8 @@ impl Networks {
         let subnet = Subnet::new(network.subnet.0, network.subnet.1);
         // What was published stays published: containers that survived go on being reachable until `sweep`.
         let elements = table.elements().map_err(|error| Error::Other(format!("read published ports: {error}")))?;
-        table.replace(&Ruleset { bridge: config.bridge.clone(), subnet, icc: config.icc }, &elements)?;
+        let rules = Ruleset { bridge: config.bridge.clone(), subnet, icc: config.icc };
+        table.replace(&rules, &elements)?;
         let range = config.fixed_cidr.map(|(base, prefix)| Subnet::new(base, prefix));
         let books = Books {
             bridge_index,
@@ -68,11 +75,16 @@ impl Networks {
             proxy: Proxy::new()?,
             next_link_index: rand::random_range(FIRST_LINK_INDEX..LAST_LINK_INDEX),
             hairpin: bridge::bridged_frames_are_filtered(),
+            removed: false,
             route,
             table,
             default,
+            rules,
         };
-        Ok(Networks { config, books: Mutex::new(books) })
+        books.open_firewalls();
+        let books = Arc::new(Mutex::new(books));
+        let watcher = Watcher::start(books.clone())?;
+        Ok(Networks { config, books, _watcher: watcher })
     }
 
     /// Networks in name order; `none` and `host` are the engine's business.
@@ -216,12 +228,13 @@ impl Networks {
     /// Removes bridge and table (clean shut-down of test engines: `hoist engine` leaves them by default).
     pub fn remove_all(&self) -> Result<(), Error> {
         let books = &mut *self.books();
+        books.removed = true;
         for (id, endpoint) in books.endpoints.drain() {
             books.proxy.withdraw(&id);
             endpoint.ports.iter().for_each(|port| books.ports.release(port));
             books.pool.give_back(endpoint.ip);
         }
-        let removed = books.table.remove();
+        let removed = forward::remove(books.table.socket(), &books.rules.bridge).and(books.table.remove());
         if books.default.own_bridge {
             bridge::delete(&books.route, books.bridge_index)?;
         }
@@ -235,6 +248,36 @@ impl Networks {
 }
 
 impl Books {
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Puts back what others removed from the firewall. Called when somebody else changed it.
+    pub(crate) fn reassert(&mut self) {
+        if self.removed {
+            return;
+        }
+        self.hairpin = bridge::bridged_frames_are_filtered();
+        let wanted: Vec<Element> =
+            self.endpoints.values().flat_map(|endpoint| elements(&endpoint.ports, endpoint.ip)).collect();
+        let repaired = self.table.is_whole(&self.rules).map_err(|error| Error::Other(error.to_string()));
+        match repaired
+            .and_then(|whole| if whole { Ok(true) } else { self.table.replace(&self.rules, &wanted).and(Ok(false)) })
+        {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(bridge = %self.rules.bridge, "somebody removed the nf_tables rules: put back"),
+            Err(error) => tracing::error!(bridge = %self.rules.bridge, %error, "put the nf_tables rules back"),
+        }
+        self.open_firewalls();
+    }
+
+    /// A firewall of others that cannot be opened leaves containers without a network, not the engine without a start.
+    fn open_firewalls(&self) {
+        if let Err(error) = forward::ensure(self.table.socket(), &self.rules.bridge) {
+            tracing::warn!(bridge = %self.rules.bridge, %error, "containers may be cut off by another firewall");
+        }
+    }
+
     /// Makes reserved ports lead to the container; on error they do not.
     fn publish(
         &mut self,

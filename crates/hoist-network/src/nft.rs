@@ -39,22 +39,56 @@ use crate::{Error, Protocol, PublishedPort};
 const NFNL_BATCH_BEGIN: u16 = 0x10;
 const NFNL_BATCH_END: u16 = 0x11;
 const SUBSYSTEM: u16 = 10;
-pub(crate) const NEWTABLE: u16 = SUBSYSTEM << 8;
+const NEWTABLE: u16 = SUBSYSTEM << 8;
 const DELTABLE: u16 = NEWTABLE + 2;
 const NEWCHAIN: u16 = NEWTABLE + 3;
-const NEWRULE: u16 = NEWTABLE + 6;
+pub(crate) const GETCHAIN: u16 = NEWTABLE + 4;
+pub(crate) const NEWRULE: u16 = NEWTABLE + 6;
+pub(crate) const GETRULE: u16 = NEWTABLE + 7;
 const NEWSET: u16 = NEWTABLE + 9;
 const NEWSETELEM: u16 = NEWTABLE + 12;
 const GETSETELEM: u16 = NEWTABLE + 13;
 const DELSETELEM: u16 = NEWTABLE + 14;
 
-const NFPROTO_INET: u8 = 1;
-const NFGENMSG_BYTES: usize = 4;
+pub(crate) const NFPROTO_INET: u8 = 1;
+pub(crate) const NFPROTO_IPV4: u8 = 2;
+pub(crate) const NFGENMSG_BYTES: usize = 4;
+
+// Attributes, each list with numbers of its own (NFTA_* of linux/netfilter/nf_tables.h).
+const TABLE_NAME: u16 = 1;
+pub(crate) const CHAIN_TABLE: u16 = 1;
+pub(crate) const CHAIN_NAME: u16 = 3;
+pub(crate) const CHAIN_HOOK: u16 = 4;
+pub(crate) const CHAIN_POLICY: u16 = 5;
+const CHAIN_TYPE: u16 = 7;
+pub(crate) const HOOK_NUMBER: u16 = 1;
+const HOOK_PRIORITY: u16 = 2;
+pub(crate) const RULE_TABLE: u16 = 1;
+pub(crate) const RULE_CHAIN: u16 = 2;
+pub(crate) const RULE_EXPRESSIONS: u16 = 4;
+pub(crate) const RULE_USERDATA: u16 = 7;
+pub(crate) const EXPR_NAME: u16 = 1;
+pub(crate) const EXPR_DATA: u16 = 2;
+const SET_TABLE: u16 = 1;
+const SET_NAME: u16 = 2;
+const SET_FLAGS: u16 = 3;
+const SET_KEY_TYPE: u16 = 4;
+const SET_KEY_LEN: u16 = 5;
+const SET_DATA_TYPE: u16 = 6;
+const SET_DATA_LEN: u16 = 7;
+const SET_ID: u16 = 10;
+const ELEMENTS_TABLE: u16 = 1;
+const ELEMENTS_SET: u16 = 2;
+const ELEMENTS_LIST: u16 = 3;
+const LIST_ELEM: u16 = 1;
+const ELEM_KEY: u16 = 1;
+const ELEM_DATA: u16 = 2;
+const DATA_VALUE: u16 = 1;
 /// A transaction is cut into messages of at most this many elements: an attribute's length has 16 bits.
 const ELEMENTS_PER_MESSAGE: usize = 256;
 
 const HOOK_PREROUTING: u32 = 0;
-const HOOK_FORWARD: u32 = 2;
+pub(crate) const HOOK_FORWARD: u32 = 2;
 const HOOK_OUTPUT: u32 = 3;
 const HOOK_POSTROUTING: u32 = 4;
 const PRIORITY_DSTNAT: i32 = -100;
@@ -74,6 +108,13 @@ pub(crate) struct Ruleset {
     pub(crate) subnet: Subnet,
     /// Whether containers may talk to each other.
     pub(crate) icc: bool,
+}
+
+impl Ruleset {
+    /// How many rules `Table::replace` makes.
+    fn count(&self) -> usize {
+        10 + usize::from(self.icc)
+    }
 }
 
 /// One element of a map.
@@ -164,9 +205,9 @@ impl Table {
         let mut transaction = Transaction::new();
         let name = &self.name;
         // Deleting needs a table that exists.
-        transaction.add(NEWTABLE, flag::CREATE, |a| a.text(1, name));
-        transaction.add(DELTABLE, 0, |a| a.text(1, name));
-        transaction.add(NEWTABLE, flag::CREATE, |a| a.text(1, name));
+        transaction.add(NEWTABLE, flag::CREATE, |a| a.text(TABLE_NAME, name));
+        transaction.add(DELTABLE, 0, |a| a.text(TABLE_NAME, name));
+        transaction.add(NEWTABLE, flag::CREATE, |a| a.text(TABLE_NAME, name));
         self.add_maps(&mut transaction);
         self.add_chains(&mut transaction, rules);
         self.add_elements(&mut transaction, elements);
@@ -206,8 +247,8 @@ impl Table {
         for map in ["by_address", "by_port"] {
             let mut request = Batch::new();
             request.add(GETSETELEM, flag::DUMP, &header(NFPROTO_INET), |a| {
-                a.text(1, &self.name);
-                a.text(2, map);
+                a.text(ELEMENTS_TABLE, &self.name);
+                a.text(ELEMENTS_SET, map);
             });
             match self.socket.request_dump(request.as_bytes()) {
                 Ok(answers) => answers.iter().for_each(|answer| parse_elements(answer, &mut elements)),
@@ -218,11 +259,23 @@ impl Table {
         Ok(elements)
     }
 
+    /// Whether the table is there with all its rules: others may have flushed them.
+    pub(crate) fn is_whole(&self, rules: &Ruleset) -> io::Result<bool> {
+        let mut request = Batch::new();
+        request.add(GETRULE, flag::DUMP, &header(NFPROTO_INET), |a| a.text(RULE_TABLE, &self.name));
+        Ok(self.socket.request_dump(request.as_bytes())?.len() == rules.count())
+    }
+
+    /// The socket, for work in the tables of others.
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// Removes the table; one that is gone already is fine.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         let mut transaction = Transaction::new();
-        transaction.add(NEWTABLE, flag::CREATE, |a| a.text(1, &self.name));
-        transaction.add(DELTABLE, 0, |a| a.text(1, &self.name));
+        transaction.add(NEWTABLE, flag::CREATE, |a| a.text(TABLE_NAME, &self.name));
+        transaction.add(DELTABLE, 0, |a| a.text(TABLE_NAME, &self.name));
         let name = &self.name;
         self.send(transaction).map_err(|error| Error::Other(format!("remove nf_tables table {name}: {error}")))
     }
@@ -233,11 +286,14 @@ impl Table {
         let by_address = (TYPE_IPV4 << 12) | by_port;
         for (id, map, key_type, key_bytes) in [(1, "by_address", by_address, 12), (2, "by_port", by_port, 8)] {
             transaction.add(NEWSET, flag::CREATE, |a| {
-                a.text(1, &self.name);
-                a.text(2, map);
-                for (kind, value) in [(3, SET_MAP), (4, key_type), (5, key_bytes), (6, target), (7, 8), (10, id)] {
-                    a.be32(kind, value);
-                }
+                a.text(SET_TABLE, &self.name);
+                a.text(SET_NAME, map);
+                a.be32(SET_FLAGS, SET_MAP);
+                a.be32(SET_KEY_TYPE, key_type);
+                a.be32(SET_KEY_LEN, key_bytes);
+                a.be32(SET_DATA_TYPE, target);
+                a.be32(SET_DATA_LEN, 8);
+                a.be32(SET_ID, id);
             });
         }
     }
@@ -272,22 +328,22 @@ impl Table {
 
     fn add_chain(&self, transaction: &mut Transaction, name: &str, kind: &str, (hook, priority): (u32, i32)) {
         transaction.add(NEWCHAIN, flag::CREATE, |a| {
-            a.text(1, &self.name);
-            a.text(3, name);
-            a.nest(4, |a| {
-                a.be32(1, hook);
-                a.put(2, &priority.to_be_bytes());
+            a.text(CHAIN_TABLE, &self.name);
+            a.text(CHAIN_NAME, name);
+            a.nest(CHAIN_HOOK, |a| {
+                a.be32(HOOK_NUMBER, hook);
+                a.put(HOOK_PRIORITY, &priority.to_be_bytes());
             });
-            a.be32(5, Verdict::Accept.code());
-            a.text(7, kind);
+            a.be32(CHAIN_POLICY, Verdict::Accept.code());
+            a.text(CHAIN_TYPE, kind);
         });
     }
 
     fn add_rule(&self, transaction: &mut Transaction, chain: &str, write: impl FnOnce(&mut Rule<'_, '_>)) {
         transaction.add(NEWRULE, flag::CREATE | flag::APPEND, |a| {
-            a.text(1, &self.name);
-            a.text(2, chain);
-            a.nest(4, |a| write(&mut Rule(a)));
+            a.text(RULE_TABLE, &self.name);
+            a.text(RULE_CHAIN, chain);
+            a.nest(RULE_EXPRESSIONS, |a| write(&mut Rule(a)));
         });
     }
 
@@ -306,9 +362,11 @@ impl Table {
             let of_map: Vec<&Element> = elements.iter().filter(|element| element.map() == map).collect();
             for some in of_map.chunks(ELEMENTS_PER_MESSAGE) {
                 transaction.add(kind, flags, |a| {
-                    a.text(1, &self.name);
-                    a.text(2, map);
-                    a.nest(3, |a| some.iter().for_each(|element| add_element(a, element, kind == NEWSETELEM)));
+                    a.text(ELEMENTS_TABLE, &self.name);
+                    a.text(ELEMENTS_SET, map);
+                    a.nest(ELEMENTS_LIST, |a| {
+                        some.iter().for_each(|element| add_element(a, element, kind == NEWSETELEM))
+                    });
                 });
             }
         }
@@ -320,21 +378,26 @@ impl Table {
 }
 
 fn add_element(attributes: &mut Attributes<'_>, element: &Element, with_data: bool) {
-    attributes.nest(1, |a| {
-        a.nest(1, |a| a.put(1, &element.key()));
+    attributes.nest(LIST_ELEM, |a| {
+        a.nest(ELEM_KEY, |a| a.put(DATA_VALUE, &element.key()));
         if with_data {
-            a.nest(2, |a| a.put(1, &element.data()));
+            a.nest(ELEM_DATA, |a| a.put(DATA_VALUE, &element.data()));
         }
     });
 }
 
 fn parse_elements(answer: &[u8], elements: &mut Vec<Element>) {
-    let list = split(answer, NFGENMSG_BYTES).and_then(|(_, attributes)| attributes.nested(3));
+    let list = split(answer, NFGENMSG_BYTES).and_then(|(_, attributes)| attributes.nested(ELEMENTS_LIST));
     for (_, element) in list.into_iter().flatten() {
         let element = Parsed::new(element);
-        let value = |kind| element.nested(kind).and_then(|nested: Parsed<'_>| nested.get(1));
-        elements.extend(value(1).zip(value(2)).and_then(|(key, data)| Element::parse(key, data)));
+        let value = |kind| element.nested(kind).and_then(|nested: Parsed<'_>| nested.get(DATA_VALUE));
+        elements.extend(value(ELEM_KEY).zip(value(ELEM_DATA)).and_then(|(key, data)| Element::parse(key, data)));
     }
+}
+
+/// Whether a notification tells of tables, chains or rules, rather than of elements.
+pub(crate) fn is_structural(kind: u16) -> bool {
+    (NEWTABLE..NEWSET).contains(&kind)
 }
 
 fn is(error: &io::Error, errno: Errno) -> bool {

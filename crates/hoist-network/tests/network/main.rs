@@ -2,4 +2,5 @@
 
 mod books;
 mod connect;
+mod firewalls;
 mod support;
