@@ -4,6 +4,9 @@
 //! wants an engine of its own.
 
 mod attach;
+mod bad_input;
+mod crash;
+mod events;
 mod exec;
 mod images;
 mod life;
@@ -12,6 +15,10 @@ mod lists;
 mod logs;
 mod network;
 mod run;
+mod scale;
+mod security;
+mod seeds;
+mod streams;
 mod volumes;
 
 use hoist_tests::{Bed, Entry, Image};

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::api::Api;
-use crate::command::wait_for_end;
+use crate::command::{self, Ran, wait_for_end};
 use crate::settings;
 
 /// A running engine. When dropped, an engine of ours is emptied and ended, and what it left behind fails the test.
@@ -84,6 +84,20 @@ impl Engine {
 
     pub fn bridge(&self) -> &str {
         &self.own.as_ref().expect("an engine of our own").bridge
+    }
+
+    /// Whether an engine of ours still runs.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.own().child.try_wait(), Ok(None))
+    }
+
+    /// Tries to start another engine in the same place.
+    #[track_caller]
+    pub fn start_twin(&self) -> Ran {
+        let own = self.own.as_ref().expect("an engine of our own");
+        let mut command = Command::new(&own.binary);
+        command.args(&own.arguments).env("HOME", own.directory.path());
+        command::run(command, b"")
     }
 
     /// What the engine logged.

@@ -1,0 +1,60 @@
+//! Many containers at once.
+
+use std::time::{Duration, Instant};
+
+use hoist_tests::{Bed, engine, skip};
+use serde_json::json;
+
+fn many(t: &Bed) -> usize {
+    std::env::var("HOIST_TEST_MANY").ok().and_then(|many| many.parse().ok()).unwrap_or(if t.engine.is_own() {
+        500
+    } else {
+        20
+    })
+}
+
+#[test]
+fn with_five_hundred_running_the_next_is_as_fast_as_the_first() {
+    engine(|t| {
+        let many = many(t);
+        if many < 100 {
+            skip!("own-engine", "too slow on a peer");
+        }
+        let api = t.api();
+        let body = json!({ "Image": "busybox", "Cmd": ["sleep", "100000"], "StopTimeout": 0 });
+        let start_one = |name: &str| {
+            let begin = Instant::now();
+            api.post_json(&format!("/containers/create?name={name}"), &body).status(201);
+            api.post(&format!("/containers/{name}/start")).status(204);
+            begin.elapsed()
+        };
+        let few: Duration = (0..20).map(|number| start_one(&format!("few{number}"))).min().unwrap();
+        for number in 20..many {
+            start_one(&format!("few{number}"));
+        }
+        let lots: Duration = (0..20).map(|number| start_one(&format!("lots{number}"))).min().unwrap();
+        println!("start: {few:?} with none running, {lots:?} with {many}");
+        assert!(lots < few * 3 + Duration::from_millis(5));
+
+        let list = api.get("/containers/json").status(200).json();
+        assert_eq!(list.as_array().unwrap().len(), many + 20);
+        let begin = Instant::now();
+        t.inspect("few7");
+        assert!(begin.elapsed() < Duration::from_millis(100));
+        t.cli("exec few7 true").ok();
+        let workers: Vec<_> = (0..4)
+            .map(|worker| {
+                let api = api.clone();
+                std::thread::spawn(move || {
+                    for number in (worker..many).step_by(4) {
+                        api.delete(&format!("/containers/few{number}?force=1")).status(204);
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        for number in 0..20 {
+            api.delete(&format!("/containers/lots{number}?force=1")).status(204);
+        }
+    });
+}
