@@ -94,6 +94,14 @@ pub(super) fn parse_u64(text: &str) -> Option<u64> {
     }
 }
 
+/// A missing file reads as empty.
+pub(super) fn unless_missing(text: io::Result<String>) -> io::Result<String> {
+    match text {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        other => other,
+    }
+}
+
 /// `key value` lines.
 pub(super) fn key_values(text: &str) -> impl Iterator<Item = (&str, u64)> {
     text.lines().filter_map(|line| {

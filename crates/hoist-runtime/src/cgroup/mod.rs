@@ -40,6 +40,8 @@ pub trait Cgroup: Send + Sync + std::fmt::Debug {
     /// Changes limits of a live group (`docker update`). Device rules change only if the list is not empty.
     fn update(&self, resources: &LinuxResources) -> io::Result<()>;
     fn freeze(&self, frozen: bool) -> io::Result<()>;
+    /// Whether it is frozen by [`Cgroup::freeze`]; a missing group is not.
+    fn is_frozen(&self) -> io::Result<bool>;
     /// Pids of all processes in the group, groups below it included, as seen from the caller's pid namespace.
     fn pids(&self) -> io::Result<Vec<i32>>;
     /// How often the OOM killer struck in it.

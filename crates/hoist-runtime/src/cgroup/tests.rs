@@ -235,8 +235,11 @@ fn a_group_can_be_filled_frozen_and_removed_with_what_is_left_in_it() {
     scene.group.create(&LinuxResources::default()).unwrap();
     let pid = scene.populate();
     assert_eq!(scene.group.pids().unwrap(), [pid]);
+    assert!(!scene.group.is_frozen().unwrap());
     scene.group.freeze(true).unwrap();
+    assert!(scene.group.is_frozen().unwrap());
     scene.group.freeze(false).unwrap();
+    assert!(!scene.group.is_frozen().unwrap());
     assert!(scene.group.stats().unwrap().pids_current >= 1);
     scene.group.freeze(true).unwrap();
     // A group of the container's own below it, and a frozen process: both go.
@@ -295,4 +298,5 @@ fn missing_groups_can_be_removed_and_have_no_processes() {
     let Some(scene) = Scene::new("missing") else { return };
     scene.group.remove().unwrap();
     assert!(scene.group.pids().unwrap().is_empty());
+    assert!(!scene.group.is_frozen().unwrap());
 }

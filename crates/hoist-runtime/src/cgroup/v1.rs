@@ -206,6 +206,11 @@ impl Cgroup for Legacy {
         }
     }
 
+    fn is_frozen(&self) -> io::Result<bool> {
+        let Some(directory) = self.directory("freezer")? else { return Ok(false) };
+        files::unless_missing(Dir(&directory).read("freezer.state")).map(|state| state.trim() == "FROZEN")
+    }
+
     fn pids(&self) -> io::Result<Vec<i32>> {
         let mut pids = Vec::new();
         files::pids_below(&self.listing()?, &mut pids)?;

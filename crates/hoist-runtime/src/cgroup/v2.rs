@@ -121,6 +121,10 @@ impl Cgroup for Unified {
         }
     }
 
+    fn is_frozen(&self) -> io::Result<bool> {
+        files::unless_missing(Dir(self.directory()?).read("cgroup.freeze")).map(|state| state.trim() == "1")
+    }
+
     fn pids(&self) -> io::Result<Vec<i32>> {
         let mut pids = Vec::new();
         files::pids_below(self.directory()?, &mut pids)?;
