@@ -1,1 +1,119 @@
-//! stub
+//! The engine as a daemon: configuration, the Docker API door, wiring, shut-down. Everything about HTTP is here, nothing
+//! about containers.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod docker;
+mod hello;
+mod listen;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_engine::Engine;
+use hoist_runtime::spawner::Spawner;
+
+use crate::config::{Config, Dialect};
+
+/// Runs `hoist engine …` (or `dockerd …`) until it is told to end. `args` begins with the program's name.
+///
+/// Must be called while the process has one thread: the spawner is forked first.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let dialect = Dialect::of(&args);
+    let config = match config::read(args, dialect) {
+        Ok(config) => config,
+        Err(config::Stop::Shown(code)) => return code,
+        Err(config::Stop::Bad(text)) => {
+            report(&text);
+            return ExitCode::from(1);
+        }
+    };
+    if !rustix::process::geteuid().is_root() {
+        report("the engine needs root: run it with sudo or as a system service");
+        return ExitCode::from(1);
+    }
+    start_logging(&config);
+    let spawner = match Spawner::start() {
+        Ok(spawner) => spawner,
+        Err(e) => {
+            report(&format!("cannot fork the spawner: {e}"));
+            return ExitCode::from(1);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .thread_keep_alive(Duration::from_secs(2))
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            report(&format!("cannot start the engine's threads: {e}"));
+            return ExitCode::from(1);
+        }
+    };
+    let ended = runtime.block_on(serve(config, spawner));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            report(&text);
+            ExitCode::from(1)
+        }
+    }
+}
+
+async fn serve(config: Config, spawner: Spawner) -> Result<(), String> {
+    let pid_file = config.pid_file.clone();
+    if let Some(path) = &pid_file {
+        config::write_pid_file(path)?;
+    }
+    // Bound before the engine opens, served after: a client that connects early waits instead of failing.
+    let doors = listen::bind(&config.hosts, config.group.as_deref())?;
+    let engine = Arc::new(Engine::open(config.settings, spawner).map_err(|e| e.message)?);
+    tracing::info!("API listening on {}", config.hosts.join(", "));
+    let serving = docker::serve(engine.clone(), doors);
+    let ended = tokio::select! {
+        ended = serving => ended,
+        signal = stop_signal() => signal.map(|name| tracing::info!("{name} received, shutting down")),
+    };
+    engine.shut_down().await;
+    listen::remove(&config.hosts);
+    if let Some(path) = &pid_file {
+        _ = std::fs::remove_file(path);
+    }
+    ended
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn stop_signal() -> Result<&'static str, String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let watch = |kind| signal(kind).map_err(|e| format!("cannot watch for signals: {e}"));
+    let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
+    // Reserved for reloading the configuration: must not end the engine.
+    let mut hangup = watch(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok("SIGTERM"),
+            _ = interrupt.recv() => return Ok("SIGINT"),
+            _ = hangup.recv() => tracing::warn!("SIGHUP received: restart the engine to apply a changed configuration"),
+        }
+    }
+}
+
+fn start_logging(config: &Config) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("HOIST_LOG").unwrap_or_else(|_| EnvFilter::new(&config.log_level));
+    let colours = rustix::termios::isatty(rustix::stdio::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+}
+
+/// Says why the engine does not start, before or without logging.
+fn report(text: &str) {
+    use std::io::Write;
+    _ = writeln!(std::io::stderr(), "hoist engine: {text}");
+}

@@ -1,0 +1,189 @@
+//! Hoist's one-request run: create, attach, start, wait in one hijacked exchange (frames: `hoist_api::run`).
+
+use std::time::Instant;
+
+use hoist_api::error::Error;
+use hoist_api::run::{CONTAINER_HEADER, CONTROL, Control, Request, RunBody, STDIN};
+use hoist_engine::stream::{DetachKeys, frame_header};
+use hoist_engine::{AttachOptions, Attachment, CreateRequest, Engine, WaitCondition};
+use hyper::header::HeaderValue;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::Call;
+use super::answer::{self, Answer};
+use super::hijack::{Stream, hijack};
+use super::streams::RAW;
+
+/// Longest frame that a client may send, in bytes.
+const MAX_FRAME_BYTES: u32 = 1024 * 1024;
+
+pub(super) async fn run(mut call: Call) -> Result<Answer, Error> {
+    let begun = Instant::now();
+    let body: RunBody = call.json().await?;
+    let keys = DetachKeys::parse(&body.run.detach_keys)?;
+    let engine = call.engine.clone();
+    let request = CreateRequest {
+        name: call.query.get("name").to_owned(),
+        platform: call.query.get("platform").to_owned(),
+        body: body.create,
+    };
+    let mut timing = vec![("decode".to_owned(), nanos(begun))];
+    let (id, warnings) = engine.containers.create(request)?;
+    timing.push(("create".to_owned(), nanos(begun)));
+    match start(&engine, &id, &body.run).await {
+        Ok((attachment, waiting)) => {
+            timing.push(("start".to_owned(), nanos(begun)));
+            let first = Control { id: Some(id), warnings, ..Control::default() };
+            let timing = if body.run.timing { timing } else { Vec::new() };
+            let keys = if attachment.tty { keys } else { DetachKeys::none() };
+            Ok(hijack(call.request, RAW, move |client| talk(client, engine, attachment, keys, first, timing, waiting)))
+        }
+        Err(error) => {
+            let mut response = answer::error(&error);
+            if let Ok(value) = HeaderValue::from_str(&id) {
+                response.headers_mut().insert(CONTAINER_HEADER, value);
+            }
+            Ok(response)
+        }
+    }
+}
+
+fn nanos(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+type Waiting = std::pin::Pin<Box<dyn Future<Output = std::sync::Arc<hoist_engine::Record>> + Send>>;
+
+async fn start(
+    engine: &Engine,
+    id: &str,
+    options: &hoist_api::run::RunOptions,
+) -> Result<(Attachment, Waiting), Error> {
+    let wants = |stream: &str| options.attach.iter().any(|a| a.eq_ignore_ascii_case(stream));
+    let attach = AttachOptions { stdin: wants("stdin"), stdout: wants("stdout"), stderr: wants("stderr") };
+    let attachment = engine.containers.attach(id, attach).await?;
+    let waiting: Waiting = Box::pin(engine.containers.wait(id, WaitCondition::NextExit)?);
+    engine.containers.start(id).await?;
+    if let Some((rows, columns)) = options.tty_size {
+        // It may have ended already.
+        _ = engine.containers.resize(id, rows, columns).await;
+    }
+    Ok((attachment, waiting))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one exchange, used once")]
+async fn talk(
+    client: Stream,
+    engine: std::sync::Arc<Engine>,
+    attachment: Attachment,
+    keys: DetachKeys,
+    first: Control,
+    mut timing: Vec<(String, u64)>,
+    waiting: Waiting,
+) {
+    let begun = Instant::now();
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_container, mut to_container) = attachment.stream.into_split();
+    let id = first.id.clone().unwrap_or_default();
+    if send(&mut to_client, &first).await.is_err() {
+        return;
+    }
+    let tty = attachment.tty;
+    let output = copy_out(&mut from_container, &mut to_client, tty);
+    let input = copy_in(&mut from_client, &mut to_container, &engine, &id, keys);
+    let detached = tokio::select! {
+        there = output => if there { false } else { return },
+        detached = input => detached,
+    };
+    let last = if detached {
+        Control { detached: true, ..Control::default() }
+    } else {
+        let record = waiting.await;
+        if !timing.is_empty() {
+            timing.push(("run".to_owned(), nanos(begun)));
+        }
+        Control {
+            exit_code: Some(i64::from(record.state.exit_code)),
+            error: record.state.error.clone(),
+            timing,
+            ..Control::default()
+        }
+    };
+    _ = send(&mut to_client, &last).await;
+    _ = to_client.shutdown().await;
+}
+
+/// Output to the client: frames as they are, a terminal's bytes in frames. False when the client has gone.
+async fn copy_out<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(container: &mut R, client: &mut W, tty: bool) -> bool {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = match container.read(&mut buffer).await {
+            Ok(0) | Err(_) => return true,
+            Ok(count) => count,
+        };
+        if tty && client.write_all(&frame_header(1, count)).await.is_err() {
+            return false;
+        }
+        if client.write_all(&buffer[..count]).await.is_err() || client.flush().await.is_err() {
+            return false;
+        }
+    }
+}
+
+/// Frames of the client: input, resizes, signals. Ends only when the detach keys were typed.
+async fn copy_in<R: AsyncRead + Unpin>(
+    client: &mut R,
+    container: &mut (impl AsyncWrite + Unpin),
+    engine: &Engine,
+    id: &str,
+    mut keys: DetachKeys,
+) -> bool {
+    let mut header = [0; 8];
+    while client.read_exact(&mut header).await.is_ok() {
+        let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        if length > MAX_FRAME_BYTES {
+            break;
+        }
+        let mut payload = vec![0; length as usize];
+        if client.read_exact(&mut payload).await.is_err() {
+            break;
+        }
+        match header[0] {
+            STDIN => {
+                let (bytes, detach) = keys.filter(&payload);
+                // A container that does not read its input any more still runs.
+                _ = container.write_all(&bytes).await;
+                if detach {
+                    return true;
+                }
+            }
+            CONTROL => control(engine, id, container, &payload).await,
+            _ => {}
+        }
+    }
+    _ = container.shutdown().await;
+    std::future::pending().await
+}
+
+async fn control(engine: &Engine, id: &str, container: &mut (impl AsyncWrite + Unpin), payload: &[u8]) {
+    // A frame of a newer client that this engine does not know is skipped.
+    let Ok(request) = serde_json::from_slice::<Request>(payload) else { return };
+    if let Some((rows, columns)) = request.resize {
+        _ = engine.containers.resize(id, rows, columns).await;
+    }
+    if let Some(signal) = request.signal {
+        _ = engine.containers.kill(id, &signal).await;
+    }
+    if request.close_stdin {
+        _ = container.shutdown().await;
+    }
+}
+
+async fn send<W: AsyncWrite + Unpin>(client: &mut W, control: &Control) -> std::io::Result<()> {
+    let payload = serde_json::to_vec(control)?;
+    let mut frame = Vec::with_capacity(payload.len() + 8);
+    frame.extend_from_slice(&frame_header(CONTROL, payload.len()));
+    frame.extend_from_slice(&payload);
+    client.write_all(&frame).await?;
+    client.flush().await
+}

@@ -1,0 +1,166 @@
+//! The only place that knows old API versions: what is refused, and how today's answers look in older dialects.
+
+use hoist_api::system::{API_VERSION, MIN_API_VERSION};
+use hyper::StatusCode;
+use serde_json::Value;
+
+use super::answer::{self, Answer};
+
+/// A version that a client asked for, e.g. 1.44.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ApiVersion(pub u16, pub u16);
+
+impl ApiVersion {
+    /// Unversioned paths mean this.
+    pub(super) const NEWEST: ApiVersion = ApiVersion(1, 53);
+    const OLDEST: ApiVersion = ApiVersion(1, 24);
+
+    fn parse(text: &str) -> Option<ApiVersion> {
+        let (major, minor) = text.split_once('.')?;
+        Some(ApiVersion(major.parse().ok()?, minor.parse().ok()?))
+    }
+
+    /// The version, or dockerd's refusal of it.
+    pub(super) fn check(text: &str) -> Result<ApiVersion, Answer> {
+        let refuse = |text: String| Err(answer::error(&hoist_api::error::Error::invalid(text)));
+        match ApiVersion::parse(text) {
+            Some(version) if version > ApiVersion::NEWEST => {
+                refuse(format!("client version {text} is too new. Maximum supported API version is {API_VERSION}"))
+            }
+            Some(version) if version < ApiVersion::OLDEST => Err(answer::text(
+                StatusCode::BAD_REQUEST,
+                "text/plain; charset=utf-8",
+                format!(
+                    "client version {text} is too old. Minimum supported API version is {MIN_API_VERSION}, please upgrade your client to a newer version"
+                ),
+            )),
+            Some(version) => Ok(version),
+            None => refuse(format!("invalid API version: {text}")),
+        }
+    }
+
+    fn before(self, minor: u16) -> bool {
+        self < ApiVersion(1, minor)
+    }
+
+    /// A container's inspect.
+    pub(super) fn container(self, answer: &mut Value) {
+        if self.before(52) {
+            return;
+        }
+        if let Some(Value::Object(settings)) = answer.get_mut("NetworkSettings") {
+            for legacy in [
+                "Bridge",
+                "HairpinMode",
+                "LinkLocalIPv6Address",
+                "LinkLocalIPv6PrefixLen",
+                "SecondaryIPAddresses",
+                "SecondaryIPv6Addresses",
+                "EndpointID",
+                "Gateway",
+                "GlobalIPv6Address",
+                "GlobalIPv6PrefixLen",
+                "IPAddress",
+                "IPPrefixLen",
+                "IPv6Gateway",
+                "MacAddress",
+            ] {
+                settings.remove(legacy);
+            }
+        }
+        if let Some(Value::Object(config)) = answer.get_mut("Config") {
+            config.remove("MacAddress");
+        }
+    }
+
+    /// One item of the image list.
+    pub(super) fn image_summary(self, item: &mut Value) {
+        if self.before(51) {
+            item["Containers"] = Value::from(-1);
+        }
+        if self.before(44) {
+            item["VirtualSize"] = item["Size"].clone();
+        }
+        if self.before(43) {
+            let untagged = item["RepoTags"].as_array().is_none_or(Vec::is_empty);
+            if untagged {
+                item["RepoTags"] = serde_json::json!(["<none>:<none>"]);
+            }
+            if item["RepoDigests"].as_array().is_none_or(Vec::is_empty) {
+                item["RepoDigests"] = serde_json::json!(["<none>@<none>"]);
+            }
+        }
+    }
+
+    /// An image's inspect.
+    pub(super) fn image(self, answer: &mut Value) {
+        if !self.before(52)
+            && let Some(object) = answer.as_object_mut()
+        {
+            for legacy in ["Parent", "Comment", "DockerVersion"] {
+                object.remove(legacy);
+            }
+        }
+        if self.before(44) {
+            answer["VirtualSize"] = answer["Size"].clone();
+        }
+        if self.before(50)
+            && let Some(Value::Object(config)) = answer.get_mut("Config")
+        {
+            for (key, value) in [
+                ("Hostname", Value::from("")),
+                ("Domainname", Value::from("")),
+                ("User", Value::from("")),
+                ("AttachStdin", Value::from(false)),
+                ("AttachStdout", Value::from(false)),
+                ("AttachStderr", Value::from(false)),
+                ("Tty", Value::from(false)),
+                ("OpenStdin", Value::from(false)),
+                ("StdinOnce", Value::from(false)),
+                ("Env", Value::Null),
+                ("Cmd", Value::Null),
+                ("Image", Value::from("")),
+                ("Volumes", Value::Null),
+                ("WorkingDir", Value::from("")),
+                ("Entrypoint", Value::Null),
+                ("OnBuild", Value::Null),
+                ("Labels", Value::Null),
+            ] {
+                config.entry(key).or_insert(value);
+            }
+        }
+    }
+
+    /// Whether events carry the copies `status`, `id`, `from`.
+    pub(super) fn legacy_events(self) -> bool {
+        self.before(52)
+    }
+
+    /// Whether streams name their framing in the content type.
+    pub(super) fn names_multiplexing(self) -> bool {
+        !self.before(42)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_outside_the_window_are_refused() {
+        assert!(ApiVersion::check("1.24").is_ok() && ApiVersion::check("1.53").is_ok());
+        for bad in ["1.54", "2.0", "1.23", "x", "1"] {
+            assert_eq!(ApiVersion::check(bad).unwrap_err().status(), StatusCode::BAD_REQUEST, "{bad}");
+        }
+    }
+
+    #[test]
+    fn legacy_addresses_go_with_1_52() {
+        let sample = || serde_json::json!({"NetworkSettings": {"IPAddress": "1", "Networks": {}}, "Config": {}});
+        let (mut old, mut new) = (sample(), sample());
+        ApiVersion(1, 51).container(&mut old);
+        ApiVersion(1, 52).container(&mut new);
+        assert!(old["NetworkSettings"].get("IPAddress").is_some());
+        assert!(new["NetworkSettings"].get("IPAddress").is_none());
+    }
+}
