@@ -12,6 +12,7 @@ pub mod defaults;
 mod failure;
 mod init;
 pub mod launch;
+pub mod oci;
 pub mod protocol;
 pub mod seccomp;
 pub mod spawner;

@@ -10,6 +10,12 @@ pub fn set_cloexec_from(first: u32) -> io::Result<()> {
     close_range(first, u32::MAX, CLOSE_RANGE_CLOEXEC)
 }
 
+/// Lets one fd stay open over exec. Of no harm to whoever owns it.
+pub fn clear_cloexec(fd: u32) -> io::Result<()> {
+    // SAFETY: F_SETFD takes no pointers.
+    syscall::check(unsafe { libc::fcntl(fd.cast_signed(), libc::F_SETFD, 0) }).map(drop)
+}
+
 /// Closes every fd from `first` up except those in `keep`. For a freshly forked process that owns its whole fd table:
 /// an `OwnedFd` that is closed here must be forgotten by its holder.
 pub fn close_all_except(first: u32, keep: &mut [u32]) -> io::Result<()> {

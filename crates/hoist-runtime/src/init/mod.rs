@@ -66,6 +66,8 @@ pub(crate) struct Context<'a> {
     /// The word to go was given already.
     pub(crate) go: bool,
     pub(crate) channel: ChildChannel,
+    /// What the OCI runtime wants done besides; it has no supervisor.
+    pub(crate) oci: Option<crate::oci::Steps>,
 }
 
 pub(crate) use rootfs::Source as RootSource;
@@ -83,7 +85,12 @@ impl Context<'_> {
 /// Runs all steps; does not return.
 pub(crate) fn run(mut context: Context<'_>) -> ! {
     let Err(failure) = set_up_and_exec(&mut context);
+    let message = format!("error during container init: {}", failure.message);
+    let failure = Failure { message, ..failure };
     context.channel.failed(&failure);
+    if let Some(oci) = &context.oci {
+        oci.failed(&failure);
+    }
     hoist_sys::process::exit_now(1)
 }
 
@@ -106,6 +113,9 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     process::set_oom_score(process)?;
     security::set_exec_labels(process)?;
     process::make_working_directory(root.as_fd(), process.cwd());
+    if let Some(oci) = &mut context.oci {
+        oci.run_create_hooks(&launch.spec)?;
+    }
     rootfs::pivot(root, context.spec())?;
     let mounted = Instant::now();
     attach_streams(context, console)?;
@@ -114,7 +124,11 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     context.channel.prepared(phases.map(|phase| u64::try_from(phase.as_nanos()).unwrap_or(u64::MAX)))?;
     let prepared = prepared.confine()?;
     context.channel.wait_for_network(&mut context.network_pending)?;
-    if !context.go {
+    if let Some(oci) = &context.oci {
+        oci.keep_fds()?;
+        oci.wait_for_start()?;
+        oci.run_start_hooks(&launch.spec)?;
+    } else if !context.go {
         context.channel.wait_for_go()?;
     }
     if context.launch.init {
@@ -130,7 +144,9 @@ fn isolate(context: &Context<'_>) -> Result<()> {
     hoist_sys::signal::unblock_all().or_fail(|| "unblock signals")?;
     rustix::process::setsid().or_fail(|| "setsid")?;
     // A kernel without keyrings has none to protect.
-    let _ = hoist_sys::process::new_session_keyring();
+    if context.oci.as_ref().is_none_or(crate::oci::Steps::wants_keyring) {
+        let _ = hoist_sys::process::new_session_keyring();
+    }
     rustix::process::umask(rustix::fs::Mode::empty());
     for (kind, fd) in &context.join {
         namespace::join(fd.as_fd(), *kind).or_fail(|| "join namespace")?;

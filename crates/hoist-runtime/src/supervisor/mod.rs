@@ -16,9 +16,9 @@ mod io;
 mod log;
 mod main_loop;
 mod network;
-mod overlay;
-mod prepare;
-mod time;
+pub(crate) mod overlay;
+pub(crate) mod prepare;
+pub(crate) mod time;
 
 use std::os::fd::OwnedFd;
 

@@ -14,7 +14,7 @@ use crate::launch::Rootfs;
 /// fsconfig(2) takes strings of at most 256 bytes.
 const MAX_STRING_BYTES: usize = 255;
 
-pub(super) fn open(rootfs: &Rootfs) -> Result<RootSource> {
+pub(crate) fn open(rootfs: &Rootfs) -> Result<RootSource> {
     match rootfs {
         Rootfs::Directory(path) => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
@@ -24,6 +24,9 @@ pub(super) fn open(rootfs: &Rootfs) -> Result<RootSource> {
         }
         Rootfs::Overlay { lower, upper, work, volatile } => {
             let overlay = Overlay { lower, upper, work, volatile: *volatile };
+            if *volatile {
+                overlay.forget_earlier_mount();
+            }
             match overlay.mount().or_fail(|| format!("mount overlay of {}", upper.display()))? {
                 Some(mount) => Ok(RootSource::Detached(mount)),
                 None => overlay.legacy(),
@@ -40,6 +43,12 @@ struct Overlay<'a> {
 }
 
 impl Overlay<'_> {
+    /// An earlier volatile mount leaves a mark that keeps later ones away, because the host may have crashed in between
+    /// and lost a part of the changes. Who asks for volatile has taken that into account.
+    fn forget_earlier_mount(&self) {
+        let _ = std::fs::remove_dir(self.work.join("work/incompat/volatile"));
+    }
+
     /// `None` when overlayfs of this kernel does not know `lowerdir+` (before 6.7).
     fn mount(&self) -> std::result::Result<Option<OwnedFd>, Errno> {
         let context = match rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {

@@ -165,7 +165,7 @@ impl Prepared {
 }
 
 /// What can be refused before anything is made.
-fn check(launch: &Launch) -> Result<()> {
+pub(crate) fn check(launch: &Launch) -> Result<()> {
     let refuse = |what: &str| Err(Failure::other(format!("{what} is not supported")));
     let spec = &launch.spec;
     let process = spec.process().as_ref().ok_or_else(|| Failure::other("process is not set"))?;
@@ -195,7 +195,7 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).or_fail(|| format!("open {}", path.display()))
 }
 
-fn filter(launch: &mut Launch) -> Result<Option<Filter>> {
+pub(crate) fn filter(launch: &mut Launch) -> Result<Option<Filter>> {
     let seccomp = launch.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let program = match (launch.seccomp_program.take(), seccomp) {
         (Some(program), _) => program,
@@ -215,7 +215,7 @@ fn filter(launch: &mut Launch) -> Result<Option<Filter>> {
     Ok(Some(Filter { program, flags }))
 }
 
-fn create_cgroup(spec: &Spec) -> Result<Option<Box<dyn Cgroup>>> {
+pub(crate) fn create_cgroup(spec: &Spec) -> Result<Option<Box<dyn Cgroup>>> {
     let Some(linux) = spec.linux() else { return Ok(None) };
     let Some(path) = linux.cgroups_path() else { return Ok(None) };
     let cgroup = cgroup::at(path);
@@ -240,7 +240,7 @@ fn pipes(stdio: Stdio) -> Result<Pipes> {
         let (read, write) = pipe()?;
         (read, Some(nonblocking(write)?))
     } else {
-        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
         (null.or_fail(|| "open /dev/null")?, None)
     };
     let (own_stdout, stdout) = pipe()?;
@@ -279,14 +279,14 @@ struct ClonedInit {
 }
 
 /// Namespaces to make and to join.
-struct NamespacePlan {
-    created: Namespaces,
-    new_cgroup: bool,
-    join: Vec<(Namespaces, OwnedFd)>,
-    join_pid: Option<OwnedFd>,
+pub(crate) struct NamespacePlan {
+    pub(crate) created: Namespaces,
+    pub(crate) new_cgroup: bool,
+    pub(crate) join: Vec<(Namespaces, OwnedFd)>,
+    pub(crate) join_pid: Option<OwnedFd>,
 }
 
-fn plan_namespaces(spec: &Spec) -> Result<NamespacePlan> {
+pub(crate) fn plan_namespaces(spec: &Spec) -> Result<NamespacePlan> {
     let mut plan =
         NamespacePlan { created: Namespaces::default(), new_cgroup: false, join: Vec::new(), join_pid: None };
     let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten();
@@ -358,6 +358,7 @@ fn clone_init(
             network_pending: launch.network.is_some(),
             go,
             channel: child,
+            oci: None,
         })
     }
     if plan.join_pid.is_some() {

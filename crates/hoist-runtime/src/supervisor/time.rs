@@ -5,13 +5,13 @@ use rustix::time::ClockId;
 const NANOS: i64 = 1_000_000_000;
 
 /// Nanoseconds since the epoch.
-pub(super) fn now_ns() -> i64 {
+pub(crate) fn now_ns() -> i64 {
     let now = rustix::time::clock_gettime(ClockId::Realtime);
     now.tv_sec * NANOS + now.tv_nsec
 }
 
 /// Appends Go's RFC3339Nano in UTC: trailing zeros of the fraction are left out, a fraction of zero too.
-pub(super) fn push_rfc3339_nano(out: &mut Vec<u8>, time_ns: i64) {
+pub(crate) fn push_rfc3339_nano(out: &mut Vec<u8>, time_ns: i64) {
     let (seconds, nanos) = (time_ns.div_euclid(NANOS), time_ns.rem_euclid(NANOS));
     let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
     let second = seconds.rem_euclid(86_400);
