@@ -110,12 +110,12 @@ impl Rule<'_, '_> {
     }
 
     /// `iifname NAME`
-    pub(crate) fn from_device(&mut self, how: Compare, name: &str) -> &mut Self {
+    pub(crate) fn iifname(&mut self, how: Compare, name: &str) -> &mut Self {
         self.device(META_IIFNAME, how, name)
     }
 
     /// `oifname NAME`
-    pub(crate) fn to_device(&mut self, how: Compare, name: &str) -> &mut Self {
+    pub(crate) fn oifname(&mut self, how: Compare, name: &str) -> &mut Self {
         self.device(META_OIFNAME, how, name)
     }
 
@@ -125,12 +125,12 @@ impl Rule<'_, '_> {
     }
 
     /// `ip saddr BASE/PREFIX`
-    pub(crate) fn from_subnet(&mut self, subnet: crate::ipam::Subnet) -> &mut Self {
+    pub(crate) fn saddr_in(&mut self, subnet: crate::ipam::Subnet) -> &mut Self {
         self.payload(REG_1, PAYLOAD_NETWORK, IPV4_SOURCE_AT, 4).network(Compare::Equal, subnet)
     }
 
     /// `ip daddr != 127.0.0.0/8`
-    pub(crate) fn not_to_loopback(&mut self) -> &mut Self {
+    pub(crate) fn daddr_not_loopback(&mut self) -> &mut Self {
         let loopback = crate::ipam::Subnet::new(std::net::Ipv4Addr::LOCALHOST, 8);
         self.payload(REG_1, PAYLOAD_NETWORK, IPV4_DESTINATION_AT, 4).network(Compare::NotEqual, loopback)
     }
@@ -140,7 +140,7 @@ impl Rule<'_, '_> {
     }
 
     /// `fib daddr type local`
-    pub(crate) fn to_local_address(&mut self) -> &mut Self {
+    pub(crate) fn fib_daddr_local(&mut self) -> &mut Self {
         self.add("fib", |a| {
             for (kind, value) in [(1, REG_1), (2, FIB_RESULT_ADDRTYPE), (3, FIB_DADDR)] {
                 a.be32(kind, value);

@@ -193,11 +193,8 @@ fn add_ours(transaction: &mut Transaction, chain: &Chain, bridge: &str, position
             name_chain(a, chain);
             a.nest(RULE_EXPRESSIONS, |a| {
                 let mut rule = Rule(a);
-                let device = if outgoing {
-                    rule.from_device(Compare::Equal, bridge)
-                } else {
-                    rule.to_device(Compare::Equal, bridge)
-                };
+                let device =
+                    if outgoing { rule.iifname(Compare::Equal, bridge) } else { rule.oifname(Compare::Equal, bridge) };
                 device.counter().verdict(Verdict::Accept);
             });
             if let Position::Before(handle) = position {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bridge;
+mod conntrack;
 mod default_bridge;
 mod expression;
 mod forward;

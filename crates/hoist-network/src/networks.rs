@@ -16,7 +16,9 @@ use crate::ports::{Ports, Reserved};
 use crate::proxy::Proxy;
 use crate::store::Stored;
 use crate::watch::Watcher;
-use crate::{Config, Endpoint, EndpointRequest, Error, Network, PublishedPort, Setup, bridge, forward};
+use crate::{
+    Config, Endpoint, EndpointRequest, Error, Network, Protocol, PublishedPort, Setup, bridge, conntrack, forward,
+};
 
 /// Where our numbers for the host's ends begin: far above those that the kernel gives by itself.
 const FIRST_LINK_INDEX: u32 = 1 << 20;
@@ -203,6 +205,9 @@ impl Networks {
         if let Err(error) = books.table.withdraw(&elements(&endpoint.ports, endpoint.ip)) {
             tracing::warn!(container = %endpoint.container_id, %error, "withdraw published ports");
         }
+        if endpoint.ports.iter().any(|port| port.protocol == Protocol::Udp) {
+            books.forget_flows(conntrack::forget_container(books.table.socket(), endpoint.ip));
+        }
         books.proxy.withdraw(&endpoint.id);
         endpoint.ports.iter().for_each(|port| books.ports.release(port));
         books.pool.give_back(endpoint.ip);
@@ -288,6 +293,7 @@ impl Books {
     ) -> Result<(), Error> {
         let elements = elements(ports, ip);
         self.table.publish(&elements).map_err(|error| Error::Other(format!("nf_tables: {error}")))?;
+        self.forget_flows(conntrack::forget_unpublished(self.table.socket(), &elements));
         let served = self.serve(id, ip, reserved);
         if served.is_err()
             && let Err(error) = self.table.withdraw(&elements)
@@ -295,6 +301,13 @@ impl Books {
             tracing::warn!(%error, "withdraw published ports");
         }
         served
+    }
+
+    /// Without it some UDP clients wait until their flow times out.
+    fn forget_flows(&self, result: Result<(), Error>) {
+        if let Err(error) = result {
+            tracing::warn!(bridge = %self.rules.bridge, %error, "UDP clients may have to wait");
+        }
     }
 
     fn serve(&mut self, id: &str, ip: Ipv4Addr, reserved: Vec<Reserved>) -> Result<(), Error> {

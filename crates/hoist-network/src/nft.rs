@@ -302,26 +302,26 @@ impl Table {
         let (bridge, subnet) = (rules.bridge.as_str(), rules.subnet);
         self.add_chain(transaction, "prerouting", "nat", (HOOK_PREROUTING, PRIORITY_DSTNAT));
         self.add_rule(transaction, "prerouting", |r| _ = r.is_ipv4().dnat_by_address("by_address"));
-        self.add_rule(transaction, "prerouting", |r| _ = r.is_ipv4().to_local_address().dnat_by_port("by_port"));
+        self.add_rule(transaction, "prerouting", |r| _ = r.is_ipv4().fib_daddr_local().dnat_by_port("by_port"));
         self.add_chain(transaction, "output", "nat", (HOOK_OUTPUT, PRIORITY_DSTNAT));
         self.add_rule(transaction, "output", |r| _ = r.is_ipv4().dnat_by_address("by_address"));
         self.add_rule(transaction, "output", |r| {
-            r.is_ipv4().not_to_loopback().to_local_address().dnat_by_port("by_port");
+            r.is_ipv4().daddr_not_loopback().fib_daddr_local().dnat_by_port("by_port");
         });
         self.add_chain(transaction, "postrouting", "nat", (HOOK_POSTROUTING, PRIORITY_SRCNAT));
         self.add_rule(transaction, "postrouting", |r| {
-            r.to_device(Compare::NotEqual, bridge).is_ipv4().from_subnet(subnet).masquerade();
+            r.oifname(Compare::NotEqual, bridge).is_ipv4().saddr_in(subnet).masquerade();
         });
         self.add_rule(transaction, "postrouting", |r| {
-            r.to_device(Compare::Equal, bridge).is_ipv4().from_subnet(subnet).is_published().masquerade();
+            r.oifname(Compare::Equal, bridge).is_ipv4().saddr_in(subnet).is_published().masquerade();
         });
         self.add_chain(transaction, "forward", "filter", (HOOK_FORWARD, PRIORITY_FILTER));
         let accept = Verdict::Accept;
-        self.add_rule(transaction, "forward", |r| _ = r.to_device(Compare::NotEqual, bridge).verdict(accept));
+        self.add_rule(transaction, "forward", |r| _ = r.oifname(Compare::NotEqual, bridge).verdict(accept));
         self.add_rule(transaction, "forward", |r| _ = r.is_answer().verdict(accept));
         self.add_rule(transaction, "forward", |r| _ = r.is_published().verdict(accept));
         if rules.icc {
-            self.add_rule(transaction, "forward", |r| _ = r.from_device(Compare::Equal, bridge).verdict(accept));
+            self.add_rule(transaction, "forward", |r| _ = r.iifname(Compare::Equal, bridge).verdict(accept));
         }
         self.add_rule(transaction, "forward", |r| _ = r.verdict(Verdict::Drop));
     }

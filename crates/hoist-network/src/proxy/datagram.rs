@@ -40,7 +40,7 @@ impl Datagrams {
 
     /// Carries what clients sent. `enter` puts a new session's socket into the table and numbers it; numbers of sessions
     /// that were given up go to `gone`. What cannot be carried is lost, as datagrams may be.
-    pub(super) fn from_clients(
+    pub(super) fn carry_in(
         &mut self,
         chunk: &mut [u8],
         gone: &mut Vec<u64>,
@@ -89,7 +89,7 @@ impl Datagrams {
     }
 
     /// Carries the container's answers of one session.
-    pub(super) fn from_container(&mut self, number: u64, chunk: &mut [u8]) {
+    pub(super) fn carry_out(&mut self, number: u64, chunk: &mut [u8]) {
         let Some(session) = self.sessions.get_mut(&number) else { return };
         for _ in 0..DATAGRAMS_PER_EVENT {
             match recv(&session.upstream, &mut *chunk, RecvFlags::empty()) {

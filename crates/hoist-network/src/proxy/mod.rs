@@ -230,8 +230,8 @@ impl Shared {
             },
             Some(Entry::Datagrams { owner, mut datagrams }) => {
                 match session {
-                    Some(session) => datagrams.from_container(session, chunk),
-                    None => self.from_clients(table, number, &mut datagrams, chunk),
+                    Some(session) => datagrams.carry_out(session, chunk),
+                    None => self.carry_in(table, number, &mut datagrams, chunk),
                 }
                 table.entries.insert(number, Entry::Datagrams { owner, datagrams });
             }
@@ -265,9 +265,9 @@ impl Shared {
         Accepted::Whoever
     }
 
-    fn from_clients(&self, table: &mut Table, number: u64, datagrams: &mut Datagrams, chunk: &mut [u8]) {
+    fn carry_in(&self, table: &mut Table, number: u64, datagrams: &mut Datagrams, chunk: &mut [u8]) {
         let mut gone = Vec::new();
-        datagrams.from_clients(chunk, &mut gone, |socket| {
+        datagrams.carry_in(chunk, &mut gone, |socket| {
             let session = table.number();
             epoll::add(&self.epoll, socket.as_fd(), EventData::new_u64(session), EventFlags::IN)?;
             table.entries.insert(session, Entry::Session { listener: number });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::support::{BRIDGE, Machine, can_run, config, publish};
+use crate::support::{BRIDGE, Machine, can_run, config, publish, request};
 use hoist_network::Protocol::{Tcp, Udp};
 
 #[test]
@@ -117,6 +117,45 @@ fn a_container_can_send_the_moment_its_batches_are_acknowledged() {
             container
         })
         .collect();
+}
+
+#[test]
+fn a_udp_client_that_keeps_sending_follows_the_port_from_container_to_container() {
+    if !can_run() {
+        return;
+    }
+    let machine = Machine::new();
+    let networks = Arc::new(machine.open(config()));
+    let client = machine.world.run(|| {
+        let socket = std::net::UdpSocket::bind("198.51.100.2:5000").unwrap();
+        socket.connect("198.51.100.1:8053").unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+        socket
+    });
+    let answered_by = |name: &str| {
+        let mut buffer = [0; 256];
+        (0..20).any(|_| {
+            let _refused = client.send(b"hi");
+            client.recv(&mut buffer).is_ok_and(|length| buffer[..length].starts_with(name.as_bytes()))
+        })
+    };
+    // Nobody is there yet, but the flow is known: it led to the host itself.
+    assert!(!answered_by("one 198.51.100.2"));
+    let (one, first) = machine.start(&networks, vec![publish("", 8053, 53, Udp)]);
+    let (_keeps_the_address_taken, _) = machine.start(&networks, vec![]);
+    one.serve_udp(53, "one");
+    assert!(answered_by("one 198.51.100.2"));
+    networks.release(&first);
+    drop(one);
+    let other = hoist_network::EndpointRequest {
+        ip: Some("172.17.0.9".parse().unwrap()),
+        ..request(vec![publish("", 8053, 53, Udp)])
+    };
+    let allocating = networks.clone();
+    let (_, setup) = machine.host.run(move || allocating.allocate(&other)).unwrap();
+    let two = machine.wire(&setup);
+    two.serve_udp(53, "two");
+    assert!(answered_by("two 198.51.100.2"));
 }
 
 fn kernel_is_at_least(major: u32, minor: u32) -> bool {
