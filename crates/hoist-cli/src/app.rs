@@ -65,6 +65,17 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Why a file could not be opened, in the words of the kernel's error list.
+pub(crate) fn open_error(path: &str, error: &io::Error) -> String {
+    let text = match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("open {path}: {text}")
+}
+
 /// The text Docker's client has for an error of the connection or the engine.
 pub(crate) fn client_text(error: &hoist_client::Error) -> String {
     use hoist_client::Error;
@@ -195,7 +206,7 @@ fn dispatch(program: &'static str, words: Vec<String>) -> Outcome {
                     wants_help = true;
                 }
                 if command.name.is_empty() || !rest.first().is_some_and(|word| word.starts_with('-')) {
-                    let Some(word) = rest.first() else { return show_help(command, &path, wants_help) };
+                    let Some(word) = rest.first() else { return show_help(command, &path) };
                     let Some(child) = children.iter().find(|child| child.is_called(word)) else {
                         return Err(unknown_command(command, &path, word));
                     };
@@ -203,14 +214,14 @@ fn dispatch(program: &'static str, words: Vec<String>) -> Outcome {
                     command = child;
                     rest.remove(0);
                 } else {
-                    let parsed = flags::parse(command, &rest).map_err(|why| usage_failure(command, &path, &why))?;
-                    return show_help(command, &path, parsed.wants_help);
+                    flags::parse(command, &rest).map_err(|why| usage_failure(command, &path, &why))?;
+                    return show_help(command, &path);
                 }
             }
             Run::Action(action) => {
                 let parsed = flags::parse(command, &rest).map_err(|why| usage_failure(command, &path, &why))?;
                 if wants_help || parsed.wants_help {
-                    return show_help(command, &path, true);
+                    return show_help(command, &path);
                 }
                 check_operands(command, &path, parsed.args.len())?;
                 return action(&app, &parsed);
@@ -220,14 +231,10 @@ fn dispatch(program: &'static str, words: Vec<String>) -> Outcome {
     }
 }
 
-fn show_help(command: &Command, path: &str, asked: bool) -> Outcome {
+fn show_help(command: &Command, path: &str) -> Outcome {
     let text = flags::help::render(command, path);
-    if asked || command.name.is_empty() {
-        io::stdout().write_all(text.as_bytes())?;
-        return Ok(());
-    }
-    // a group without a command is a mistake, but its help is the best answer
-    Err(Failure::new(1, text.trim_end()))
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(())
 }
 
 fn version_line(program: &str) -> String {

@@ -245,6 +245,5 @@ pub(crate) fn confirm(warning: &str) -> Outcome<bool> {
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
-    println!();
     Ok(answer.trim().eq_ignore_ascii_case("y"))
 }

@@ -39,6 +39,14 @@ pub(crate) fn rfc3339_nano(nanoseconds: i128) -> String {
     }
 }
 
+/// An RFC 3339 time as C's `asctime` has it; what is none stays as it is.
+pub(crate) fn ansi_c(text: &str) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(time) => time.strftime("%a %b %e %H:%M:%S %Y").to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
 /// What a user typed as a point in time, as `seconds.nanoseconds` for the API: a duration back from now, a date
 /// and time in one of the forms Docker knows, or unix seconds, which are passed on.
 pub(crate) fn point_in_time(text: &str) -> Result<String, String> {

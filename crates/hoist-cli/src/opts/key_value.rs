@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use serde_json::{Map, Value};
 
-use crate::env;
+use crate::{app::open_error, env};
 
 /// Longest line of an environment or label file.
 const FILE_LIMIT: u64 = 16 << 20;
@@ -64,15 +64,7 @@ pub(crate) fn json_map(pairs: BTreeMap<String, String>) -> Value {
 }
 
 fn read_file(path: &str, is_env: bool) -> Result<Vec<String>, String> {
-    let go_error = |error: std::io::Error| {
-        let text = match error.kind() {
-            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-            std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-            std::io::ErrorKind::IsADirectory => "is a directory".to_owned(),
-            _ => error.to_string(),
-        };
-        format!("open {path}: {text}")
-    };
+    let go_error = |error| open_error(path, &error);
     let length = fs::metadata(path).map_err(go_error)?.len();
     if length > FILE_LIMIT {
         return Err(format!("{path}: file of {length} bytes is too long"));

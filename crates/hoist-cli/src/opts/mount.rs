@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::csv;
-use crate::{flags::check::quote, format::units};
+use crate::{flags::check::parse_bool, format::units};
 
 pub(crate) fn check(text: &str) -> Result<(), String> {
     parse(text).map(drop)
@@ -30,17 +30,6 @@ fn set_field(mount: &mut Value, field: &str) -> Result<(), String> {
         Some((key, value)) => (key, Some(value)),
         None => (field, None),
     };
-    if key.trim() != key {
-        return Err(format!("invalid option '{}' in '{field}': option should not have whitespace", key.trim()));
-    }
-    if let Some(value) = value {
-        if value.trim().is_empty() {
-            return Err(format!("invalid value for '{key}': value is empty"));
-        }
-        if value.trim() != value {
-            return Err(format!("invalid value for '{key}' in '{field}': value should not have whitespace"));
-        }
-    }
     let key = key.to_lowercase();
     if value.is_none()
         && !matches!(key.as_str(), "readonly" | "ro" | "volume-nocopy" | "bind-nonrecursive" | "bind-create-src")
@@ -72,19 +61,15 @@ fn set_field(mount: &mut Value, field: &str) -> Result<(), String> {
             let mode = u32::from_str_radix(text, 8).map_err(|_| format!("invalid value for {key}: {text}"))?;
             mount["TmpfsOptions"]["Mode"] = mode.into();
         }
-        _ => return Err(format!("unknown option '{key}' in '{field}'")),
+        _ => return Err(format!("unexpected key '{key}' in '{field}'")),
     }
     Ok(())
 }
 
 fn boolean(key: &str, value: Option<&str>) -> Result<bool, String> {
     match value {
-        None | Some("1" | "true") => Ok(true),
-        Some("0" | "false") => Ok(false),
-        Some(other) => Err(format!(
-            "invalid value for '{key}': invalid boolean value ({}): must be one of \"true\", \"1\", \"false\", or \"0\" (default \"true\")",
-            quote(other)
-        )),
+        None => Ok(true),
+        Some(text) => parse_bool(text).ok_or_else(|| format!("invalid value for {key}: {text}")),
     }
 }
 
@@ -114,6 +99,9 @@ fn check_groups(mount: &Value) -> Result<(), String> {
     let kind = mount["Type"].as_str().unwrap_or_default();
     if kind.is_empty() {
         return Err("type is required".to_owned());
+    }
+    if mount["Target"].as_str().is_none_or(str::is_empty) {
+        return Err("target is required".to_owned());
     }
     for (options, owner) in
         [("BindOptions", "bind"), ("VolumeOptions", "volume"), ("ImageOptions", "image"), ("TmpfsOptions", "tmpfs")]
@@ -214,9 +202,10 @@ mod tests {
     fn wrong_mounts_are_refused_in_docker_s_words() {
         let cases = [
             ("x", "invalid field 'x' must be a key=value pair"),
-            ("type=bind,foo=1", "unknown option 'foo' in 'foo=1'"),
-            ("type=tmpfs,bind-propagation=shared", "cannot mix 'bind-*' options with mount type 'tmpfs'"),
-            ("dst=", "invalid value for 'dst': value is empty"),
+            ("type=bind,foo=1", "unexpected key 'foo' in 'foo=1'"),
+            ("type=tmpfs,dst=/x,bind-propagation=shared", "cannot mix 'bind-*' options with mount type 'tmpfs'"),
+            ("type=bind", "target is required"),
+            ("dst=/x,readonly=maybe", "invalid value for readonly: maybe"),
             ("type=tmpfs,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
             ("", "value is empty"),
         ];

@@ -21,7 +21,7 @@ pub(crate) fn parse(publish: &[&str], expose: &[&str]) -> Result<Ports, String> 
     }
     for spec in expose {
         let (range, proto) = split_proto(spec);
-        let bad = |why: String| format!("invalid range format for --expose: {why}");
+        let bad = |why: String| format!("invalid range format for --expose: {range}, error: {why}");
         let (first, last) = parse_range(range).map_err(bad)?;
         let proto = check_proto(proto).map_err(bad)?;
         for port in first..=last {
@@ -57,13 +57,13 @@ fn check_proto(proto: &str) -> Result<String, String> {
     let lower = proto.to_lowercase();
     match lower.as_str() {
         "tcp" | "udp" | "sctp" => Ok(lower),
-        _ => Err(format!("invalid proto: {proto}")),
+        _ => Err(format!("Invalid proto: {proto}")),
     }
 }
 
 fn parse_range(text: &str) -> Result<(u16, u16), String> {
     if text.is_empty() {
-        return Err("empty string specified for ports".to_owned());
+        return Err("Empty string specified for ports.".to_owned());
     }
     let number = |text: &str| {
         let bad = |why: &str| format!("strconv.ParseUint: parsing {}: {why}", quote(text));
@@ -79,7 +79,7 @@ fn parse_range(text: &str) -> Result<(u16, u16), String> {
             let (first, last) = (number(first)?, number(last)?);
             match first <= last {
                 true => Ok((first, last)),
-                false => Err(format!("invalid range specified for port: {text}")),
+                false => Err(format!("Invalid range specified for the Port: {text}")),
             }
         }
     }
@@ -98,19 +98,19 @@ fn add_published(ports: &mut Ports, spec: &str) -> Result<(), String> {
     let (ip, host, container) = split_parts(address);
     let ip = check_ip(ip)?;
     if container.is_empty() {
-        return Err(format!("no port specified: {spec}<empty>"));
+        return Err(format!("No port specified: {spec}<empty>"));
     }
-    let (first, last) = parse_range(container).map_err(|_| format!("invalid containerPort: {container}"))?;
+    let (first, last) = parse_range(container).map_err(|_| format!("Invalid containerPort: {container}"))?;
     let host_range = match host {
         "" => None,
-        host => Some(parse_range(host).map_err(|_| format!("invalid hostPort: {host}"))?),
+        host => Some(parse_range(host).map_err(|_| format!("Invalid hostPort: {host}"))?),
     };
     if let Some((host_first, host_last)) = host_range
         && last - first != host_last - host_first
         // a range of host ports for one container port: the engine takes a free one
         && last != first
     {
-        return Err(format!("invalid ranges specified for container and host Ports: {container} and {host}"));
+        return Err(format!("Invalid ranges specified for container and host Ports: {container} and {host}"));
     }
     let proto = check_proto(proto)?;
     for offset in 0..=(last - first) {
@@ -136,15 +136,15 @@ fn check_ip(text: &str) -> Result<String, String> {
     let bare = match text.strip_prefix('[') {
         Some(inner) => inner
             .strip_suffix(']')
-            .ok_or_else(|| format!("invalid IP address {text}: address {text}: missing ']' in address"))?,
-        None if text.matches(':').count() == 1 => {
-            return Err(format!("invalid IP address {text}: address {text}:: too many colons in address"));
+            .ok_or_else(|| format!("Invalid ip address {text}: address {text}:: missing ']' in address"))?,
+        None if text.contains(':') => {
+            return Err(format!("Invalid ip address {text}: address {text}:: too many colons in address"));
         }
         None => text,
     };
     match bare.is_empty() || bare.parse::<IpAddr>().is_ok() {
         true => Ok(bare.to_owned()),
-        false => Err(format!("invalid IP address: {bare}")),
+        false => Err(format!("Invalid ip address: {bare}")),
     }
 }
 
@@ -169,13 +169,14 @@ mod tests {
             ("1-2:3-4", r#"{"3/tcp":[{"HostIp":"","HostPort":"1"}],"4/tcp":[{"HostIp":"","HostPort":"2"}]}"#),
             ("8000-8010:80", r#"{"80/tcp":[{"HostIp":"","HostPort":"8000-8010"}]}"#),
             ("published=1,target=2,protocol=udp", r#"{"2/udp":[{"HostIp":"","HostPort":"1"}]}"#),
-            ("a:80", "invalid hostPort: a"),
-            ("80:b", "invalid containerPort: b"),
-            ("80:", "no port specified: 80:<empty>"),
-            ("1-3:3-4", "invalid ranges specified for container and host Ports: 3-4 and 1-3"),
-            ("80/foo", "invalid proto: foo"),
-            ("999.1.1.1:1:2", "invalid IP address: 999.1.1.1"),
-            ("70000:80", "invalid hostPort: 70000"),
+            ("a:80", "Invalid hostPort: a"),
+            ("80:b", "Invalid containerPort: b"),
+            ("80:", "No port specified: 80:<empty>"),
+            ("1-3:3-4", "Invalid ranges specified for container and host Ports: 3-4 and 1-3"),
+            ("80/foo", "Invalid proto: foo"),
+            ("999.1.1.1:1:2", "Invalid ip address: 999.1.1.1"),
+            ("70000:80", "Invalid hostPort: 70000"),
+            ("::1:80:80", "Invalid ip address ::1: address ::1:: too many colons in address"),
         ];
         for (spec, expected) in cases {
             assert_eq!(bindings(spec), expected, "{spec}");

@@ -28,7 +28,7 @@ pub(crate) fn parse(options: &[&str]) -> Result<Security, String> {
             None => (*option, None),
         };
         if value.is_none_or(str::is_empty) && key != "no-new-privileges" {
-            return Err(format!("invalid --security-opt: {}", quote(option)));
+            return Err(format!("Invalid --security-opt: {}", quote(option)));
         }
         match (key, value) {
             ("seccomp", Some(path)) if !matches!(path, "unconfined" | "builtin") => {
@@ -73,6 +73,6 @@ mod tests {
         assert!(parsed.open_paths);
         fs::remove_file(&path).unwrap();
         assert!(parse(&[&option]).unwrap_err().contains("no such file or directory"));
-        assert_eq!(parse(&["foo"]).unwrap_err(), "invalid --security-opt: \"foo\"");
+        assert_eq!(parse(&["foo"]).unwrap_err(), "Invalid --security-opt: \"foo\"");
     }
 }

@@ -19,7 +19,7 @@ struct Parser<'a> {
 type Parse<T> = Result<T, String>;
 
 /// Why a list of nodes ended.
-enum End {
+enum Stop {
     Input,
     End,
     Else,
@@ -38,9 +38,9 @@ pub(super) fn parse(source: &str) -> Parse<Tree> {
     };
     let (nodes, end) = parser.list()?;
     match end {
-        End::Input => parser.tree.root = nodes,
-        End::End => return Err(parser.error("unexpected {{end}}")),
-        End::Else => return Err(parser.error("unexpected {{else}}")),
+        Stop::Input => parser.tree.root = nodes,
+        Stop::End => return Err(parser.error("unexpected {{end}}")),
+        Stop::Else => return Err(parser.error("unexpected {{else}}")),
     }
     Ok(parser.tree)
 }
@@ -77,17 +77,17 @@ impl Parser<'_> {
         self.error(format!("unexpected {} in {context}", describe(token)))
     }
 
-    fn list(&mut self) -> Parse<(Vec<Node>, End)> {
+    fn list(&mut self) -> Parse<(Vec<Node>, Stop)> {
         let mut nodes = Vec::new();
         loop {
             match self.next() {
-                None => return Ok((nodes, End::Input)),
+                None => return Ok((nodes, Stop::Input)),
                 Some(Token::Text(text)) => nodes.push(Node::Text(text)),
                 Some(Token::Open) => match self.action()? {
                     Step::Node(node) => nodes.push(node),
                     Step::Nothing => {}
-                    Step::End => return Ok((nodes, End::End)),
-                    Step::Else => return Ok((nodes, End::Else)),
+                    Step::End => return Ok((nodes, Stop::End)),
+                    Step::Else => return Ok((nodes, Stop::Else)),
                 },
                 other => return Err(self.unexpected(other.as_ref(), "input")),
             }
@@ -145,9 +145,9 @@ impl Parser<'_> {
             self.range_depth -= 1;
         }
         let otherwise = match end {
-            End::Input => return Err(self.error("unexpected EOF")),
-            End::End => Vec::new(),
-            End::Else => self.otherwise(keyword)?,
+            Stop::Input => return Err(self.error("unexpected EOF")),
+            Stop::End => Vec::new(),
+            Stop::Else => self.otherwise(keyword)?,
         };
         self.variables.truncate(scope);
         Ok(match keyword {
@@ -168,9 +168,9 @@ impl Parser<'_> {
         }
         self.close("else")?;
         match self.list()? {
-            (nodes, End::End) => Ok(nodes),
-            (_, End::Else) => Err(self.error("expected end; found {{else}}")),
-            (_, End::Input) => Err(self.error("unexpected EOF")),
+            (nodes, Stop::End) => Ok(nodes),
+            (_, Stop::Else) => Err(self.error("expected end; found {{else}}")),
+            (_, Stop::Input) => Err(self.error("unexpected EOF")),
         }
     }
 
@@ -186,7 +186,7 @@ impl Parser<'_> {
         let (nodes, end) = self.list()?;
         self.variables = outer;
         match end {
-            End::End => Ok(nodes),
+            Stop::End => Ok(nodes),
             _ => Err(self.error("unexpected EOF")),
         }
     }

@@ -128,6 +128,20 @@ pub(super) fn element_name(field: &str) -> &str {
 /// Structs with fields that may be left out of the JSON, in the order of their Go type.
 pub(super) fn struct_fields(field: &str) -> Option<&'static [&'static str]> {
     Some(match field {
+        "State" => &[
+            "Status",
+            "Running",
+            "Paused",
+            "Restarting",
+            "OOMKilled",
+            "Dead",
+            "Pid",
+            "ExitCode",
+            "Error",
+            "StartedAt",
+            "FinishedAt",
+            "Health",
+        ],
         "Mounts*" => &["Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation"],
         _ => return None,
     })

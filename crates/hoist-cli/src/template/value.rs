@@ -209,9 +209,13 @@ fn print_struct(out: &mut String, map: &serde_json::Map<String, Value>, shape: &
             out.push(' ');
         }
         // left out of the JSON means empty
-        if let Some(value) = map.get(*name) {
-            let shape = Shape::Typed { field: schema::field_name(field, name), is_root: false };
-            Val::from_json(value.clone(), shape).print_inner(out);
+        match map.get(*name) {
+            Some(value) => {
+                let shape = Shape::Typed { field: schema::field_name(field, name), is_root: false };
+                Val::from_json(value.clone(), shape).print_inner(out);
+            }
+            None if matches!(schema::absent(name), Some(schema::Absent::Pointer)) => out.push_str("<nil>"),
+            None => {}
         }
     }
     out.push('}');

@@ -14,7 +14,7 @@ use crate::{
     flags::{Flag, Parsed, switch, text},
     stream::{
         detach,
-        relay::{self, Ended, Relay, Wiring},
+        relay::{self, Ended, Peer, Relay, Wiring},
         signals::Signals,
         tty,
     },
@@ -69,8 +69,11 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let proxy = args.is_or("sig-proxy", true) && !is_tty;
     let mut signals = Signals::catch(proxy, is_tty && relay::has_terminal())?;
     let connection = client.hijack(attach)?;
-    let wiring = Wiring { stdin, stdout: true, stderr: true, tty: is_tty, always_framed: false, detach_keys };
     let mut peer = DockerPeer { client, target: Target::Container(id) };
+    if is_tty && stdin {
+        redraw(&mut peer);
+    }
+    let wiring = Wiring { stdin, stdout: true, stderr: true, tty: is_tty, always_framed: false, detach_keys };
     if Relay::new(wiring, &mut peer, signals.as_mut())?.run(connection)? == Ended::Detached {
         return Err("read escape sequence".into());
     }
@@ -78,4 +81,11 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         relay::wait_for(fd, signals.as_mut(), &mut peer)?;
     }
     status(&exit.json()?)
+}
+
+/// A full-screen program only draws when the size changes: it is changed for a moment.
+fn redraw(peer: &mut DockerPeer<'_>) {
+    if let Some((rows, columns)) = tty::size() {
+        peer.resize(rows.saturating_add(1), columns);
+    }
 }

@@ -22,7 +22,7 @@ pub(crate) const COMMAND: Command =
         .runs_a_program();
 
 fn run(app: &App, args: &Parsed) -> Outcome {
-    check_pull(args)?;
+    check_pull(app, "create", args)?;
     let create = create::build(args).map_err(|why| with_help(app, "create", 125, &why))?;
     let id = create_container(app, args, &create).map_err(|failure| with_help(app, "create", 125, &failure.text))?;
     println!("{id}");
@@ -35,12 +35,14 @@ pub(crate) fn with_help(app: &App, command: &str, code: i32, why: &str) -> Failu
     Failure::new(code, format!("{program}: {why}\n\nRun '{program} {command} --help' for more information"))
 }
 
-pub(crate) fn check_pull(args: &Parsed) -> Outcome {
+pub(crate) fn check_pull(app: &App, command: &str, args: &Parsed) -> Outcome {
     match args.get("pull").unwrap_or("missing") {
         "always" | "missing" | "never" => Ok(()),
-        other => Err(Failure::new(
+        other => Err(with_help(
+            app,
+            command,
             125,
-            format!("invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""),
+            &format!("invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""),
         )),
     }
 }

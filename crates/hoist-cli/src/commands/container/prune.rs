@@ -22,7 +22,7 @@ pub(crate) const COMMAND: Command =
 fn run(app: &App, args: &Parsed) -> Outcome {
     let warning = "WARNING! This will remove all stopped containers.";
     if !args.is("force") && !confirm(warning)? {
-        return Err("container prune has been cancelled".into());
+        return Ok(());
     }
     let request = filter::add(Request::post("/containers/prune"), &args.all("filter"));
     let report: Value = app.client()?.call(request)?.json()?;

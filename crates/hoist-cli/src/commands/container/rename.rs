@@ -4,7 +4,7 @@ use hoist_client::Request;
 
 use super::{super::Command, path};
 use crate::{
-    app::{App, Outcome},
+    app::{App, Failure, Outcome, client_text},
     flags::Parsed,
 };
 
@@ -16,6 +16,10 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if old.is_empty() || new.is_empty() {
         return Err("Error: Neither old nor new names may be empty".into());
     }
-    app.client()?.call(Request::post(path(old, "rename")).query("name", new))?.bytes()?;
+    let client = app.client()?;
+    client.call(Request::post(path(old, "rename")).query("name", new)).map_err(|error| {
+        let text = client_text(&error);
+        Failure::new(1, format!("{text}\nError: failed to rename container named {old}"))
+    })?;
     Ok(())
 }

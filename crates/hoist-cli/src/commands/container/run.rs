@@ -77,7 +77,7 @@ impl Plan {
 }
 
 fn run(app: &App, args: &Parsed) -> Outcome {
-    create::check_pull(args)?;
+    create::check_pull(app, "run", args)?;
     let plan = plan(app, args)?;
     let result = match fast_run::run(app, args, &plan) {
         Some(result) => result,

@@ -7,7 +7,7 @@ use hoist_client::Request;
 
 use super::super::Command;
 use crate::{
-    app::{App, Outcome},
+    app::{App, Outcome, open_error},
     env,
     flags::{Flag, Parsed, list, text},
     progress::{self, To},
@@ -56,7 +56,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
             request.stream("text/plain", &mut stdin)
         }
         path => {
-            file = fs::File::open(path).map_err(|error| format!("open {path}: {error}"))?;
+            file = fs::File::open(path).map_err(|error| open_error(path, &error))?;
             request.stream("text/plain", &mut file)
         }
     };

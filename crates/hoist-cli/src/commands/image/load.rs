@@ -9,7 +9,7 @@ use hoist_client::Request;
 
 use super::{super::Command, platform_json};
 use crate::{
-    app::{App, Outcome},
+    app::{App, Outcome, open_error},
     env,
     flags::{Flag, Parsed, switch, text},
     progress::{self, To},
@@ -43,10 +43,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
             request.stream("application/x-tar", &mut stdin)
         }
         path => {
-            file = fs::File::open(path).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => format!("open {path}: no such file or directory"),
-                _ => format!("open {path}: {error}"),
-            })?;
+            file = fs::File::open(path).map_err(|error| open_error(path, &error))?;
             request.stream("application/x-tar", &mut file)
         }
     };

@@ -27,7 +27,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         false => "WARNING! This will remove all dangling images.",
     };
     if !args.is("force") && !confirm(warning)? {
-        return Err("image prune has been cancelled".into());
+        return Ok(());
     }
     let mut filters = args.owned("filter");
     filters.push(format!("dangling={}", !all));

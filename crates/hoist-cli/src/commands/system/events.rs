@@ -43,7 +43,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let mut request = Request::get("/events");
     for what in ["since", "until"] {
         if let Some(text) = args.get(what) {
-            let point = time::point_in_time(text).map_err(|why| format!("invalid value for \"{what}\": {why}"))?;
+            let point = time::point_in_time(text)?;
             request = request.query(what, point);
         }
     }

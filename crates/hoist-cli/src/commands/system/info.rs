@@ -112,6 +112,10 @@ fn server(info: &Value) -> String {
         lines.inner(kind, words(&info["Plugins"][kind]));
     }
     lines.add("Swarm", info["Swarm"]["LocalNodeState"].as_str().unwrap_or("inactive"));
+    if let Some(dirs) = info["CDISpecDirs"].as_array().filter(|dirs| !dirs.is_empty()) {
+        lines.0 += " CDI spec directories:\n";
+        dirs.iter().filter_map(Value::as_str).for_each(|dir| lines.0 += &format!("  {dir}\n"));
+    }
     let runtimes = info["Runtimes"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
     let mut runtimes: Vec<&str> = runtimes.collect();
     runtimes.sort_unstable();
@@ -121,7 +125,9 @@ fn server(info: &Value) -> String {
     for (key, title) in
         [("ContainerdCommit", "containerd version"), ("RuncCommit", "runc version"), ("InitCommit", "init version")]
     {
-        lines.add_known(title, &info[key]["ID"]);
+        if let Some(id) = info[key]["ID"].as_str() {
+            lines.add(title, id);
+        }
     }
     security(info, &mut lines);
     machine(info, &mut lines);

@@ -7,7 +7,7 @@ use super::super::Command;
 use crate::{
     app::{App, Failure, Outcome, VERSION},
     flags::{Flag, Parsed, text},
-    format::{json, table},
+    format::{json, table, time},
     template::{Template, Val},
 };
 
@@ -42,9 +42,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
             Err(why) => return Err(failure.unwrap_or_else(|| broken(why))),
         },
         (None, "json") => format!("{}\n", json::escape_html(&json::encode(&both))),
-        (None, _) => {
-            table::align(&pretty(&both), LAYOUT).lines().map(|line| format!("{}\n", line.trim_end())).collect()
-        }
+        (None, _) => table::align(&pretty(&both), LAYOUT),
     };
     print!("{text}");
     failure.map_or(Ok(()), Err)
@@ -119,6 +117,7 @@ fn component_lines(component: &Value) -> String {
     out += &format!("  API version:\t{api} (minimum version {least})\n");
     for (key, title) in [("GoVersion", "Go version"), ("GitCommit", "Git commit"), ("BuildTime", "Built")] {
         let value = text(&details[key]);
+        let value = if key == "BuildTime" { time::ansi_c(&value) } else { value };
         if !value.is_empty() {
             out += &format!("  {title}:\t{value}\n");
         }
