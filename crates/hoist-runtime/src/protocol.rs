@@ -53,7 +53,8 @@ pub enum ToSupervisor {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExecProcess {
     pub process: oci_spec::runtime::Process,
-    /// All capabilities, no seccomp, no masking changes (docker exec --privileged).
+    /// All capabilities that the engine has (docker exec --privileged); the container's seccomp filter stays, as with
+    /// Docker.
     #[serde(default)]
     pub privileged: bool,
 }

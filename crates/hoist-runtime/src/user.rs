@@ -17,6 +17,8 @@ const MAX_ID: i64 = i32::MAX as i64;
 pub struct User {
     pub uid: u32,
     pub gid: u32,
+    /// Supplementary groups. The primary one is among them: files that deny it something must not be open to who has
+    /// dropped it (CVE-2022-36109).
     pub additional_gids: Vec<u32>,
     pub home: String,
     /// Name in the passwd file, where it has one.
@@ -72,6 +74,9 @@ pub fn resolve(passwd: impl Read, group: impl Read, user: &str, additional: &[St
         }
     } else {
         resolved.gid = group_id(&group, group_part)?;
+    }
+    if !resolved.additional_gids.contains(&resolved.gid) {
+        resolved.additional_gids.insert(0, resolved.gid);
     }
     for name in additional {
         let gid = group_id(&group, name)?;

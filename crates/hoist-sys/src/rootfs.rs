@@ -93,11 +93,15 @@ pub fn parent_directory<'a>(root: BorrowedFd<'_>, path: &'a Path, mode: Mode) ->
     Ok((parent, name))
 }
 
-/// Opens an entry of a directory without following a symlink.
+/// Opens an entry of a directory; a symlink in its place is refused (`ELOOP`).
 pub fn open_child(directory: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    Ok(rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve)?)
+    let child = rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve)?;
+    // With O_PATH and O_NOFOLLOW openat2(2) opens the link itself.
+    let is_link = flags.contains(OFlags::PATH)
+        && FileType::from_raw_mode(rustix::fs::fstat(&child)?.st_mode) == FileType::Symlink;
+    if is_link { Err(Errno::LOOP.into()) } else { Ok(child) }
 }
 
 /// What a mount point has to be.

@@ -48,8 +48,10 @@ impl ParentChannel {
     pub(crate) fn receive(&self) -> std::io::Result<Option<Report>> {
         let mut buffer = [0; MAX_REPORT_BYTES];
         let (length, mut fds) = match socket::receive(self.0.as_fd(), &mut buffer, RecvFlags::DONTWAIT) {
-            // The child died with words of ours unread.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(None),
+            // The child died with words of ours unread; its last words come after this error.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                socket::receive(self.0.as_fd(), &mut buffer, RecvFlags::DONTWAIT)?
+            }
             result => result?,
         };
         let invalid = || std::io::Error::new(std::io::ErrorKind::InvalidData, "unknown report from init");

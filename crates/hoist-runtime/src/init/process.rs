@@ -81,7 +81,7 @@ pub(crate) fn prepare(process: &Process, filter: Option<Filter>) -> Result<Prepa
         Err(Errno::ACCESS | Errno::PERM) => enter_directory(process.cwd()),
         entered => entered,
     }
-    .or_fail(|| format!("chdir to cwd ({:?}) set in config.json failed", process.cwd()))?;
+    .map_err(|error| chdir_failure(process.cwd(), error))?;
     check_directory()?;
     let command = process
         .args()
@@ -176,6 +176,15 @@ fn enter_directory(path: &Path) -> std::result::Result<(), Errno> {
     rustix::process::fchdir(directory)
 }
 
+fn chdir_failure(path: &Path, error: Errno) -> Failure {
+    let kind = match error {
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP => FailureKind::NotFound,
+        Errno::ACCESS | Errno::PERM => FailureKind::NotExecutable,
+        _ => FailureKind::Other,
+    };
+    Failure { kind, message: format!("chdir to cwd ({path:?}) set in config.json failed: {}", text(error)) }
+}
+
 /// getcwd(2) tells when the directory cannot be reached from the root.
 fn check_directory() -> Result<()> {
     let escaped = || Failure::other("current working directory is outside of container mount namespace root");
@@ -202,7 +211,10 @@ fn look_up(command: &str, environment: &[OsString]) -> Result<OsString> {
             Err((Errno::NOENT, _)) => {
                 Err(fail(FailureKind::NotFound, &format!("stat {command}: no such file or directory")))
             }
-            Err((error, "stat")) => Err(fail(FailureKind::NotExecutable, &format!("stat {command}: {}", text(error)))),
+            Err((Errno::ACCESS, "stat")) => {
+                Err(fail(FailureKind::NotExecutable, &format!("stat {command}: permission denied")))
+            }
+            Err((error, "stat")) => Err(fail(FailureKind::Other, &format!("stat {command}: {}", text(error)))),
             Err((error, _)) => Err(fail(FailureKind::NotExecutable, &text(error))),
         };
     }

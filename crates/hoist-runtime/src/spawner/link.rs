@@ -52,7 +52,8 @@ impl Link {
         let mut buffer = vec![0; MAX_MESSAGE_BYTES];
         loop {
             let length = match socket::receive(self.socket.as_fd(), &mut buffer, RecvFlags::DONTWAIT) {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                // The supervisor ended with messages of ours unread; its last words come after this error.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
                 result => result?.0,
             };
             if length == 0 {

@@ -126,6 +126,22 @@ impl Links {
         }
     }
 
+    /// After a failed start: an engine may still be sending what belongs to the start. It shall find the reason, not a
+    /// broken pipe. Waits, bounded, until the engines have gone.
+    pub(super) fn wait_until_closed(&mut self) {
+        self.listener = None;
+        let mut set = Set::default();
+        for _ in 0..MAX_UNREAD {
+            set.clear();
+            self.register(&mut set);
+            if self.links.is_empty() || !set.wait(Some(FLUSH_TIMEOUT_MS)).is_ok_and(|ready| ready > 0) {
+                return;
+            }
+            self.handle(&set);
+            while self.receive().is_some() {}
+        }
+    }
+
     /// Waits, bounded, until everything is sent.
     pub(super) fn flush(&mut self) {
         let mut set = Set::default();

@@ -131,7 +131,7 @@ impl Supervisor {
             return Err(Failure::other("exec request came without its streams"));
         }
         init::check_labels(&request.process)?;
-        let filter = if request.privileged { None } else { self.filter.clone() };
+        let filter = self.filter.clone();
         if request.privileged {
             grant_everything(&mut request)?;
         }

@@ -29,7 +29,7 @@ impl Supervisor {
         let _ = process::wait(self.init.pid);
         self.clean_up();
         self.links.send_all(&FromSupervisor::StartFailed(failure));
-        self.links.flush();
+        self.links.wait_until_closed();
     }
 
     fn exited(&mut self, exit_code: i32) {

@@ -16,6 +16,8 @@ use crate::launch::Stdio;
 const HEADER_BYTES: usize = 8;
 const CHUNK_BYTES: usize = 32 * 1024;
 const INPUT_BYTES: usize = 16 * 1024;
+/// Of 4 KiB; more than a socket holds by default.
+const MAX_SCRAPS: usize = 256;
 pub(super) const STDOUT: u8 = 1;
 pub(super) const STDERR: u8 = 2;
 
@@ -418,6 +420,19 @@ impl Attachment {
                 }
                 Err(Errno::AGAIN) => return,
                 Err(_) => self.gone = true,
+            }
+        }
+    }
+}
+
+impl Drop for Attachment {
+    /// Input that nobody took would make the end of the output look like an error (ECONNRESET, unix(7)).
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
+        let mut scrap = [0; 4096];
+        for _ in 0..MAX_SCRAPS {
+            if !rustix::io::read(&self.socket, &mut scrap).is_ok_and(|length| length > 0) {
+                return;
             }
         }
     }

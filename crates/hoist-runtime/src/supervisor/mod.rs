@@ -89,7 +89,7 @@ pub(crate) fn run(control: OwnedFd, payload: &[u8]) -> ! {
         }
         Err(failure) => {
             links.send_all(&FromSupervisor::StartFailed(failure));
-            links.flush();
+            links.wait_until_closed();
         }
     }
     process::exit_now(0)

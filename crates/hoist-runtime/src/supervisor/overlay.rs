@@ -46,7 +46,7 @@ impl Overlay<'_> {
     /// An earlier volatile mount leaves a mark that keeps later ones away, because the host may have crashed in between
     /// and lost a part of the changes. Who asks for volatile has taken that into account.
     fn forget_earlier_mount(&self) {
-        let _ = std::fs::remove_dir(self.work.join("work/incompat/volatile"));
+        let _ = std::fs::remove_dir_all(self.work.join("work/incompat/volatile"));
     }
 
     /// `None` when overlayfs of this kernel does not know `lowerdir+` (before 6.7).

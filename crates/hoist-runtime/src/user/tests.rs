@@ -19,19 +19,19 @@ fn ids(user: &str) -> (u32, u32, Vec<u32>) {
 fn names_numbers_and_groups_resolve_as_in_runc() {
     assert_eq!(ids(""), (0, 0, vec![0, 1234]));
     assert_eq!(ids("root"), (0, 0, vec![0, 1234]));
-    assert_eq!(ids("adm"), (42, 43, vec![1234, 77]));
-    assert_eq!(ids("42"), (42, 43, vec![1234, 77]));
-    assert_eq!(ids("adm:grp"), (42, 1234, vec![]));
-    assert_eq!(ids("1000:1001"), (1000, 1001, vec![]));
-    assert_eq!(ids("1000"), (1000, 0, vec![]));
-    assert_eq!(ids("111"), (222, 333, vec![]));
-    assert_eq!(ids("adm:444"), (42, 555, vec![]));
-    assert_eq!(ids(":adm"), (0, 43, vec![]));
+    assert_eq!(ids("adm"), (42, 43, vec![43, 1234, 77]));
+    assert_eq!(ids("42"), (42, 43, vec![43, 1234, 77]));
+    assert_eq!(ids("adm:grp"), (42, 1234, vec![1234]));
+    assert_eq!(ids("1000:1001"), (1000, 1001, vec![1001]));
+    assert_eq!(ids("1000"), (1000, 0, vec![0]));
+    assert_eq!(ids("111"), (222, 333, vec![333]));
+    assert_eq!(ids("adm:444"), (42, 555, vec![555]));
+    assert_eq!(ids(":adm"), (0, 43, vec![43]));
 }
 
 #[test]
 fn additional_groups_join_the_others() {
-    assert_eq!(resolve_in("adm", &["root", "99", "grp"]).unwrap().additional_gids, [1234, 77, 0, 99]);
+    assert_eq!(resolve_in("adm", &["root", "99", "grp"]).unwrap().additional_gids, [43, 1234, 77, 0, 99]);
     let error = resolve_in("adm", &["nope"]).unwrap_err();
     assert_eq!(error.to_string(), "unable to find group nope: no matching entries in group file");
 }

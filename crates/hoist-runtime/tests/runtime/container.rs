@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hoist_runtime::cgroup;
 use hoist_runtime::defaults;
 use hoist_runtime::launch::{Launch, Log, Rootfs, Stdio};
-use hoist_runtime::protocol::{Exit, Failure, FromSupervisor, ToSupervisor};
+use hoist_runtime::protocol::{Exit, Failure, FromSupervisor, State, ToSupervisor};
 use hoist_runtime::spawner::{Link, Spawner};
 
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
@@ -101,6 +101,13 @@ impl Container {
         text
     }
 
+    /// stdout, whatever the exit code.
+    pub(crate) fn stdout_any(&self, spawner: &Spawner) -> String {
+        let (output, end) = self.output(spawner);
+        end.unwrap();
+        String::from_utf8(demultiplex(&output, 1)).unwrap()
+    }
+
     /// Must not start: why.
     pub(crate) fn failure(&self, spawner: &Spawner) -> Failure {
         self.output(spawner).1.expect_err("container started")
@@ -186,6 +193,15 @@ impl Running {
         self.wait_for(|message| match message {
             FromSupervisor::Started { pid, .. } => Some(pid),
             FromSupervisor::StartFailed(failure) => panic!("{failure}"),
+            _ => None,
+        })
+    }
+
+    /// The pid, also when the message about the start was read already.
+    pub(crate) fn started_pid(&self) -> i32 {
+        self.link.send(&ToSupervisor::Status, &[]).unwrap();
+        self.wait_for(|message| match message {
+            FromSupervisor::Hello { state: State::Running { pid, .. }, .. } => Some(pid),
             _ => None,
         })
     }
