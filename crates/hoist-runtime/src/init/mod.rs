@@ -15,6 +15,7 @@
 
 mod cgroup_mounts;
 pub(crate) mod channel;
+mod copy_up;
 mod devices;
 mod masks;
 pub(crate) mod mounts;

@@ -5,14 +5,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use hoist_sys::mount::{self, Change, Propagation};
+use hoist_sys::mount::{self, Change, Propagation, attribute};
 use hoist_sys::rootfs::{self, Kind};
 use oci_spec::runtime::Mount;
 use rustix::fs::OFlags;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 
 use super::options::Options;
-use super::{Context, attach, cgroup_mounts, clone_mount};
+use super::{Context, attach, cgroup_mounts, clone_mount, copy_up};
 use crate::failure::{OrFail, Result, text};
 use crate::protocol::Failure;
 
@@ -71,8 +71,13 @@ fn mount_one(
             let mode = existing_mode(root, target).filter(|_| options.value("mode").is_none());
             extra.extend(mode.map(|mode| ("mode", mode)));
             extra.extend(label.map(|label| ("context", label.to_owned())));
-            filesystem(kind, mount, &options, &extra)?
+            if options.copy_up {
+                filled_tmpfs(mount, &options, &extra, root)?
+            } else {
+                filesystem(kind, mount, &options, &extra)?
+            }
         }
+        _ if options.copy_up => return Err("mount option \"tmpcopyup\" is only for tmpfs".to_owned()),
         "mqueue" | "devpts" => {
             let extra = label.map(|label| ("context", label.to_owned()));
             filesystem(kind, mount, &options, extra.as_slice())?
@@ -82,6 +87,27 @@ fn mount_one(
     let target = mount_point(root, target, Kind::Directory)?;
     attach(tree.as_fd(), target.as_fd()).map_err(text)?;
     propagate(tree.as_fd(), &options)
+}
+
+/// A tmpfs with what the root has in its place. It can only be read-only afterwards.
+fn filled_tmpfs(
+    mount: &Mount,
+    options: &Options,
+    extra: &[(&str, String)],
+    root: BorrowedFd<'_>,
+) -> std::result::Result<OwnedFd, String> {
+    let mut writable = options.clone();
+    writable.top.set &= !attribute::READ_ONLY;
+    let tree = filesystem("tmpfs", mount, &writable, extra)?;
+    match rootfs::open_in_root(root, mount.destination(), OFlags::RDONLY | OFlags::DIRECTORY) {
+        Ok(there) => copy_up::copy(there.as_fd(), tree.as_fd()).map_err(|error| format!("tmpcopyup: {}", text(error)))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(format!("tmpcopyup: {}", text(error))),
+    }
+    if options.top.set & attribute::READ_ONLY != 0 {
+        mount::set_attributes(tree.as_fd(), Change { set: attribute::READ_ONLY, ..Change::default() }).map_err(text)?;
+    }
+    Ok(tree)
 }
 
 /// A detached mount of a new filesystem.

@@ -13,6 +13,8 @@ pub(crate) struct Options {
     pub(crate) propagation: Option<(Propagation, bool)>,
     /// `bind` or `rbind` (true).
     pub(crate) bind: Option<bool>,
+    /// `tmpcopyup`: a tmpfs starts with what was there.
+    pub(crate) copy_up: bool,
     /// What is for the filesystem: `key` or `key=value`.
     pub(crate) data: Vec<(String, Option<String>)>,
 }
@@ -54,7 +56,7 @@ const PROPAGATIONS: &[(&str, Propagation)] = &[
 const NOTHING: &[&str] = &["defaults", "async", "nomand", "norelatime", "loud", "nolazytime"];
 
 /// What runc knows and we do not do; accepting it silently would be worse.
-const REFUSED: &[&str] = &["remount", "idmap", "ridmap", "tmpcopyup", "mand", "iversion", "noiversion"];
+const REFUSED: &[&str] = &["remount", "idmap", "ridmap", "mand", "iversion", "noiversion"];
 
 impl Options {
     /// The error is for the user.
@@ -81,6 +83,7 @@ impl Options {
         match option {
             "bind" => self.bind = Some(false),
             "rbind" => self.bind = Some(true),
+            "tmpcopyup" => self.copy_up = true,
             _ if apply_attribute(&mut self.top, option) => {}
             _ if self.set_propagation(option) => {}
             _ if option.strip_prefix('r').is_some_and(|rest| apply_attribute(&mut self.tree, rest)) => {}
@@ -161,6 +164,6 @@ mod tests {
     #[test]
     fn what_is_not_done_is_refused() {
         assert!(Options::parse(&["idmap=uids=0-1-1".to_owned()]).unwrap_err().contains("idmap"));
-        assert!(Options::parse(&["tmpcopyup".to_owned()]).is_err());
+        assert!(Options::parse(&["remount".to_owned()]).is_err());
     }
 }
