@@ -47,7 +47,8 @@ impl Store {
         let id = digest::of_bytes(&config);
         ingest.keep(layer);
         let names = reference.map(|r| vec![r.clone().with_default_tag()]).unwrap_or_default();
-        ingest.commit(&[draft(config, names)])?;
+        let tagged_ns = if names.is_empty() { 0 } else { crate::now_ns() };
+        ingest.commit(&[ImageDraft { tagged_ns, ..draft(config, names) }])?;
         Ok(id)
     }
 }
@@ -83,5 +84,5 @@ pub(crate) fn install(
 
 fn draft(config: Vec<u8>, names: Vec<Reference>) -> ImageDraft {
     let config_media_type = MEDIA_DOCKER_CONFIG.to_owned();
-    ImageDraft { config, config_media_type, manifests: Vec::new(), names, parent: None }
+    ImageDraft { config, config_media_type, manifests: Vec::new(), names, parent: None, tagged_ns: 0 }
 }

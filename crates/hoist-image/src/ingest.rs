@@ -41,6 +41,8 @@ pub(crate) struct ImageDraft {
     /// Tags and digest references to put on it.
     pub(crate) names: Vec<Reference>,
     pub(crate) parent: Option<String>,
+    /// When a user put a tag on it; a pull or load does not count, as for Docker.
+    pub(crate) tagged_ns: i64,
 }
 
 /// A name that another image had.
@@ -208,14 +210,13 @@ impl Ingest {
         documents: &[config::Document],
         fresh: &[&LayerDraft],
     ) -> Result<Vec<Renamed>, Error> {
-        let now = crate::now_ns();
         let rows: Vec<ImageRecord> = images
             .iter()
             .zip(documents)
             .map(|(image, document)| ImageRecord {
                 id: digest::of_bytes(&image.config),
                 parent: image.parent.clone(),
-                tagged_ns: if image.names.iter().any(|name| name.digest.is_none()) { now } else { 0 },
+                tagged_ns: image.tagged_ns,
                 diff_ids: document.diff_ids.clone(),
             })
             .collect();

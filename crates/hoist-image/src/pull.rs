@@ -88,9 +88,6 @@ impl Pull {
 
     /// Pulls one reference; whether anything changed.
     async fn one(&self, reference: &Reference) -> Result<bool, Error> {
-        let wanted = reference.digest.as_ref().or(reference.tag.as_ref());
-        let shown = wanted.map_or("latest", String::as_str);
-        (self.progress)(Progress::status(Some(shown), format!("Pulling from {}", reference.path)));
         let described = self.describe(reference).await?;
         let digest = described.manifests[0].digest.clone();
         let id = digest::of_bytes(&described.config);
@@ -132,6 +129,8 @@ impl Pull {
 
     async fn describe(&self, reference: &Reference) -> Result<Described, Error> {
         let mut manifests = vec![self.top_manifest(reference).await.map_err(|f| f.for_pull(reference))?];
+        let wanted = reference.digest.as_deref().or(reference.tag.as_deref());
+        (self.progress)(Progress::status(wanted, format!("Pulling from {}", reference.path)));
         let image = loop {
             let last = &manifests[manifests.len() - 1];
             match manifest::parse(&last.bytes, &last.media_type)? {
@@ -214,7 +213,8 @@ impl Pull {
         }
         let config_media_type = described.image.config.media_type.clone();
         let manifests = described.manifests.into_iter().map(|m| (m.digest, m.media_type, m.bytes)).collect();
-        let draft = ImageDraft { config: described.config, config_media_type, manifests, names, parent: None };
+        let draft =
+            ImageDraft { config: described.config, config_media_type, manifests, names, parent: None, tagged_ns: 0 };
         let commit = tokio::task::spawn_blocking(move || ingest.commit(&[draft]));
         commit.await.map_err(|e| Error::Other(format!("image commit: {e}")))?.map(drop)
     }

@@ -37,6 +37,7 @@ pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
             manifests: Vec::new(),
             names: tags.iter().map(|tag| tag_of(tag)).collect::<Result<_, _>>()?,
             parent: item.parent.filter(|parent| crate::digest::hex_of(parent).is_ok()),
+            tagged_ns: 0,
         };
         found.push(Found { draft });
     }

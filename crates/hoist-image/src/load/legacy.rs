@@ -29,6 +29,7 @@ pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
                 manifests: Vec::new(),
                 names: vec![tag_of(&format!("{repository}:{tag}"))?],
                 parent: None,
+                tagged_ns: 0,
             };
             found.push(Found { draft });
         }

@@ -73,6 +73,7 @@ fn image(archive: &Archive, entry: &Descriptor) -> Result<ImageDraft, Error> {
         manifests,
         names,
         parent: None,
+        tagged_ns: 0,
     })
 }
 

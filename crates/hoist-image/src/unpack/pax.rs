@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn values_may_hold_newlines_and_any_bytes() {
-        let records = parse(b"33 SCHILY.xattr.security.x=a\nb\n\xff\x00\n12 path=a b\n").unwrap();
+        let records = parse(b"34 SCHILY.xattr.security.x=a\nb\n\xff\x00\n12 path=a b\n").unwrap();
         assert_eq!(records.xattrs, [(b"security.x".to_vec(), b"a\nb\n\xff\x00".to_vec())]);
         assert_eq!(records.path.as_deref(), Some(&b"a b"[..]));
     }

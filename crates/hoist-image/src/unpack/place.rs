@@ -61,7 +61,7 @@ impl Root {
     pub(super) fn directory(&self, path: &[u8]) -> io::Result<OwnedFd> {
         match self.existing_directory(path) {
             Err(Errno::NOENT) => {}
-            Err(Errno::NOTDIR) => return self.replace_and_make(path),
+            Err(Errno::NOTDIR) => return self.directory_for_whiteout(path),
             other => return Ok(other?),
         }
         let (parent, name) = super::split(path).ok_or(io::ErrorKind::NotFound)?;
@@ -73,9 +73,18 @@ impl Root {
         })
     }
 
-    fn replace_and_make(&self, path: &[u8]) -> io::Result<OwnedFd> {
-        let shown = String::from_utf8_lossy(path);
-        Err(io::Error::new(io::ErrorKind::NotADirectory, format!("parent {shown:?} is not a directory")))
+    /// A name that the layer hid is a directory after all: made anew, what is below it stays hidden.
+    fn directory_for_whiteout(&self, path: &[u8]) -> io::Result<OwnedFd> {
+        let (parent, name) = super::split(path).ok_or(io::ErrorKind::NotADirectory)?;
+        let parent = self.directory(parent)?;
+        if !look(&parent, name)?.is_some_and(|existing| existing.is_whiteout) {
+            let shown = String::from_utf8_lossy(path);
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, format!("parent {shown:?} is not a directory")));
+        }
+        sys::unlinkat(&parent, name, AtFlags::empty())?;
+        make_directory(&parent, name)?;
+        mark_opaque(&parent, name)?;
+        Ok(self.existing_directory(path)?)
     }
 
     /// Removes what stands at `name`, whole trees included. Returns the bytes freed.
