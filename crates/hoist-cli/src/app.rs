@@ -160,7 +160,16 @@ impl App {
     }
 }
 
+/// Makes a closed pipe at our output end this process quietly, as with other programs, in place of a panic in the
+/// middle of a line. Sockets do not raise the signal.
+fn die_of_closed_pipes() {
+    let always = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    // without it a closed pipe is an error with a text: ugly, not wrong
+    let _ = signal_hook::flag::register_conditional_default(signal_hook::consts::SIGPIPE, always);
+}
+
 pub(crate) fn run(args: Vec<OsString>) -> i32 {
+    die_of_closed_pipes();
     let program = args.first().map_or("hoist", program_name);
     let mut words = Vec::with_capacity(args.len());
     for arg in args.into_iter().skip(1) {
@@ -206,7 +215,7 @@ fn dispatch(program: &'static str, words: Vec<String>) -> Outcome {
                     wants_help = true;
                 }
                 if command.name.is_empty() || !rest.first().is_some_and(|word| word.starts_with('-')) {
-                    let Some(word) = rest.first() else { return show_help(command, &path) };
+                    let Some(word) = rest.first() else { return show_help(command, &path, wants_help) };
                     let Some(child) = children.iter().find(|child| child.is_called(word)) else {
                         return Err(unknown_command(command, &path, word));
                     };
@@ -215,13 +224,13 @@ fn dispatch(program: &'static str, words: Vec<String>) -> Outcome {
                     rest.remove(0);
                 } else {
                     flags::parse(command, &rest).map_err(|why| usage_failure(command, &path, &why))?;
-                    return show_help(command, &path);
+                    return show_help(command, &path, true);
                 }
             }
             Run::Action(action) => {
                 let parsed = flags::parse(command, &rest).map_err(|why| usage_failure(command, &path, &why))?;
                 if wants_help || parsed.wants_help {
-                    return show_help(command, &path);
+                    return show_help(command, &path, true);
                 }
                 check_operands(command, &path, parsed.args.len())?;
                 return action(&app, &parsed);
@@ -231,9 +240,14 @@ fn dispatch(program: &'static str, words: Vec<String>) -> Outcome {
     }
 }
 
-fn show_help(command: &Command, path: &str) -> Outcome {
+/// Help that was asked for is output; help in place of a missing command is talk.
+fn show_help(command: &Command, path: &str, asked: bool) -> Outcome {
     let text = flags::help::render(command, path);
-    io::stdout().write_all(text.as_bytes())?;
+    if asked || command.name.is_empty() {
+        io::stdout().write_all(text.as_bytes())?;
+    } else {
+        io::stderr().write_all(text.as_bytes())?;
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::{collections::HashMap, fmt};
 pub(super) struct Tree {
     pub(super) root: Vec<Node>,
     pub(super) defined: HashMap<String, Vec<Node>>,
+    pub(super) name: String,
     pub(super) source: String,
 }
 

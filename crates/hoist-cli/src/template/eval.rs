@@ -25,6 +25,8 @@ struct Eval<'t> {
     variables: Vec<(&'t str, Val)>,
     depth: usize,
     template: &'t str,
+    /// On bare JSON a missing key is an error, as Docker asks of Go there.
+    strict: bool,
 }
 
 enum Flow {
@@ -36,7 +38,16 @@ enum Flow {
 type Done<T> = Result<T, String>;
 
 pub(super) fn execute(tree: &Tree, data: &Val, mode: Mode) -> Done<String> {
-    let mut eval = Eval { tree, mode, out: String::new(), variables: vec![("", data.clone())], depth: 0, template: "" };
+    let strict = matches!(data, Val::Json(_, Shape::Raw));
+    let mut eval = Eval {
+        tree,
+        mode,
+        out: String::new(),
+        variables: vec![("", data.clone())],
+        depth: 0,
+        template: &tree.name,
+        strict,
+    };
     eval.walk(&tree.root, data)?;
     Ok(eval.out)
 }
@@ -50,7 +61,12 @@ impl<'t> Eval<'t> {
         if context.len() > 20 {
             short.push_str("...");
         }
-        format!("template: :{line}:{column}: executing \"{}\" at <{short}>: {}", self.template, why.as_ref())
+        format!(
+            "template: {}:{line}:{column}: executing \"{}\" at <{short}>: {}",
+            self.tree.name,
+            self.template,
+            why.as_ref()
+        )
     }
 
     fn walk(&mut self, nodes: &'t [Node], dot: &Val) -> Done<Flow> {
@@ -246,8 +262,17 @@ impl<'t> Eval<'t> {
             };
             match why {
                 funcs::Why::Call(why) => self.error(at.at, &context, format!("error calling {name}: {why}")),
-                funcs::Why::Type(index, why) => {
+                funcs::Why::Type { index, expected, got } => {
                     let arg = exprs.get(index);
+                    let why = match arg.map(|arg| &arg.kind) {
+                        Some(ExprKind::Int(..) | ExprKind::Float(..) | ExprKind::Bool(_) | ExprKind::Text(..)) => {
+                            format!("expected {expected}; found {}", arg.map(ToString::to_string).unwrap_or_default())
+                        }
+                        _ => match got {
+                            Some(got) => format!("wrong type for value; expected {expected}; got {got}"),
+                            None => format!("invalid value; expected {expected}"),
+                        },
+                    };
                     self.error(arg.map_or(at.at, |arg| arg.at), &arg.map_or(context, ToString::to_string), why)
                 }
             }
@@ -287,13 +312,14 @@ impl<'t> Eval<'t> {
         }
         for (index, name) in names.iter().enumerate() {
             let args = if index + 1 == names.len() { args } else { &[] };
-            value = field(&value, name, args).map_err(|why| self.error(expr.at, &expr.to_string(), why))?;
+            value =
+                field(&value, name, args, self.strict).map_err(|why| self.error(expr.at, &expr.to_string(), why))?;
         }
         Ok(value)
     }
 }
 
-fn field(value: &Val, name: &str, args: &[Val]) -> Done<Val> {
+fn field(value: &Val, name: &str, args: &[Val], strict: bool) -> Done<Val> {
     let no_method = || format!("{name} is not a method but has arguments");
     match value {
         Val::Object(object) => object
@@ -303,7 +329,15 @@ fn field(value: &Val, name: &str, args: &[Val]) -> Done<Val> {
             if !args.is_empty() {
                 return Err(no_method());
             }
-            match (map.get(name), shape) {
+            let found = match shape {
+                Shape::Typed { is_root, .. } if !is_map(shape) => {
+                    // an object that has no `Id` really has an `ID`
+                    let is_renamed = *is_root && map.contains_key("Id");
+                    schema::json_name(name, is_renamed).and_then(|name| map.get(name))
+                }
+                _ => map.get(name),
+            };
+            match (found, shape) {
                 (Some(found), Shape::Raw) => Ok(Val::from_json(found.clone(), Shape::Raw)),
                 (None, Shape::Raw) => Err(format!("map has no entry for key {}", crate::flags::check::quote(name))),
                 (Some(found), _) if is_map(shape) => Ok(Val::from_json(found.clone(), element_shape(shape))),
@@ -322,7 +356,8 @@ fn field(value: &Val, name: &str, args: &[Val]) -> Done<Val> {
                 },
             }
         }
-        Val::Missing => Err(format!("nil data; no entry for key {}", crate::flags::check::quote(name))),
+        Val::Missing if strict => Err(format!("nil data; no entry for key {}", crate::flags::check::quote(name))),
+        Val::Missing => Ok(Val::Missing),
         Val::Nil(_) => Err(format!("nil pointer evaluating interface {{}}.{name}")),
         other => Err(format!("can't evaluate field {name} in type {}", other.type_name())),
     }
@@ -340,6 +375,9 @@ pub(super) fn index(value: &Val, key: &Val) -> Done<Val> {
             if !is_map(shape) {
                 return Err(format!("can't index item of type {}", value.type_name()));
             }
+            if matches!(shape, Shape::Typed { field, .. } if schema::has_port_keys(field)) {
+                return Err("value has type string; should be nat.Port".to_owned());
+            }
             match (map.get(name), shape) {
                 (Some(found), _) => Ok(Val::from_json(found.clone(), element_shape(shape))),
                 (None, Shape::Typed { field, .. }) if schema::holds_text(field) => Ok(Val::text("")),
@@ -353,7 +391,7 @@ pub(super) fn index(value: &Val, key: &Val) -> Done<Val> {
         }
         (Val::Text(text), Val::Int(at)) => {
             let found = usize::try_from(*at).ok().and_then(|at| text.as_bytes().get(at));
-            found.map(|byte| Val::Int(i64::from(*byte))).ok_or_else(|| format!("index out of range: {at}"))
+            found.map(|byte| Val::Int(i64::from(*byte))).ok_or_else(|| "reflect: string index out of range".to_owned())
         }
         (Val::Missing | Val::Nil(_), _) => Err("index of untyped nil".to_owned()),
         (other, _) => Err(format!("can't index item of type {}", other.type_name())),

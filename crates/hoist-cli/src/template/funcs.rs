@@ -12,7 +12,7 @@ use crate::format::json;
 /// Why a call failed: inside the function, or an argument of a wrong type.
 pub(super) enum Why {
     Call(String),
-    Type(usize, String),
+    Type { index: usize, expected: &'static str, got: Option<String> },
 }
 
 impl From<String> for Why {
@@ -114,15 +114,15 @@ pub(super) fn call(name: &str, args: &[Val]) -> Result<Val, Why> {
 fn text(args: &[Val], at: usize) -> Result<&str, Why> {
     match &args[at] {
         Val::Text(text) => Ok(text),
-        Val::Missing => Err(Why::Type(at, "invalid value; expected string".to_owned())),
-        other => Err(Why::Type(at, format!("wrong type for value; expected string; got {}", other.type_name()))),
+        Val::Missing => Err(Why::Type { index: at, expected: "string", got: None }),
+        other => Err(Why::Type { index: at, expected: "string", got: Some(other.type_name()) }),
     }
 }
 
 fn int(args: &[Val], at: usize) -> Result<i64, Why> {
     match &args[at] {
         Val::Int(number) => Ok(*number),
-        other => Err(Why::Type(at, format!("wrong type for value; expected int; got {}", other.type_name()))),
+        other => Err(Why::Type { index: at, expected: "int", got: Some(other.type_name()) }),
     }
 }
 
@@ -207,7 +207,10 @@ fn compare(left: &Val, right: &Val) -> Result<Option<Ordering>, String> {
         (left, right) if is_nil(left) || is_nil(right) => Ok(None),
         (Val::List(_) | Val::Json(..) | Val::Object(_) | Val::Nil(_), _)
         | (_, Val::List(_) | Val::Json(..) | Val::Object(_) | Val::Nil(_)) => Err("non-comparable types".to_owned()),
-        _ => Err("incompatible types for comparison".to_owned()),
+        (left, right) => {
+            let (left, right) = (left.type_name(), right.type_name());
+            Err(format!("incompatible types for comparison: {left} and {right}"))
+        }
     }
 }
 

@@ -20,7 +20,12 @@ pub(crate) struct Template {
 
 impl Template {
     pub(crate) fn parse(source: &str) -> Result<Self, String> {
-        Ok(Self { tree: parse::parse(source)? })
+        Self::parse_named("", source)
+    }
+
+    /// A template whose name its errors show.
+    pub(crate) fn parse_named(name: &str, source: &str) -> Result<Self, String> {
+        Ok(Self { tree: parse::parse(name, source)? })
     }
 
     pub(crate) fn execute(&self, data: &Val) -> Result<String, String> {

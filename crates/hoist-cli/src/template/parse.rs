@@ -25,16 +25,16 @@ enum Stop {
     Else,
 }
 
-pub(super) fn parse(source: &str) -> Parse<Tree> {
+pub(super) fn parse(name: &str, source: &str) -> Parse<Tree> {
     let line_of = |at: usize| source[..at].matches('\n').count() + 1;
-    let tokens = lex(source).map_err(|(at, why)| format!("template: :{}: {why}", line_of(at)))?;
+    let tokens = lex(source).map_err(|(at, why)| format!("template: {name}:{}: {why}", line_of(at)))?;
     let mut parser = Parser {
         source,
         tokens: tokens.into_iter().peekable(),
         at: 0,
         variables: vec![String::new()],
         range_depth: 0,
-        tree: Tree { source: source.to_owned(), ..Tree::default() },
+        tree: Tree { name: name.to_owned(), source: source.to_owned(), ..Tree::default() },
     };
     let (nodes, end) = parser.list()?;
     match end {
@@ -48,7 +48,7 @@ pub(super) fn parse(source: &str) -> Parse<Tree> {
 impl Parser<'_> {
     fn error(&self, why: impl AsRef<str>) -> String {
         let line = self.source[..self.at.min(self.source.len())].matches('\n').count() + 1;
-        format!("template: :{line}: {}", why.as_ref())
+        format!("template: {}:{line}: {}", self.tree.name, why.as_ref())
     }
 
     fn next(&mut self) -> Option<Token> {
@@ -200,8 +200,8 @@ impl Parser<'_> {
     }
 
     fn template(&mut self) -> Parse<Step> {
-        let at = self.at;
         let name = self.name("template clause")?;
+        let at = self.at;
         let pipe = match self.peek_past_space() {
             Some(Token::Close) => {
                 self.next();

@@ -31,6 +31,11 @@ pub(super) fn is_map(field: &str) -> bool {
     )
 }
 
+/// Maps whose keys are not plain strings in Go, so that `index` by a string fails on them.
+pub(super) fn has_port_keys(field: &str) -> bool {
+    matches!(field, "Ports" | "PortBindings" | "ExposedPorts")
+}
+
 pub(super) fn nil_kind(field: &str) -> Nil {
     match field {
         field if is_map(field) => Nil::Map,
@@ -88,6 +93,35 @@ pub(super) enum Absent {
     List,
     Text,
     False,
+}
+
+/// Fields whose Go name is not their JSON name: (Go, JSON). A template on typed answers knows the Go name only; the
+/// JSON name is found when the template is tried again on the JSON itself.
+const RENAMED: &[(&str, &str)] = &[
+    ("APIVersion", "ApiVersion"),
+    ("CPUPeriod", "CpuPeriod"),
+    ("CPUQuota", "CpuQuota"),
+    ("CPURealtimePeriod", "CpuRealtimePeriod"),
+    ("CPURealtimeRuntime", "CpuRealtimeRuntime"),
+    ("CPUShares", "CpuShares"),
+    ("DNS", "Dns"),
+    ("DNSOptions", "DnsOptions"),
+    ("DNSSearch", "DnsSearch"),
+    ("HostIP", "HostIp"),
+    ("NanoCPUs", "NanoCpus"),
+];
+
+/// The JSON name behind a Go name; `None` for what is a JSON name only.
+pub(super) fn json_name<'a>(name: &'a str, is_root: bool) -> Option<&'a str> {
+    match (name, is_root) {
+        ("ID", true) => return Some("Id"),
+        ("Id", true) => return None,
+        _ => {}
+    }
+    if RENAMED.iter().any(|(_, json)| *json == name) {
+        return None;
+    }
+    Some(RENAMED.iter().find(|(go, _)| *go == name).map_or(name, |(_, json)| *json))
 }
 
 /// Whether values of this map are texts, so that `index` gives an empty one for a missing key.

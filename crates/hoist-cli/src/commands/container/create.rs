@@ -24,7 +24,7 @@ pub(crate) const COMMAND: Command =
 fn run(app: &App, args: &Parsed) -> Outcome {
     check_pull(app, "create", args)?;
     let create = create::build(args).map_err(|why| with_help(app, "create", 125, &why))?;
-    let id = create_container(app, args, &create).map_err(|failure| with_help(app, "create", 125, &failure.text))?;
+    let id = create_container(app, args, &create).map_err(|failure| Failure::new(1, failure.text))?;
     println!("{id}");
     Ok(())
 }

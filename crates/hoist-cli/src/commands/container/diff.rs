@@ -6,12 +6,10 @@ use serde_json::Value;
 use super::{super::Command, path};
 use crate::{
     app::{App, Outcome},
-    flags::{Flag, Parsed, text},
+    flags::Parsed,
     format::list::{self, Row},
     template::Val,
 };
-
-const FLAGS: &[Flag] = &[text('\0', "format", super::super::FORMAT_HELP).hide()];
 
 pub(crate) const COMMAND: Command = Command::action(
     "diff",
@@ -20,14 +18,12 @@ pub(crate) const COMMAND: Command = Command::action(
     (1, 1),
     run,
 )
-.flags(&[FLAGS])
 .aliases(&["container diff", "diff"]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     let answer: Value = app.client()?.call(Request::get(path(&args.args[0], "changes")))?.json()?;
     let Value::Array(changes) = answer else { return Ok(()) };
-    let format = args.get("format").unwrap_or("{{.Type}} {{.Path}}");
-    list::print(format, changes.into_iter().map(Change))
+    list::print("{{.Type}} {{.Path}}", changes.into_iter().map(Change))
 }
 
 struct Change(Value);

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{super::Command, path};
 use crate::{
     app::{App, Outcome},
-    flags::Parsed,
+    flags::{Parsed, check},
 };
 
 pub(crate) const COMMAND: Command = Command::action(
@@ -24,12 +24,10 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let ports = &container["NetworkSettings"]["Ports"];
     if let Some(asked) = args.args.get(1) {
         let (port, proto) = asked.split_once('/').unwrap_or((asked, "tcp"));
-        if port.parse::<u16>().is_err() {
-            return Err(format!("Error: invalid port ({port})").into());
-        }
+        check::uint16(port).map_err(|why| format!("Error: invalid port ({port}): {why}"))?;
         let lines = lines(&ports[format!("{port}/{}", proto.to_lowercase())]);
         if lines.is_empty() {
-            return Err(format!("Error: No public port '{port}/{proto}' published for {name}").into());
+            return Err(format!("Error: No public port '{asked}' published for {name}").into());
         }
         lines.iter().for_each(|line| println!("{line}"));
         return Ok(());

@@ -54,7 +54,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
             None => line(&event),
             Some(_) if args.text("format") == "json" => json::encode(&event),
             Some(template) => {
-                let broken = |why| Failure::new(64, format!("Error executing template: {why}"));
+                let broken = |why| Failure::new(64, format!("Error parsing format: {why}"));
                 template.execute(&Val::typed(named(&event), "*events.Message")).map_err(broken)?
             }
         };

@@ -36,8 +36,9 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if let Some(template) = template {
         let mut info = asked?;
         info["ClientInfo"] = client;
-        println!("{}", template.execute(&Val::typed(info, "system.dockerInfo")).map_err(broken)?);
-        return Ok(());
+        let typed = template.execute(&Val::typed(info, "system.dockerInfo"));
+        println!("{}", typed.as_deref().unwrap_or_default());
+        return Ok(typed.map(drop)?);
     }
     let (info, failure) = match asked {
         Ok(info) => (info, None),

@@ -24,11 +24,13 @@ pub(crate) const COMMAND: Command =
         .flags(&[FLAGS]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
-    let broken = |why: String| Failure::new(64, format!("template parsing error: {why}"));
     let format = args.text("format");
     let template = match format {
         "" | "json" => None,
-        source => Some(Template::parse(source).map_err(broken)?),
+        source => Some(
+            Template::parse_named("version", source)
+                .map_err(|why| Failure::new(64, format!("template parsing error: {why}")))?,
+        ),
     };
     let (server, failure) = match ask(app) {
         Ok(server) => (server, None),
@@ -36,11 +38,17 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     };
     let both = json!({"Client": client(app), "Server": server});
     let text = match (&template, format) {
-        (Some(template), _) => match template.execute(&Val::typed(both, "system.versionInfo")) {
-            Ok(text) => format!("{text}\n"),
-            // without an engine there is nothing to print of it
-            Err(why) => return Err(failure.unwrap_or_else(|| broken(why))),
-        },
+        (Some(template), _) => {
+            let typed = template.execute(&Val::typed(both.clone(), "system.versionInfo"));
+            match typed.clone().or_else(|_| template.execute(&Val::raw(both))).or(typed) {
+                Ok(text) => format!("{text}\n"),
+                Err(why) => {
+                    println!();
+                    // without an engine there is nothing to print of it
+                    return Err(failure.unwrap_or_else(|| why.into()));
+                }
+            }
+        }
         (None, "json") => format!("{}\n", json::escape_html(&json::encode(&both))),
         (None, _) => table::align(&pretty(&both), LAYOUT),
     };
@@ -51,7 +59,13 @@ fn run(app: &App, args: &Parsed) -> Outcome {
 const LAYOUT: table::Layout = table::Layout { min_width: 20, padding: 1 };
 
 fn ask(app: &App) -> Outcome<Value> {
-    Ok(app.client()?.call(Request::get("/version"))?.json()?)
+    let mut server: Value = app.client()?.call(Request::get("/version"))?.json()?;
+    for component in server["Components"].as_array_mut().into_iter().flatten() {
+        if let Some(built) = component["Details"]["BuildTime"].as_str().map(time::ansi_c) {
+            component["Details"]["BuildTime"] = built.into();
+        }
+    }
+    Ok(server)
 }
 
 fn client(app: &App) -> Value {
@@ -117,7 +131,6 @@ fn component_lines(component: &Value) -> String {
     out += &format!("  API version:\t{api} (minimum version {least})\n");
     for (key, title) in [("GoVersion", "Go version"), ("GitCommit", "Git commit"), ("BuildTime", "Built")] {
         let value = text(&details[key]);
-        let value = if key == "BuildTime" { time::ansi_c(&value) } else { value };
         if !value.is_empty() {
             out += &format!("  {title}:\t{value}\n");
         }
