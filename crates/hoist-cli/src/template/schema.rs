@@ -112,7 +112,7 @@ const RENAMED: &[(&str, &str)] = &[
 ];
 
 /// The JSON name behind a Go name; `None` for what is a JSON name only.
-pub(super) fn json_name<'a>(name: &'a str, is_root: bool) -> Option<&'a str> {
+pub(super) fn json_name(name: &str, is_root: bool) -> Option<&str> {
     match (name, is_root) {
         ("ID", true) => return Some("Id"),
         ("Id", true) => return None,
