@@ -190,6 +190,12 @@ impl Bed {
         command::run(self.command(&arguments), b"")
     }
 
+    /// Runs another program to its end.
+    #[track_caller]
+    pub fn run(&self, command: Command) -> Ran {
+        command::run(command, b"")
+    }
+
     /// Starts the client beside the test.
     #[track_caller]
     pub fn spawn(&self, line: &str) -> Background {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The directory made by `cargo xtask test-bed`: the real docker client, the real registry, image material.
-pub(crate) fn test_bed() -> PathBuf {
+pub fn test_bed() -> PathBuf {
     path("HOIST_TEST_BED").unwrap_or_else(|| target().join("test-bed"))
 }
 
