@@ -138,17 +138,25 @@ impl App {
         Ok(self.client.get_or_init(|| client))
     }
 
+    /// Where the engine is, and whether somebody said so.
+    pub(crate) fn endpoint(&self) -> Outcome<(Endpoint, bool)> {
+        let named = self.globals.get("host").map(str::to_owned).or_else(env::host);
+        Ok((Endpoint::parse(named.as_deref().unwrap_or(DEFAULT_SOCKET))?, named.is_some()))
+    }
+
     /// A second client of the same engine, for commands that hold several connections.
     pub(crate) fn connect(&self) -> Outcome<Client> {
-        let named = self.globals.get("host").map(str::to_owned).or_else(env::host);
-        let endpoint = Endpoint::parse(named.as_deref().unwrap_or(DEFAULT_SOCKET))?;
-        let early = match (&endpoint, named) {
-            (Endpoint::Unix(socket), None) => autostart::ensure(socket, !self.globals.is("no-autostart"))?,
+        let (endpoint, is_named) = self.endpoint()?;
+        let early = match (&endpoint, is_named) {
+            (Endpoint::Unix(socket), false) => autostart::ensure(socket, !self.globals.is("no-autostart"))?,
             _ => None,
         };
         let mut client = Client::new(endpoint, format!("Hoist-Client/{VERSION} (linux)"));
         if let Some(stream) = early {
             client.use_connection(Stream::Unix(stream));
+        }
+        if self.globals.is("debug") || self.globals.text("log-level") == "debug" {
+            client.set_trace(|line| eprintln!("DEBUG: {line}"));
         }
         if let Some(version) = env::api_version() {
             client.pin_version(&version)?;
@@ -266,6 +274,13 @@ fn refuse_unsupported(app: &App) -> Outcome {
             1,
             format!("unable to resolve endpoint: context {context:?}: contexts are not supported, use --host instead"),
         ));
+    }
+    if app.globals.all("host").len() > 1 {
+        return Err(Failure::new(1, "specify only one -H"));
+    }
+    let level = app.globals.get("log-level").unwrap_or("info");
+    if !["debug", "info", "warn", "warning", "error", "fatal", "panic", "trace"].contains(&level) {
+        return Err(Failure::new(1, format!("unable to parse logging level: {level}")));
     }
     let flag = ["tls", "tlsverify"].into_iter().find(|flag| app.globals.is(flag));
     let file = ["tlscacert", "tlscert", "tlskey"].into_iter().find(|flag| app.globals.has(flag));

@@ -7,6 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     io::{Read, Write},
     rc::Rc,
+    time::Instant,
 };
 
 use serde::Serialize;
@@ -117,6 +118,7 @@ pub struct Client {
     user_agent: String,
     headers: Vec<(String, String)>,
     idle: Idle,
+    trace: Option<fn(&str)>,
 }
 
 impl Client {
@@ -128,7 +130,13 @@ impl Client {
             user_agent: user_agent.into(),
             headers: Vec::new(),
             idle: Rc::new(RefCell::new(None)),
+            trace: None,
         }
+    }
+
+    /// Tells `trace` of every request and its answer.
+    pub fn set_trace(&mut self, trace: fn(&str)) {
+        self.trace = Some(trace);
     }
 
     /// Uses exactly this API version.
@@ -230,6 +238,24 @@ impl Client {
     /// One round: writes the request, reads the head. A kept connection that the engine has closed meanwhile is
     /// replaced by a new one, once.
     fn exchange(&self, request: &mut Request<'_>, path: &str, upgrade: bool) -> Result<(Stream, Head, Vec<u8>)> {
+        let begin = Instant::now();
+        let answer = self.send_and_read_head(request, path, upgrade);
+        if let Some(trace) = self.trace {
+            let outcome = match &answer {
+                Ok((_, head, _)) => head.status.to_string(),
+                Err(error) => error.to_string(),
+            };
+            trace(&format!("{} {path}: {outcome} after {:.1} ms", request.method, begin.elapsed().as_secs_f64() * 1e3));
+        }
+        answer
+    }
+
+    fn send_and_read_head(
+        &self,
+        request: &mut Request<'_>,
+        path: &str,
+        upgrade: bool,
+    ) -> Result<(Stream, Head, Vec<u8>)> {
         let head = self.head_of(request, path, upgrade);
         let kept = self.idle.borrow_mut().take().filter(|stream| !stream.is_stale());
         if let Some(mut stream) = kept

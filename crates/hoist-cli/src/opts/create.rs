@@ -158,9 +158,13 @@ pub(crate) struct Create {
     pub(crate) streams: Streams,
 }
 
-/// Builds the request; `args.args` are the image and the command.
-pub(crate) fn build(args: &Parsed) -> Result<Create, String> {
+/// Builds the request; `args.args` are the image and the command, `socket` is the engine's own on this machine.
+pub(crate) fn build(args: &Parsed, socket: &str) -> Result<Create, String> {
     let (image, command) = args.args.split_first().ok_or("no image given")?;
+    // signatures of images are nobody's any more: the switch that skips them is taken, its opposite is not
+    if !args.is_or("disable-content-trust", true) {
+        return Err("--disable-content-trust=false: content trust is not supported".to_owned());
+    }
     let streams = streams(args);
     let ports = port::parse(&args.all("publish"), &args.all("expose"))?;
     let (binds, anonymous) = mount::volumes(&args.all("volume"))?;
@@ -198,7 +202,7 @@ pub(crate) fn build(args: &Parsed) -> Result<Create, String> {
     host["PortBindings"] = Value::Object(ports.bindings);
     host["NetworkMode"] = mode.into();
     if args.is("use-api-socket") {
-        add_api_socket(&mut host);
+        add_api_socket(&mut host, socket);
     }
     if args.is("rm") && !matches!(host["RestartPolicy"]["Name"].as_str(), None | Some("" | "no")) {
         return Err("conflicting options: cannot specify both --restart and --rm".to_owned());
@@ -407,9 +411,8 @@ fn check_pid(mode: &str) -> Result<&str, String> {
     }
 }
 
-fn add_api_socket(host: &mut Value) {
-    let socket =
-        json!({"Type": "bind", "Source": "/var/run/docker.sock", "Target": "/var/run/docker.sock", "BindOptions": {}});
+fn add_api_socket(host: &mut Value, source: &str) {
+    let socket = json!({"Type": "bind", "Source": source, "Target": "/var/run/docker.sock", "BindOptions": {}});
     match &mut host["Mounts"] {
         Value::Array(mounts) => mounts.push(socket),
         none => *none = json!([socket]),
@@ -425,7 +428,7 @@ mod tests {
         let crate::commands::Run::Group(commands) = ROOT.run else { unreachable!() };
         let run = commands.iter().find(|command| command.name == "run").unwrap();
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        build(&flags::parse(run, &words)?).map(|create| create.body)
+        build(&flags::parse(run, &words)?, "/s").map(|create| create.body)
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub(super) struct Located {
     pub(super) token: Token,
 }
 
+/// Deepest nesting of parentheses.
+const PAREN_LIMIT: usize = 100;
+
 const OPEN: &str = "{{";
 const CLOSE: &str = "}}";
 
@@ -109,6 +112,7 @@ fn lex_action(
         }
         let (token, length) = next_token(rest, at)?;
         match token {
+            Token::LeftParen if depth == PAREN_LIMIT => return Err((at, "max paren depth exceeded".to_owned())),
             Token::LeftParen => depth += 1,
             Token::RightParen if depth == 0 => return Err((at, "unexpected right paren".to_owned())),
             Token::RightParen => depth -= 1,

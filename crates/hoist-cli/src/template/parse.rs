@@ -13,8 +13,12 @@ struct Parser<'a> {
     at: usize,
     variables: Vec<String>,
     range_depth: usize,
+    depth: usize,
     tree: Tree,
 }
+
+/// Deepest nesting of blocks; each level is a few frames of ours.
+const DEPTH_LIMIT: usize = 100;
 
 type Parse<T> = Result<T, String>;
 
@@ -34,6 +38,7 @@ pub(super) fn parse(name: &str, source: &str) -> Parse<Tree> {
         at: 0,
         variables: vec![String::new()],
         range_depth: 0,
+        depth: 0,
         tree: Tree { name: name.to_owned(), source: source.to_owned(), ..Tree::default() },
     };
     let (nodes, end) = parser.list()?;
@@ -78,6 +83,16 @@ impl Parser<'_> {
     }
 
     fn list(&mut self) -> Parse<(Vec<Node>, Stop)> {
+        self.depth += 1;
+        if self.depth > DEPTH_LIMIT {
+            return Err(self.error("template is nested too deeply"));
+        }
+        let list = self.nodes();
+        self.depth -= 1;
+        list
+    }
+
+    fn nodes(&mut self) -> Parse<(Vec<Node>, Stop)> {
         let mut nodes = Vec::new();
         loop {
             match self.next() {

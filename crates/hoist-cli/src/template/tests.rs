@@ -117,3 +117,11 @@ fn typed_answers_know_maps_nulls_and_absent_fields() {
     let error = typed("{{.Nope}}", data).unwrap_err();
     assert!(error.ends_with("can't evaluate field Nope in type *container.InspectResponse"), "{error}");
 }
+
+#[test]
+fn deep_nesting_is_refused_before_the_stack_ends() {
+    let blocks = "{{if 1}}".repeat(20_000);
+    assert!(raw(&blocks, json!({})).unwrap_err().contains("nested too deeply"));
+    let parens = format!("{{{{{}1{}}}}}", "(".repeat(20_000), ")".repeat(20_000));
+    assert!(raw(&parens, json!({})).unwrap_err().contains("max paren depth"));
+}

@@ -3,7 +3,7 @@
 use std::{fs, io::Write};
 
 use hoist_api::reference::Reference;
-use hoist_client::{Error, Request};
+use hoist_client::{Endpoint, Error, Request};
 use serde_json::Value;
 
 use super::super::{Command, MANY, image::pull};
@@ -23,10 +23,18 @@ pub(crate) const COMMAND: Command =
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     check_pull(app, "create", args)?;
-    let create = create::build(args).map_err(|why| with_help(app, "create", 125, &why))?;
+    let create = create::build(args, &socket(app)?).map_err(|why| with_help(app, "create", 125, &why))?;
     let id = create_container(app, args, &create).map_err(|failure| Failure::new(1, failure.text))?;
     println!("{id}");
     Ok(())
+}
+
+/// The engine's socket for `--use-api-socket`; an engine elsewhere has Docker's.
+pub(crate) fn socket(app: &App) -> Outcome<String> {
+    Ok(match app.endpoint()?.0 {
+        Endpoint::Unix(path) => path.to_string_lossy().into_owned(),
+        Endpoint::Tcp { .. } => "/var/run/docker.sock".to_owned(),
+    })
 }
 
 /// `docker: why`, and where the help is.

@@ -92,7 +92,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
 
 fn plan(app: &App, args: &Parsed) -> Outcome<Plan> {
     let detach = args.is("detach");
-    let mut create = build(args).map_err(|why| with_help(app, "run", 125, &why))?;
+    let mut create = build(args, &create::socket(app)?).map_err(|why| with_help(app, "run", 125, &why))?;
     let mut streams = create.streams;
     if detach {
         if args.has("attach") {
@@ -120,6 +120,9 @@ fn plan(app: &App, args: &Parsed) -> Outcome<Plan> {
 }
 
 fn run_in_steps(app: &App, args: &Parsed, plan: &Plan) -> Outcome {
+    if plan.timing {
+        eprintln!("WARNING: --timing: only attached runs on engines of Hoist tell where the time went");
+    }
     let id = create::create_container(app, args, &plan.create)?;
     let client = app.client()?;
     if plan.detach {

@@ -34,6 +34,9 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let name = Reference::parse(&args.args[0]).map_err(|why| why.to_string())?;
     let all = args.is("all-tags");
     let quiet = args.is("quiet");
+    if !args.is_or("disable-content-trust", true) {
+        return Err("--disable-content-trust=false: content trust is not supported".into());
+    }
     if all && !name.is_name_only() {
         return Err("tag can't be used with --all-tags/-a".into());
     }
