@@ -9,6 +9,8 @@ pub enum Interest {
     Read,
     Write,
     ReadWrite,
+    /// Changes of kernel files (cgroup v2's `*.events`).
+    Priority,
     /// Only errors and hang-ups, which are always told.
     Hangup,
 }
@@ -45,6 +47,7 @@ impl Set {
             Interest::Read => libc::POLLIN,
             Interest::Write => libc::POLLOUT,
             Interest::ReadWrite => libc::POLLIN | libc::POLLOUT,
+            Interest::Priority => libc::POLLPRI,
             Interest::Hangup => 0,
         };
         self.entries.push(libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 });
@@ -71,7 +74,7 @@ impl Set {
     pub fn ready(&self, index: usize) -> Ready {
         let events = self.entries.get(index).map_or(0, |entry| entry.revents);
         Ready {
-            read: events & libc::POLLIN != 0,
+            read: events & (libc::POLLIN | libc::POLLPRI) != 0,
             write: events & libc::POLLOUT != 0,
             hangup: events & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0,
         }

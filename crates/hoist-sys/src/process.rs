@@ -142,6 +142,19 @@ pub fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
+/// Gives back the pages of the main thread's stack that earlier, deeper calls have left behind.
+#[inline(never)]
+pub fn trim_stack() {
+    const PAGE_BYTES: usize = 4096;
+    const RANGE_BYTES: usize = 256 * 1024;
+    let here = 0u8;
+    let end = ((&raw const here) as usize & !(PAGE_BYTES - 1)) - 4 * PAGE_BYTES;
+    // SAFETY: the range lies four pages (more than the red zone and this call need) below the current frame, so nothing
+    // in it is in use. It is the stack's own, or unmapped: the kernel keeps a gap of 1 MiB below a growing stack, and
+    // for the unmapped part only ENOMEM is returned.
+    unsafe { libc::madvise((end - RANGE_BYTES) as *mut libc::c_void, RANGE_BYTES, libc::MADV_DONTNEED) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,6 +49,13 @@ pub fn reset_dispositions() {
     }
 }
 
+/// Sets one signal to its default action.
+pub fn set_default(signal: i32) -> io::Result<()> {
+    // SAFETY: SIG_DFL is a valid disposition.
+    let previous = unsafe { libc::signal(signal, libc::SIG_DFL) };
+    if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Ignores one signal. With SIGCHLD children are reaped by the kernel.
 pub fn ignore(signal: i32) -> io::Result<()> {
     // SAFETY: SIG_IGN is a valid disposition.

@@ -121,12 +121,14 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     let mounted = Instant::now();
     attach_streams(context, console)?;
     let prepared = process::prepare(process, context.filter.take())?;
+    if let Some(oci) = &context.oci {
+        oci.keep_fds()?;
+    }
     let phases = [entered - start, mounted - entered, mounted.elapsed()];
     context.channel.prepared(phases.map(|phase| u64::try_from(phase.as_nanos()).unwrap_or(u64::MAX)))?;
     let prepared = prepared.confine()?;
     context.channel.wait_for_network(&mut context.network_pending)?;
     if let Some(oci) = &context.oci {
-        oci.keep_fds()?;
         oci.wait_for_start()?;
         oci.run_start_hooks(&launch.spec)?;
     } else if !context.go {
@@ -141,7 +143,9 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
 /// Step 1.
 fn isolate(context: &Context<'_>) -> Result<()> {
     hoist_sys::process::set_undumpable().or_fail(|| "prctl PR_SET_DUMPABLE")?;
-    hoist_sys::signal::reset_dispositions();
+    if context.oci.is_some() {
+        hoist_sys::signal::reset_dispositions();
+    }
     hoist_sys::signal::unblock_all().or_fail(|| "unblock signals")?;
     rustix::process::setsid().or_fail(|| "setsid")?;
     // A kernel without keyrings has none to protect.

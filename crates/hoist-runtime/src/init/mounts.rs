@@ -100,7 +100,9 @@ fn filled_tmpfs(
     writable.top.set &= !attribute::READ_ONLY;
     let tree = filesystem("tmpfs", mount, &writable, extra)?;
     match rootfs::open_in_root(root, mount.destination(), OFlags::RDONLY | OFlags::DIRECTORY) {
-        Ok(there) => copy_up::copy(there.as_fd(), tree.as_fd()).map_err(|error| format!("tmpcopyup: {}", text(error)))?,
+        Ok(there) => {
+            copy_up::copy(there.as_fd(), tree.as_fd()).map_err(|error| format!("tmpcopyup: {}", text(error)))?
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(format!("tmpcopyup: {}", text(error))),
     }

@@ -89,14 +89,7 @@ pub(super) fn write(spec: &Spec) -> Result<()> {
             directory = Some(super::open_host(Path::new("/proc/sys"), flags).or_fail(fail)?);
         }
         let Some(directory) = &directory else { continue };
-        let path: String = key
-            .chars()
-            .map(|letter| match letter {
-                '.' => '/',
-                '/' => '.',
-                other => other,
-            })
-            .collect();
+        let path = path_of(&key);
         let directory = std::os::fd::AsFd::as_fd(directory);
         let file = rootfs::open_without_symlinks(directory, Path::new(&path), OFlags::WRONLY).or_fail(fail)?;
         std::fs::File::from(file).write_all(value.as_bytes()).or_fail(fail)?;

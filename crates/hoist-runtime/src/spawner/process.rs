@@ -42,6 +42,10 @@ fn serve() -> io::Result<()> {
     rustix::stdio::dup2_stdin(&null)?;
     drop(null);
     hoist_sys::fd::close_all_except(3, &mut [socket.as_raw_fd().unsigned_abs()])?;
+    // Every process of every container inherits this. Rust ignores SIGPIPE, and exec would keep it ignored.
+    signal::reset_dispositions();
+    // Asked for once, known to all supervisors.
+    let _ = crate::cgroup::version();
     // Supervisors are reaped by the kernel; nobody asks for their status.
     signal::ignore(CHILD)?;
     socket::send(socket.as_fd(), READY, &[], SendFlags::empty())?;

@@ -185,7 +185,6 @@ fn run(context: Context<'_>) -> ! {
 
 fn enter_and_exec(context: &Context<'_>) -> Result<std::convert::Infallible> {
     let process = &context.request.process;
-    signal::reset_dispositions();
     signal::unblock_all().or_fail(|| "unblock signals")?;
     rustix::process::setsid().or_fail(|| "setsid")?;
     let _ = process::new_session_keyring();

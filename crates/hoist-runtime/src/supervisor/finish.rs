@@ -36,17 +36,14 @@ impl Supervisor {
         let finished_at_ns = time::now_ns();
         self.kill_survivors();
         self.drain(finished_at_ns);
-        let oom_kills = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0);
-        let oom_killed = oom_kills > self.oom_kills;
+        self.check_oom();
+        let oom_killed = self.oom_seen;
         let started_at_ns = match self.init.state {
             State::Running { started_at_ns, .. } => started_at_ns,
             State::Preparing | State::Prepared => finished_at_ns,
         };
         let exit = Exit { exit_code, oom_killed, started_at_ns, finished_at_ns };
         self.write_exit(&exit);
-        if oom_killed {
-            self.links.send_all(&FromSupervisor::Oom);
-        }
         self.links.send_all(&FromSupervisor::Exited(exit));
         self.clean_up();
         self.links.flush();

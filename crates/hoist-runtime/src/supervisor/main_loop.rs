@@ -7,10 +7,14 @@ use hoist_sys::{process, signal};
 
 use super::control::Received;
 use super::io::Wanted;
-use super::{Supervisor, time};
+use super::{Supervisor, oom, time};
 use crate::init;
 use crate::init::channel::Report;
 use crate::protocol::{Failure, FromSupervisor, PROTOCOL_VERSION, State, ToSupervisor};
+
+/// cgroup v1 tells of an OOM before its killer has struck and counted.
+const OOM_RECHECKS: u8 = 25;
+const OOM_RECHECK_MS: i32 = 20;
 
 /// How the loop ends.
 pub(super) enum End {
@@ -30,10 +34,12 @@ impl Supervisor {
             set.clear();
             let signals = set.add(self.signals.as_fd(), Interest::Read);
             let channel = self.init.channel.as_ref().map(|channel| set.add(channel.as_fd(), Interest::Read));
+            let oom = self.oom_watch.as_ref().map(|watch| watch.register(&mut set));
             self.links.register(&mut set);
             self.execs.register(&mut set);
             self.streams.register(&mut set);
-            if set.wait(None).is_err() {
+            let timeout_ms = (self.oom_rechecks > 0).then_some(OOM_RECHECK_MS);
+            if set.wait(timeout_ms).is_err() {
                 continue;
             }
             let mut end = None;
@@ -46,6 +52,13 @@ impl Supervisor {
             self.streams.handle(&set);
             for message in self.execs.handle(&set) {
                 self.links.send_all(&message);
+            }
+            if oom.is_some_and(|index| set.ready(index).any()) {
+                self.oom_rechecks = OOM_RECHECKS;
+            }
+            if self.oom_rechecks > 0 {
+                self.oom_rechecks -= 1;
+                self.check_oom();
             }
             if end.is_none() && set.ready(signals).any() {
                 end = self.reap();
@@ -95,7 +108,25 @@ impl Supervisor {
         self.init.state = State::Running { pid, started_at_ns };
         let phases = std::mem::take(&mut self.phases);
         self.links.send_all(&FromSupervisor::Started { pid, started_at_ns, phases });
+        self.oom_watch = self.cgroup_path.take().and_then(|path| oom::Watch::new(&path));
+        // It may have struck before the watch was set.
+        self.check_oom();
         process::trim_heap();
+        process::trim_stack();
+    }
+
+    /// Tells the engines when the OOM killer has struck since the last look.
+    pub(super) fn check_oom(&mut self) {
+        if let Some(watch) = &mut self.oom_watch {
+            watch.consume();
+        }
+        let kills = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(self.oom_kills);
+        if kills > self.oom_kills {
+            self.oom_kills = kills;
+            self.oom_rechecks = 0;
+            self.oom_seen = true;
+            self.links.send_all(&FromSupervisor::Oom);
+        }
     }
 
     fn handle_engines(&mut self, set: &Set) -> Option<End> {

@@ -16,11 +16,13 @@ mod io;
 mod log;
 mod main_loop;
 mod network;
+mod oom;
 pub(crate) mod overlay;
 pub(crate) mod prepare;
 pub(crate) mod time;
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use hoist_sys::process;
 use hoist_sys::signal;
@@ -57,7 +59,12 @@ struct Supervisor {
     signals: OwnedFd,
     /// The own pid namespace, to come back to after forking into the container's.
     pid_namespace: OwnedFd,
+    /// Kills by the OOM killer that are known, at first those of an earlier run.
     oom_kills: u64,
+    oom_seen: bool,
+    oom_rechecks: u8,
+    oom_watch: Option<oom::Watch>,
+    cgroup_path: Option<PathBuf>,
     phases: Vec<(String, u64)>,
 }
 
@@ -99,7 +106,8 @@ pub(crate) fn run(control: OwnedFd, payload: &[u8]) -> ! {
 fn isolate() -> Result<()> {
     let _ = rustix::thread::set_name(c"hoist-sup");
     signal::block_all().or_fail(|| "block signals")?;
-    signal::reset_dispositions();
+    // All others are as the container's processes shall have them, see the spawner.
+    signal::set_default(CHILD).or_fail(|| "set action of SIGCHLD")?;
     rustix::process::setsid().or_fail(|| "setsid")?;
     process::set_subreaper().or_fail(|| "prctl PR_SET_CHILD_SUBREAPER")?;
     process::set_undumpable().or_fail(|| "prctl PR_SET_DUMPABLE")?;

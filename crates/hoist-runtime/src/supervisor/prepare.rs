@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hoist_sys::namespace::{self, Namespaces};
@@ -38,6 +38,7 @@ pub(super) struct Prepared {
     signals: OwnedFd,
     pid_namespace: OwnedFd,
     oom_kills: u64,
+    cgroup_path: Option<PathBuf>,
     phases: Vec<(String, u64)>,
 }
 
@@ -88,6 +89,9 @@ impl Clock {
 pub(super) fn prepare(links: &mut Links, mut launch: Launch) -> Result<Prepared> {
     let mut clock = Clock { last: Instant::now(), phases: Vec::new() };
     check(&launch)?;
+    if launch.spec.hooks().is_some() {
+        return Err(Failure::other("hooks are not supported for containers of the engine"));
+    }
     let run_dir = open_directory(&launch.run_dir)?;
     let state_dir = open_directory(&launch.state_dir)?;
     // The previous run of this container may still be cleaning up what we are about to make.
@@ -139,6 +143,7 @@ pub(super) fn prepare(links: &mut Links, mut launch: Launch) -> Result<Prepared>
         signals,
         pid_namespace,
         oom_kills,
+        cgroup_path: launch.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()),
         phases: clock.phases,
     })
 }
@@ -159,6 +164,10 @@ impl Prepared {
             signals: self.signals,
             pid_namespace: self.pid_namespace,
             oom_kills: self.oom_kills,
+            oom_seen: false,
+            oom_rechecks: 0,
+            oom_watch: None,
+            cgroup_path: self.cgroup_path,
             phases: self.phases,
         }
     }

@@ -22,6 +22,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("joined_namespaces_are_those_of_the_other_container", joined_namespaces),
     ("many_containers_start_at_once", many_at_once),
     ("the_spawner_is_started_again_when_it_died", spawner_restarts),
+    ("the_oom_killer_is_told_when_it_strikes_and_in_the_exit", oom),
+    ("a_supervisor_needs_little_memory", memory),
     ("what_is_not_supported_is_refused_by_name", refused),
 ];
 
@@ -277,4 +279,52 @@ fn refused(spawner: &Spawner) {
     container.launch.spec.linux_mut().as_mut().unwrap().set_namespaces(serde_json::from_str(user).unwrap());
     assert!(container.failure(spawner).message.contains("user namespaces are not supported"));
     container.assert_nothing_left();
+}
+
+fn oom(spawner: &Spawner) {
+    let limited = |script: &str| {
+        let mut container = Container::new(&["sh", "-c", script]);
+        let resources = container.launch.spec.linux_mut().as_mut().unwrap().resources_mut().as_mut().unwrap();
+        let limit = serde_json::from_str(r#"{"limit":16777216,"swap":16777216}"#).unwrap();
+        resources.set_memory(Some(limit));
+        container
+    };
+    // A process of it, not the first one.
+    let container = limited("dd if=/dev/zero of=/dev/null bs=200M count=1; echo survived; read x; exit 0");
+    let mut container = container;
+    container.launch.stdio.open_stdin = true;
+    let mut running = container.run(spawner);
+    running.wait_for(|message| match message {
+        FromSupervisor::Oom => Some(()),
+        FromSupervisor::Exited(exit) => panic!("{exit:?}"),
+        _ => None,
+    });
+    running.read_until("survived");
+    running.write(b"\n");
+    let exit = running.end().unwrap();
+    assert_eq!((exit.exit_code, exit.oom_killed), (0, true));
+    container.assert_nothing_left();
+
+    let exit = limited("exec dd if=/dev/zero of=/dev/null bs=200M count=1").output(spawner).1.unwrap();
+    assert_eq!((exit.exit_code, exit.oom_killed), (137, true));
+}
+
+fn memory(spawner: &Spawner) {
+    let containers: Vec<Container> =
+        (0..10).map(|_| Container::new(&["sh", "-c", "echo ready; exec sleep 100"]).with_log()).collect();
+    let mut running: Vec<_> = containers.iter().map(|container| container.run(spawner)).collect();
+    running.iter_mut().for_each(|running| {
+        running.read_until("ready");
+        running.started_pid();
+    });
+    let pid = std::fs::read_to_string(containers[5].directory.join("run/supervisor.pid")).unwrap();
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let kilobytes = |name: &str| -> u64 {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    println!("supervisor: {} kB PSS, {} kB dirty", kilobytes("Pss:"), kilobytes("Private_Dirty:"));
+    // Unoptimised code has larger stacks and more pages.
+    assert!(cfg!(debug_assertions) || kilobytes("Pss:") < 350, "{rollup}");
+    running.iter().for_each(super::container::Running::kill);
 }

@@ -1,6 +1,7 @@
 //! Containers of busybox by way of a real spawner: life, streams, errors, exec, hostile root filesystems. Needs root and
 //! a static busybox (Debian: busybox-static). `cargo test -p hoist-runtime --test runtime [part of a name]`.
 
+mod bench;
 mod container;
 mod exec;
 mod hostile;
@@ -25,6 +26,9 @@ fn main() {
         return;
     }
     let spawner = Spawner::start().expect("start spawner");
+    if arguments.iter().any(|argument| argument == "--bench") {
+        return bench::run(&spawner);
+    }
     let mut failed = 0;
     for (name, test) in [life::TESTS, streams::TESTS, exec::TESTS, hostile::TESTS].concat() {
         if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
