@@ -1,147 +1,12 @@
-//! The flags of `create` and `run`, and the create request they make.
+//! The create request that the flags of `create` and `run` make.
 
 use serde_json::{Map, Value, json};
 
 use super::{device, key_value, mount, network, port, resource, security};
 use crate::{
-    flags::{Flag, Parsed, check, list, switch, text, value},
+    flags::Parsed,
     format::{time, units},
 };
-
-pub(crate) const OLD_FLAGS: &[(&str, &str)] =
-    &[("net", "network"), ("net-alias", "network-alias"), ("dns-opt", "dns-option")];
-
-pub(crate) const FLAGS: &[Flag] = &[
-    value('\0', "add-host", "list", network::check_extra_host, "Add a line to the container's hosts file (host:ip)"),
-    list('\0', "annotation", "Add an annotation, handed to the OCI runtime"),
-    value('a', "attach", "list", check_attach, "Attach to STDIN, STDOUT or STDERR"),
-    value('\0', "blkio-weight", "uint16", check::uint16, "Relative weight of block I/O, 10 to 1000, or 0 for none")
-        .or("0"),
-    value('\0', "blkio-weight-device", "list", device::check_weight, "Relative weight of block I/O on a device"),
-    list('\0', "cap-add", "Add Linux capabilities"),
-    list('\0', "cap-drop", "Drop Linux capabilities"),
-    text('\0', "cgroup-parent", "Parent cgroup of the container"),
-    text('\0', "cgroupns", "Cgroup namespace to use (host|private); empty for the engine's default"),
-    text('\0', "cidfile", "Write the container ID to this file"),
-    value('\0', "cpu-count", "int", check::int, "Number of CPUs (Windows only)").hide(),
-    value('\0', "cpu-percent", "int", check::int, "Percentage of CPUs (Windows only)").hide(),
-    value('\0', "cpu-period", "int", check::int, "Period of the CFS scheduler, in microseconds"),
-    value('\0', "cpu-quota", "int", check::int, "Quota of the CFS scheduler, in microseconds"),
-    value('\0', "cpu-rt-period", "int", check::int, "Period of the real-time scheduler, in microseconds"),
-    value('\0', "cpu-rt-runtime", "int", check::int, "Run time of the real-time scheduler, in microseconds"),
-    value('c', "cpu-shares", "int", check::int, "Relative weight of CPU time"),
-    value('\0', "cpus", "decimal", resource::check_cpus, "Number of CPUs"),
-    text('\0', "cpuset-cpus", "CPUs to run on (0-3, 0,1)"),
-    text('\0', "cpuset-mems", "Memory nodes to use (0-3, 0,1)"),
-    list('\0', "device", "Add a device of the host to the container"),
-    value(
-        '\0',
-        "device-cgroup-rule",
-        "list",
-        device::check_rule,
-        "Add a rule to the list of devices the cgroup allows",
-    ),
-    value('\0', "device-read-bps", "list", device::check_bytes_rate, "Limit bytes per second read from a device"),
-    value('\0', "device-read-iops", "list", device::check_io_rate, "Limit reads per second from a device"),
-    value('\0', "device-write-bps", "list", device::check_bytes_rate, "Limit bytes per second written to a device"),
-    value('\0', "device-write-iops", "list", device::check_io_rate, "Limit writes per second to a device"),
-    switch('\0', "disable-content-trust", "Skip image verification").or("true").hide(),
-    value('\0', "dns", "list", network::check_ip_in_list, "Set DNS servers"),
-    list('\0', "dns-option", "Set DNS options"),
-    value('\0', "dns-search", "list", network::check_dns_search, "Set DNS search domains"),
-    text('\0', "domainname", "NIS domain name of the container"),
-    text('\0', "entrypoint", "Replace the image's ENTRYPOINT"),
-    value('e', "env", "list", key_value::check_env, "Set environment variables"),
-    list('\0', "env-file", "Read environment variables from a file"),
-    list('\0', "expose", "Expose a port or a range of ports"),
-    value('\0', "gpus", "gpu-request", device::check_gpus, "GPUs to add to the container ('all' for all)"),
-    list('\0', "group-add", "Join additional groups"),
-    text('\0', "health-cmd", "Command that checks health"),
-    value('\0', "health-interval", "duration", resource::check_duration, "Time between checks (ms|s|m|h)").or("0s"),
-    value('\0', "health-retries", "int", check::int, "Failures in a row that mean unhealthy"),
-    value(
-        '\0',
-        "health-start-interval",
-        "duration",
-        resource::check_duration,
-        "Time between checks during the start period (ms|s|m|h)",
-    )
-    .or("0s"),
-    value(
-        '\0',
-        "health-start-period",
-        "duration",
-        resource::check_duration,
-        "Time to start up before failures count (ms|s|m|h)",
-    )
-    .or("0s"),
-    value('\0', "health-timeout", "duration", resource::check_duration, "Longest time of one check (ms|s|m|h)")
-        .or("0s"),
-    text('h', "hostname", "Host name of the container"),
-    switch('\0', "init", "Run an init in the container that forwards signals and reaps processes"),
-    switch('i', "interactive", "Keep STDIN open even if not attached"),
-    value('\0', "io-maxbandwidth", "bytes", resource::check_bytes, "Limit of I/O bandwidth (Windows only)").hide(),
-    value('\0', "io-maxiops", "uint", check::uint, "Limit of I/O operations (Windows only)").hide(),
-    value('\0', "ip", "string", network::check_ip, "IPv4 address (172.30.100.104)"),
-    value('\0', "ip6", "string", network::check_ip, "IPv6 address (2001:db8::33)"),
-    text('\0', "ipc", "IPC mode to use"),
-    text('\0', "isolation", "Isolation technology of the container"),
-    value('\0', "kernel-memory", "bytes", resource::check_bytes, "Limit of kernel memory").hide(),
-    value('l', "label", "list", key_value::check_label, "Set metadata of the container"),
-    list('\0', "label-file", "Read labels from a file, one a line"),
-    value('\0', "link", "list", network::check_link, "Add a link to another container"),
-    value('\0', "link-local-ip", "list", network::check_ip_in_list, "Link-local addresses of the container"),
-    text('\0', "log-driver", "Logging driver of the container"),
-    list('\0', "log-opt", "Options of the logging driver"),
-    text('\0', "mac-address", "MAC address of the container (92:d0:c6:0a:29:33)"),
-    value('m', "memory", "bytes", resource::check_bytes, "Limit of memory"),
-    value('\0', "memory-reservation", "bytes", resource::check_bytes, "Soft limit of memory"),
-    value('\0', "memory-swap", "bytes", resource::check_swap, "Limit of memory plus swap: '-1' for unlimited swap"),
-    value('\0', "memory-swappiness", "int", check::int, "Tune swapping (0 to 100)").or("-1"),
-    value('\0', "mount", "mount", mount::check, "Attach a file system to the container"),
-    text('\0', "name", "Name the container"),
-    value('\0', "network", "network", network::check, "Connect the container to a network"),
-    list('\0', "network-alias", "Add a name of the container on its network"),
-    switch('\0', "no-healthcheck", "Switch off the image's HEALTHCHECK"),
-    switch('\0', "oom-kill-disable", "Do not let the kernel kill the container for memory"),
-    value('\0', "oom-score-adj", "int", check::int, "Tune the kernel's choice when memory is short (-1000 to 1000)"),
-    text('\0', "pid", "PID namespace to use"),
-    value('\0', "pids-limit", "int", check::int, "Limit of processes (-1 for unlimited)"),
-    text('\0', "platform", "Platform of the image, if it has several"),
-    switch('\0', "privileged", "Give the container all privileges"),
-    list('p', "publish", "Publish a port of the container on the host"),
-    switch('P', "publish-all", "Publish all exposed ports on free ports"),
-    text('\0', "pull", "Pull the image before running (\"always\", \"missing\", \"never\")").or("missing"),
-    switch('q', "quiet", "Do not show the pull"),
-    switch('\0', "read-only", "Mount the container's root file system read-only"),
-    text('\0', "restart", "What to do when the container exits").or("no"),
-    switch('\0', "rm", "Remove the container and its anonymous volumes when it exits"),
-    text('\0', "runtime", "OCI runtime for this container"),
-    list('\0', "security-opt", "Security options"),
-    value('\0', "shm-size", "bytes", resource::check_bytes, "Size of /dev/shm"),
-    text('\0', "stop-signal", "Signal that stops the container"),
-    value('\0', "stop-timeout", "int", check::int, "Seconds to wait for it to stop"),
-    list('\0', "storage-opt", "Options of the storage driver"),
-    value('\0', "sysctl", "map", resource::check_sysctl, "Kernel parameters"),
-    list('\0', "tmpfs", "Mount a tmpfs directory"),
-    switch('t', "tty", "Allocate a pseudo-TTY"),
-    value('\0', "ulimit", "ulimit", resource::check_ulimit, "Limits of the process"),
-    switch('\0', "use-api-socket", "Mount the engine's API socket into the container"),
-    text('u', "user", "User name or ID (<name|uid>[:<group|gid>])"),
-    text('\0', "userns", "User namespace to use"),
-    text('\0', "uts", "UTS namespace to use"),
-    list('v', "volume", "Mount a volume or a directory of the host"),
-    text('\0', "volume-driver", "Driver of volumes made for the container"),
-    list('\0', "volumes-from", "Mount the volumes of these containers"),
-    text('w', "workdir", "Working directory in the container"),
-];
-
-fn check_attach(text: &str) -> Result<(), String> {
-    match text.to_lowercase().as_str() {
-        "stdin" | "stdout" | "stderr" => Ok(()),
-        _ => Err("valid streams are STDIN, STDOUT and STDERR".to_owned()),
-    }
-}
 
 /// Which streams a container is created with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,6 +21,18 @@ pub(crate) struct Streams {
 pub(crate) struct Create {
     pub(crate) body: Value,
     pub(crate) streams: Streams,
+}
+
+/// Flags that only engines on Windows know.
+const WINDOWS: [&str; 4] = ["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"];
+
+/// Why a flag cannot be used with an engine on Linux.
+pub(crate) fn unsupported(args: &Parsed) -> Option<String> {
+    let lines = WINDOWS.into_iter().filter(|flag| args.has(flag)).map(|flag| {
+        format!("\"--{flag}\" is only supported on a Docker daemon running on windows, but the Docker daemon is running on linux")
+    });
+    let lines: Vec<String> = lines.collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// Builds the request; `args.args` are the image and the command, `socket` is the engine's own on this machine.
@@ -297,6 +174,8 @@ fn host_config(args: &Parsed) -> Result<Value, String> {
         let values = args.all(flag);
         if values.is_empty() { Value::Null } else { json!(values) }
     };
+    let or_null = |values: Vec<String>| if values.is_empty() { Value::Null } else { json!(values) };
+    let (cap_add, cap_drop) = security::capabilities(&args.all("cap-add"), &args.all("cap-drop"));
     let hosts: Vec<String> = args.all("add-host").into_iter().map(network::extra_host).collect();
     let mut host = json!({
         "ContainerIDFile": args.text("cidfile"),
@@ -306,13 +185,13 @@ fn host_config(args: &Parsed) -> Result<Value, String> {
         "VolumeDriver": args.text("volume-driver"),
         "VolumesFrom": list("volumes-from"),
         "ConsoleSize": [0, 0],
-        "CapAdd": list("cap-add"),
-        "CapDrop": list("cap-drop"),
+        "CapAdd": or_null(cap_add),
+        "CapDrop": or_null(cap_drop),
         "CgroupnsMode": check_mode(args.text("cgroupns"), &["host", "private"], "--cgroupns: invalid CGROUP mode")?,
         "Dns": args.all("dns"),
         "DnsOptions": args.all("dns-option"),
         "DnsSearch": args.all("dns-search"),
-        "ExtraHosts": if hosts.is_empty() { Value::Null } else { json!(hosts) },
+        "ExtraHosts": or_null(hosts),
         "GroupAdd": list("group-add"),
         "IpcMode": args.text("ipc"),
         "Cgroup": "",
@@ -332,10 +211,6 @@ fn host_config(args: &Parsed) -> Result<Value, String> {
         "PidsLimit": args.int("pids-limit").unwrap_or_default(),
         "CgroupParent": args.text("cgroup-parent"),
         "Ulimits": resource::ulimits(&args.all("ulimit"))?,
-        "CpuCount": args.int("cpu-count").unwrap_or_default(),
-        "CpuPercent": args.int("cpu-percent").unwrap_or_default(),
-        "IOMaximumIOps": args.int("io-maxiops").unwrap_or_default(),
-        "IOMaximumBandwidth": args.get("io-maxbandwidth").map_or(Ok(0), units::parse_ram)?,
         "DeviceCgroupRules": list("device-cgroup-rule"),
     });
     for (key, value) in limits(args)? {

@@ -97,7 +97,8 @@ fn parse_file(path: &str, bytes: &[u8], is_env: bool) -> Result<Vec<String>, Str
         match (value, is_env) {
             (Some(_), _) => out.push(line.to_owned()),
             (None, true) => out.extend(env::passed_on(name).map(|value| format!("{name}={value}"))),
-            (None, false) => out.push(name.to_owned()),
+            // a label without a value is none
+            (None, false) => {}
         }
     }
     Ok(out)
@@ -111,7 +112,7 @@ mod tests {
     fn files_skip_comments_and_take_values_as_they_are() {
         let text = b"\xef\xbb\xbf# c\r\nA=1 # kept\r\n\n  B=\"x\"\nC=\nHOIST_TEST_SURELY_UNSET\n";
         assert_eq!(parse_file("f", text, true).unwrap(), ["A=1 # kept", "B=\"x\"", "C="]);
-        assert_eq!(parse_file("f", b"only\n", false).unwrap(), ["only"]);
+        assert_eq!(parse_file("f", b"only\na=\n", false).unwrap(), ["a="]);
         assert!(parse_file("f", b"A B=1", true).unwrap_err().contains("contains whitespaces"));
         assert!(parse_file("f", b"=1", true).unwrap_err().contains("no variable name"));
         assert!(parse_file("f", b"a=\xff", true).unwrap_err().contains("line 1"));

@@ -1,6 +1,7 @@
 //! What users type into flags, parsed to what the API takes. Nothing here talks to the engine.
 
 pub(crate) mod create;
+pub(crate) mod create_flags;
 pub(crate) mod csv;
 pub(crate) mod device;
 pub(crate) mod filter;

@@ -1,6 +1,6 @@
 //! `--security-opt`: profiles are read here and sent as JSON, because the engine may be elsewhere.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use serde_json::Value;
 
@@ -41,6 +41,26 @@ pub(crate) fn parse(options: &[&str]) -> Result<Security, String> {
     Ok(security)
 }
 
+/// Capabilities to add and to drop, under their full names: adding wins over dropping, `ALL` over the others.
+pub(crate) fn capabilities(add: &[&str], drop: &[&str]) -> (Vec<String>, Vec<String>) {
+    let (add, mut drop) = (full_names(add), full_names(drop));
+    drop.retain(|name| !add.contains(name));
+    (add.into_iter().collect(), drop.into_iter().collect())
+}
+
+fn full_names(names: &[&str]) -> BTreeSet<String> {
+    let full = |name: &&str| {
+        let upper = name.trim().to_uppercase();
+        match upper.as_str() {
+            "ALL" => upper,
+            name if name.starts_with("CAP_") => upper,
+            _ => format!("CAP_{upper}"),
+        }
+    };
+    let names: BTreeSet<String> = names.iter().map(full).collect();
+    if names.contains("ALL") { BTreeSet::from(["ALL".to_owned()]) } else { names }
+}
+
 fn profile(path: &str) -> Result<String, String> {
     let failed = |why: String| format!("opening seccomp profile ({path}) failed: {why}");
     let reason = |error: std::io::Error| match error.kind() {
@@ -59,6 +79,14 @@ fn profile(path: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn capabilities_have_full_names_and_adding_wins() {
+        let (add, drop) = capabilities(&["net_admin", "CAP_SYS_TIME"], &["ALL", "KILL", "NET_ADMIN"]);
+        assert_eq!((add.join(" "), drop.join(" ")), ("CAP_NET_ADMIN CAP_SYS_TIME".to_owned(), "ALL".to_owned()));
+        let (add, drop) = capabilities(&["kill"], &["kill", "chown"]);
+        assert_eq!((add.join(" "), drop.join(" ")), ("CAP_KILL".to_owned(), "CAP_CHOWN".to_owned()));
+    }
 
     #[test]
     fn profiles_are_sent_as_json() {

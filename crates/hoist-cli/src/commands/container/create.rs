@@ -11,7 +11,10 @@ use crate::{
     app::{App, Failure, Outcome, client_text},
     env,
     flags::Parsed,
-    opts::create::{self, Create, FLAGS, OLD_FLAGS},
+    opts::{
+        create::{self, Create},
+        create_flags::{FLAGS, OLD_FLAGS},
+    },
 };
 
 pub(crate) const COMMAND: Command =
@@ -22,6 +25,9 @@ pub(crate) const COMMAND: Command =
         .runs_a_program();
 
 fn run(app: &App, args: &Parsed) -> Outcome {
+    if let Some(why) = create::unsupported(args) {
+        return Err(why.into());
+    }
     check_pull(app, "create", args)?;
     let create = create::build(args, &socket(app)?).map_err(|why| with_help(app, "create", 125, &why))?;
     let id = create_container(app, args, &create).map_err(|failure| Failure::new(1, failure.text))?;

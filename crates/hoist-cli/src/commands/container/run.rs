@@ -14,7 +14,10 @@ use crate::{
     app::{App, Failure, Outcome},
     fast_run,
     flags::{Flag, Parsed, switch, text},
-    opts::create::{Create, FLAGS, OLD_FLAGS, build},
+    opts::{
+        create::{Create, build, unsupported},
+        create_flags::{FLAGS, OLD_FLAGS},
+    },
     stream::{
         detach,
         relay::{self, Ended, Relay, Wiring},
@@ -77,6 +80,9 @@ impl Plan {
 }
 
 fn run(app: &App, args: &Parsed) -> Outcome {
+    if let Some(why) = unsupported(args) {
+        return Err(why.into());
+    }
     create::check_pull(app, "run", args)?;
     let plan = plan(app, args)?;
     let result = match fast_run::run(app, args, &plan) {

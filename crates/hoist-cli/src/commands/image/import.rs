@@ -40,7 +40,9 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if let Some(name) = name {
         request = request.query("repo", name.as_str());
     }
-    request = request.query("message", args.text("message"));
+    if let Some(message) = args.get("message").filter(|message| !message.is_empty()) {
+        request = request.query("message", message);
+    }
     for change in args.all("change") {
         request = request.query("changes", change);
     }
