@@ -8,8 +8,9 @@ use std::net::Ipv4Addr;
 use hoist_sys::netlink::Socket;
 use rustix::io::Errno;
 
+use crate::element::{Element, protocol_number};
 use crate::message::{Attributes, Batch, Parsed, flag, split};
-use crate::nft::{Element, NFGENMSG_BYTES, header, protocol_number};
+use crate::nft::{NFGENMSG_BYTES, header};
 use crate::{Error, Protocol};
 
 const CT_GET: u16 = 1 << 8 | 1;

@@ -87,6 +87,11 @@ pub(crate) fn ensure(socket: &Socket, bridge: &str) -> Result<(), Error> {
     })
 }
 
+/// Whether the old ip_tables filter (not the nf_tables one) is in use: what it drops we can neither see nor change.
+pub(crate) fn legacy_tables_filter() -> bool {
+    std::fs::read_to_string("/proc/net/ip_tables_names").is_ok_and(|names| names.lines().any(|name| name == "filter"))
+}
+
 /// Takes our rules out of every chain.
 pub(crate) fn remove(socket: &Socket, bridge: &str) -> Result<(), Error> {
     let all = chains(socket)?.into_iter();

@@ -6,6 +6,7 @@
 mod bridge;
 mod conntrack;
 mod default_bridge;
+mod element;
 mod expression;
 mod forward;
 mod ipam;

@@ -9,9 +9,10 @@ use hoist_db::Db;
 use hoist_sys::netlink::{Protocol as NetlinkProtocol, Socket};
 
 use crate::default_bridge::{self, random_id};
+use crate::element::Element;
 use crate::ipam::{Pool, Subnet};
 use crate::link::{self, Wiring};
-use crate::nft::{Element, Ruleset, Table};
+use crate::nft::{Ruleset, Table};
 use crate::ports::{Ports, Reserved};
 use crate::proxy::Proxy;
 use crate::store::Stored;
@@ -84,6 +85,12 @@ impl Networks {
             rules,
         };
         books.open_firewalls();
+        if forward::legacy_tables_filter() {
+            tracing::warn!(
+                bridge = %books.rules.bridge,
+                "iptables-legacy rules are in use, which hoist does not change: if their FORWARD chain drops, accept the bridge there"
+            );
+        }
         let books = Arc::new(Mutex::new(books));
         let watcher = Watcher::start(books.clone())?;
         Ok(Networks { config, books, _watcher: watcher })
@@ -292,7 +299,15 @@ impl Books {
         reserved: Vec<Reserved>,
     ) -> Result<(), Error> {
         let elements = elements(ports, ip);
-        self.table.publish(&elements).map_err(|error| Error::Other(format!("nf_tables: {error}")))?;
+        let published = self.table.publish(&elements).or_else(|error| match error.kind() {
+            // Somebody flushed all rules just now, and the watcher was slower.
+            std::io::ErrorKind::NotFound => {
+                self.reassert();
+                self.table.publish(&elements)
+            }
+            _ => Err(error),
+        });
+        published.map_err(|error| Error::Other(format!("nf_tables: {error}")))?;
         self.forget_flows(conntrack::forget_unpublished(self.table.socket(), &elements));
         let served = self.serve(id, ip, reserved);
         if served.is_err()

@@ -14,7 +14,10 @@ const RTA_OIF: u16 = 4;
 const AF_INET: u8 = 2;
 const RTMSG_BYTES: usize = 12;
 
-/// The prefixes that the host has IPv4 routes for (default routes apart), but for those through device `except`; and the
+/// Shorter prefixes are no networks but ways out: default routes, and the halves of everything that some VPNs route.
+const SHORTEST_NETWORK: u8 = 8;
+
+/// The prefixes that the host has IPv4 routes for, but for those through device `except`; and the
 /// name servers of its resolv.conf, which containers must be able to reach.
 pub(crate) fn used(socket: &Socket, except: Option<u32>) -> Result<Vec<Subnet>, Error> {
     let mut request = Batch::new();
@@ -36,7 +39,7 @@ pub(crate) fn used(socket: &Socket, except: Option<u32>) -> Result<Vec<Subnet>, 
 fn destination(answer: &[u8], except: Option<u32>) -> Option<Subnet> {
     let (header, attributes) = split(answer, RTMSG_BYTES)?;
     let device = attributes.get(RTA_OIF).and_then(|value| u32_at(value, 0));
-    if header[0] != AF_INET || header[1] == 0 || (device.is_some() && device == except) {
+    if header[0] != AF_INET || header[1] < SHORTEST_NETWORK || (device.is_some() && device == except) {
         return None;
     }
     Some(Subnet::new(attributes.ipv4(RTA_DST)?, header[1]))

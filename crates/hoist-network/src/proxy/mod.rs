@@ -55,6 +55,8 @@ struct Table {
     entries: HashMap<u64, Entry>,
     next: u64,
     connections: usize,
+    /// UDP sessions.
+    sessions: usize,
     max_connections: usize,
     /// TCP listeners that rest until then.
     resting_until: Option<Instant>,
@@ -106,6 +108,7 @@ impl Proxy {
             entries: HashMap::new(),
             next: 2,
             connections: 0,
+            sessions: 0,
             max_connections,
             resting_until: None,
             stop: false,
@@ -271,9 +274,10 @@ impl Shared {
             let session = table.number();
             epoll::add(&self.epoll, socket.as_fd(), EventData::new_u64(session), EventFlags::IN)?;
             table.entries.insert(session, Entry::Session { listener: number });
+            table.sessions += 1;
             Ok(session)
         });
-        gone.iter().for_each(|session| _ = table.entries.remove(session));
+        table.forget_sessions(gone.into_iter());
     }
 
     /// Lets all TCP listeners rest until then, or wakes them.
@@ -297,10 +301,9 @@ impl Table {
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        let sessions = self.entries.values().any(|entry| matches!(entry, Entry::Session { .. }));
         let timeout = match self.resting_until {
             Some(_) => Some(REST),
-            None if sessions => Some(IDLE_CHECK),
+            None if self.sessions > 0 => Some(IDLE_CHECK),
             None => None,
         };
         timeout.and_then(|timeout| Timespec::try_from(timeout).ok())
@@ -315,7 +318,7 @@ impl Table {
         match self.entries.remove(&number) {
             Some(Entry::Pair { .. }) => self.forget_pair(number),
             Some(Entry::Datagrams { datagrams, .. }) => {
-                datagrams.sessions().for_each(|session| _ = self.entries.remove(&session));
+                self.forget_sessions(datagrams.sessions());
             }
             _ => {}
         }
@@ -328,7 +331,13 @@ impl Table {
                 datagrams.drop_idle(now, &mut gone);
             }
         }
-        gone.iter().for_each(|session| _ = self.entries.remove(session));
+        self.forget_sessions(gone.into_iter());
+    }
+
+    fn forget_sessions(&mut self, numbers: impl Iterator<Item = u64>) {
+        for number in numbers {
+            self.sessions -= usize::from(self.entries.remove(&number).is_some());
+        }
     }
 }
 

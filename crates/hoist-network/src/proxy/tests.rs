@@ -158,7 +158,8 @@ fn each_udp_client_has_its_own_session_which_ends_when_idle() {
     }
     assert_eq!(proxy.shared.lock().entries.len(), 4);
     proxy.shared.lock().drop_idle(Instant::now() + Duration::from_secs(91));
-    assert_eq!(proxy.shared.lock().entries.len(), 1);
+    let left = (|table: MutexGuard<'_, Table>| (table.entries.len(), table.sessions))(proxy.shared.lock());
+    assert_eq!(left, (1, 0));
     proxy.withdraw("e");
     UdpSocket::bind(at).unwrap();
 }

@@ -198,6 +198,31 @@ fn the_subnet_stays_over_restarts_and_avoids_the_hosts_routes() {
 }
 
 #[test]
+fn engines_that_start_at_the_same_moment_take_different_subnets() {
+    if !can_run() {
+        return;
+    }
+    let machine = Machine::new();
+    machine.host.sh("ip route add 0.0.0.0/1 via 198.51.100.2; ip route add 128.0.0.0/1 via 198.51.100.2");
+    let mut subnets: Vec<String> = machine.host.run(|| {
+        let open = |number: usize| {
+            let config = hoist_network::Config { bridge: format!("hoistt{number}"), ..config() };
+            let networks = hoist_network::Networks::open(hoist_db::Db::in_memory().unwrap(), config).unwrap();
+            let subnet = networks.list()[0].subnet.0.to_string();
+            (networks, subnet)
+        };
+        std::thread::scope(|scope| {
+            let engines: Vec<_> = (0..6).map(|number| scope.spawn(move || open(number))).collect();
+            let opened: Vec<_> = engines.into_iter().map(|engine| engine.join().unwrap()).collect();
+            opened.into_iter().map(|(_, subnet)| subnet).collect()
+        })
+    });
+    subnets.sort();
+    subnets.dedup();
+    assert_eq!(subnets.len(), 6, "{subnets:?}");
+}
+
+#[test]
 fn a_bridge_of_the_administrators_is_used_as_it_is_and_never_removed() {
     if !can_run() {
         return;
