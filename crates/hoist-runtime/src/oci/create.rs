@@ -37,6 +37,8 @@ pub(super) struct Request {
     pub(super) pid_file: Option<PathBuf>,
     pub(super) pidfd_socket: Option<PathBuf>,
     pub(super) preserved_fds: u32,
+    /// How many of these come from socket activation, which the program is told of.
+    pub(super) listen_fds: u32,
     pub(super) new_keyring: bool,
     /// `run` in the foreground: the terminal comes back to the caller.
     pub(super) foreground: bool,
@@ -95,7 +97,7 @@ fn try_create(bundle: &Bundle, request: &Request, undo: &mut Undo) -> Result<Cre
         config: bundle.config.clone(),
         directory: undo.directory.clone(),
     };
-    let mut launch = launch(bundle, &record);
+    let mut launch = launch(bundle, &record, request.listen_fds);
     prepare::check(&launch)?;
     let filter = prepare::filter(&mut launch)?;
     undo.cgroup = prepare::create_cgroup(&launch.spec)?;
@@ -152,12 +154,17 @@ fn cgroups_path(bundle: &Bundle, id: &str) -> Result<PathBuf> {
 }
 
 /// The bundle as a launch; what concerns supervisors stays empty.
-fn launch(bundle: &Bundle, record: &Record) -> Launch {
+fn launch(bundle: &Bundle, record: &Record, listen_fds: u32) -> Launch {
     let mut spec = bundle.config.clone();
     let process = spec.process().clone();
     if process.is_none() {
         // A configuration without a process makes a container that cannot be started.
         spec.set_process(Some(Default::default()));
+    }
+    if let Some(environment) = spec.process_mut().as_mut().and_then(|process| process.env_mut().as_mut())
+        && listen_fds > 0
+    {
+        environment.extend([format!("LISTEN_FDS={listen_fds}"), "LISTEN_PID=1".to_owned()]);
     }
     if let Some(linux) = spec.linux_mut() {
         linux.set_cgroups_path(Some(record.cgroups_path.clone()));

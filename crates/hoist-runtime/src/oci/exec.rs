@@ -201,7 +201,9 @@ fn wait_until_running(channel: &channel::ParentChannel, request: &Request) -> Re
     loop {
         match channel.receive() {
             Ok(None) => return Ok(terminal),
-            Ok(Some(Report::Failed(failure))) => return Err(failure.into()),
+            Ok(Some(Report::Failed(failure))) => {
+                return Err(Fault::from(failure).within("unable to start container process"));
+            }
             Ok(Some(Report::Prepared(_))) => {}
             Ok(Some(Report::Terminal(master))) => match &request.console_socket {
                 Some(path) => create::send_terminal(path, master)?,

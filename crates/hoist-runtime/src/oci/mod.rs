@@ -36,6 +36,9 @@ const NAME: &str = "hoist runtime";
 /// Where containers are remembered unless `--root` says otherwise.
 const DEFAULT_ROOT: &str = "/run/hoist-runtime";
 
+/// Most fds that are handed through.
+const MAX_PRESERVED_FDS: u32 = 4096;
+
 /// What every command gets.
 #[derive(Debug)]
 struct Globals {
@@ -213,13 +216,15 @@ fn dispatch(name: &str, globals: &Globals, mut arguments: Arguments) -> Result<u
 fn create_and_maybe_run(globals: &Globals, arguments: &Arguments, id: String, run: bool) -> Result<u8> {
     refuse(arguments, "no-pivot", "a root that cannot be pivoted is noticed by itself")?;
     let foreground = run && !arguments.has("detach");
+    let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let request = create::Request {
         id,
         bundle: arguments.get("bundle").map(str::to_owned),
         console_socket: arguments.get("console-socket").map(PathBuf::from),
         pid_file: arguments.get("pid-file").map(PathBuf::from),
         pidfd_socket: arguments.get("pidfd-socket").map(PathBuf::from),
-        preserved_fds: arguments.number("preserve-fds")?.unwrap_or(0),
+        preserved_fds: preserved_fds(arguments, listen_fds)?,
+        listen_fds,
         new_keyring: !arguments.has("no-new-keyring"),
         foreground,
     };
@@ -246,7 +251,7 @@ fn exec_command(record: &Record, arguments: &Arguments) -> Result<u8> {
         console_socket: arguments.get("console-socket").map(PathBuf::from),
         pid_file: arguments.get("pid-file").map(PathBuf::from),
         pidfd_socket: arguments.get("pidfd-socket").map(PathBuf::from),
-        preserved_fds: arguments.number("preserve-fds")?.unwrap_or(0),
+        preserved_fds: preserved_fds(arguments, 0)?,
         group: arguments.get("cgroup").map(str::to_owned),
         ignore_paused: arguments.has("ignore-paused"),
     };
@@ -260,6 +265,20 @@ fn exec_command(record: &Record, arguments: &Arguments) -> Result<u8> {
         Some(signals) => foreground::wait(executed.pid, &executed.pidfd, &signals, executed.terminal),
         None => Ok(0),
     }
+}
+
+/// How many fds from 3 on the program gets: those of socket activation (sd_listen_fds(3)) and what is asked for. They
+/// must be there now, before we open any: ours must never be taken for them.
+fn preserved_fds(arguments: &Arguments, listen_fds: u32) -> Result<u32> {
+    let asked: u32 = arguments.number("preserve-fds")?.unwrap_or(0);
+    let all = asked.checked_add(listen_fds).filter(|&all| all <= MAX_PRESERVED_FDS);
+    let all = all.ok_or_else(|| Fault::new(format!("--preserve-fds takes at most {MAX_PRESERVED_FDS}")))?;
+    for number in 3..3 + all {
+        if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() {
+            return Err(Fault::new(format!("unable to stat preserved fd {number} (of {all})")));
+        }
+    }
+    Ok(all)
 }
 
 fn refuse(arguments: &Arguments, name: &str, instead: &str) -> Result<()> {

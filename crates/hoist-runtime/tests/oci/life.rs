@@ -152,7 +152,7 @@ fn preserved_fds() {
     let fds: Vec<&str> = text.lines().filter(|line| line.len() == 1).collect();
     assert_eq!((text.lines().next(), fds), (Some("from fd 3"), vec!["0", "1", "2", "3"]), "{:?}", output.stderr);
     let missing = bundle.fail(&["run", "--preserve-fds", "7", &bundle.id]);
-    assert!(missing.contains("preserved fd 3"), "{missing}");
+    assert!(missing.contains("unable to stat preserved fd 3 (of 7)"), "{missing}");
 }
 
 fn shared_namespaces() {

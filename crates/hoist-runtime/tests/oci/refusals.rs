@@ -37,8 +37,11 @@ fn command_lines() {
     }
 }
 
+/// A change to a good configuration, and what the error says.
+type Case = (fn(&mut Value), &'static str);
+
 fn configurations() {
-    let cases: &[(fn(&mut Value), &str)] = &[
+    let cases: &[Case] = &[
         (|c| c["ociVersion"] = json!("0.9"), "ociVersion"),
         (|c| c["root"]["path"] = json!("nowhere"), "invalid rootfs"),
         (|c| c["process"]["args"] = json!([]), "args must not be empty"),
