@@ -1,8 +1,8 @@
 //! The engine's error is the API's: a kind and Docker's text. Subsystem errors are translated here, once.
 
-pub use hoist_api::error::{Error, Kind};
+pub(crate) use hoist_api::error::{Error, Kind};
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// Translation of subsystem errors, as a method because both sides are foreign types.
 pub(crate) trait Translate<T> {

@@ -125,7 +125,7 @@ impl Execs {
                 progress,
             };
             let (reply, answer) = oneshot::channel();
-            handle.tell(Event::Exec { exec, reply })?;
+            handle.tell(Event::Exec { exec: Box::new(exec), reply })?;
             answer.await.map_err(|_| Error::not_running(record.id()))?.map_err(|refused| refused.0)?;
             Ok((streams, listener))
         };

@@ -31,7 +31,7 @@ pub use container::record::{Record, Status};
 pub use containers::{Containers, ListOptions, WaitCondition};
 pub use create::CreateRequest;
 pub use engine::Engine;
-pub use error::{Error, Result};
+pub(crate) use error::Error;
 pub use exec::{ExecStream, Execs};
 pub use images::{IMAGE_FILTER_KEYS, Images, apply_changes};
 pub use info::System;

@@ -154,7 +154,7 @@ async fn route(engine: Arc<Engine>, request: Request<Incoming>) -> Result<Answer
     let version = match version {
         Some(text) => match ApiVersion::check(text) {
             Ok(version) => version,
-            Err(refusal) => return Ok(refusal),
+            Err(refusal) => return Ok(*refusal),
         },
         None => ApiVersion::NEWEST,
     };

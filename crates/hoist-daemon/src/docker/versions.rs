@@ -21,19 +21,19 @@ impl ApiVersion {
     }
 
     /// The version, or dockerd's refusal of it.
-    pub(super) fn check(text: &str) -> Result<ApiVersion, Answer> {
-        let refuse = |text: String| Err(answer::error(&hoist_api::error::Error::invalid(text)));
+    pub(super) fn check(text: &str) -> Result<ApiVersion, Box<Answer>> {
+        let refuse = |text: String| Err(Box::new(answer::error(&hoist_api::error::Error::invalid(text))));
         match ApiVersion::parse(text) {
             Some(version) if version > ApiVersion::NEWEST => {
                 refuse(format!("client version {text} is too new. Maximum supported API version is {API_VERSION}"))
             }
-            Some(version) if version < ApiVersion::OLDEST => Err(answer::text(
+            Some(version) if version < ApiVersion::OLDEST => Err(Box::new(answer::text(
                 StatusCode::BAD_REQUEST,
                 "text/plain; charset=utf-8",
                 format!(
                     "client version {text} is too old. Minimum supported API version is {MIN_API_VERSION}, please upgrade your client to a newer version"
                 ),
-            )),
+            ))),
             Some(version) => Ok(version),
             None => refuse(format!("invalid API version: {text}")),
         }

@@ -6,15 +6,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hoist_api::time::now_ns;
-use hoist_runtime::protocol::{ExecProcess, Exit, Failure, FromSupervisor, ToSupervisor};
+use hoist_runtime::protocol::{ExecProcess, Failure, FromSupervisor, ToSupervisor};
 use hoist_runtime::spawner::Link;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::container::record::{Fixed, Record, Status};
-use crate::container::state::{Request, admit};
 use crate::containers::Context;
 use crate::error::{Error, Result};
 
@@ -58,13 +56,8 @@ pub(crate) enum Event {
         reply: Reply,
     },
     Exec {
-        exec: StartExec,
+        exec: Box<StartExec>,
         reply: oneshot::Sender<std::result::Result<(), ExecRefused>>,
-    },
-    ExecResize {
-        exec_id: String,
-        rows: u16,
-        columns: u16,
     },
     /// Orderly end of the engine: stop watching, leave the container to its supervisor.
     Abandon,
@@ -138,17 +131,14 @@ pub(crate) struct Driver {
     /// Attachments that came before the start.
     pub(super) waiting: VecDeque<PendingAttach>,
     pub(super) start_reply: Option<Reply>,
-    execs: HashMap<String, mpsc::UnboundedSender<ExecProgress>>,
-    restart_at: Option<Instant>,
-    restart_delay: Duration,
-    stopping: bool,
-    gone: bool,
+    pub(super) execs: HashMap<String, mpsc::UnboundedSender<ExecProgress>>,
+    pub(super) restart_at: Option<Instant>,
+    pub(super) restart_delay: Duration,
+    pub(super) stopping: bool,
+    pub(super) gone: bool,
 }
 
-const FIRST_RESTART_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_RESTART_DELAY: Duration = Duration::from_secs(60);
-/// A run this long starts the back-off anew.
-const GOOD_RUN_NS: i64 = 10_000_000_000;
+pub(super) const FIRST_RESTART_DELAY: Duration = Duration::from_millis(100);
 
 /// A supervisor's link as tokio wants it.
 pub(crate) struct SupervisorLink(pub Link);
@@ -227,152 +217,9 @@ impl Driver {
             Event::Remove { force, volumes, reply } => self.on_remove(force, volumes, reply).await,
             Event::Attach { attach, reply } => _ = reply.send(self.on_attach(attach)),
             Event::Resize { rows, columns, reply } => _ = reply.send(self.on_resize(rows, columns)),
-            Event::Exec { exec, reply } => _ = reply.send(self.on_exec(exec).map_err(ExecRefused)),
-            Event::ExecResize { .. } | Event::Abandon => {}
+            Event::Exec { exec, reply } => _ = reply.send(self.on_exec(*exec).map_err(ExecRefused)),
+            Event::Abandon => {}
         }
-    }
-
-    fn on_start(&mut self, reply: Reply) {
-        if let Err(denied) = admit(&self.record, Request::Start) {
-            _ = reply.send(Err(denied));
-            return;
-        }
-        if self.start_reply.is_some() {
-            _ = reply.send(Err(Error::not_modified("")));
-            return;
-        }
-        self.record.state.manually_stopped = false;
-        self.record.state.restart_count = 0;
-        self.restart_delay = FIRST_RESTART_DELAY;
-        match self.launch() {
-            Ok(link) => {
-                self.link = Some(link);
-                self.start_reply = Some(reply);
-            }
-            Err(error) => {
-                let error = self.start_failed(error, 128);
-                _ = reply.send(Err(error));
-            }
-        }
-    }
-
-    /// Notes a failed start: the network is given back, the record tells why.
-    fn start_failed(&mut self, error: Error, exit_code: i32) -> Error {
-        self.link = None;
-        self.waiting.clear();
-        self.release_network();
-        self.record.state.error.clone_from(&error.message);
-        self.record.state.exit_code = exit_code;
-        self.record.state.exits += 1;
-        if self.record.state.status == Status::Restarting {
-            self.record.state.status = Status::Exited;
-            self.record.state.finished_ns = now_ns();
-        }
-        self.save_state();
-        self.publish();
-        if self.record.fixed.host_config.auto_remove {
-            self.remove_now(true);
-        }
-        error
-    }
-
-    fn on_kill(&mut self, signal: i32, stopping: bool) -> Result<()> {
-        admit(&self.record, Request::Kill)?;
-        if stopping || matches!(signal, libc_signals::SIGKILL | libc_signals::SIGTERM) {
-            self.record.state.manually_stopped = stopping || self.record.state.manually_stopped;
-            self.stopping = stopping;
-        }
-        if self.record.state.status == Status::Restarting && self.link.is_none() {
-            self.restart_at = None;
-            self.record.state.status = Status::Exited;
-            self.record.state.exits += 1;
-            self.save_state();
-            self.publish();
-            return Ok(());
-        }
-        self.send(&ToSupervisor::Signal { signal, all: false }, &[])?;
-        self.emit("kill", &[("signal", signal.to_string())]);
-        if self.record.state.status == Status::Paused {
-            self.on_freeze(false)?;
-        }
-        Ok(())
-    }
-
-    fn on_freeze(&mut self, frozen: bool) -> Result<()> {
-        admit(&self.record, if frozen { Request::Pause } else { Request::Unpause })?;
-        let group = hoist_runtime::cgroup::at(&self.context.cgroup_path(&self.record));
-        let word = if frozen { "pause" } else { "unpause" };
-        group
-            .freeze(frozen)
-            .map_err(|e| Error::internal(format!("cannot {word} container {}: {e}", self.record.id())))?;
-        self.record.state.status = if frozen { Status::Paused } else { Status::Running };
-        self.save_state();
-        self.publish();
-        self.emit(word, &[]);
-        Ok(())
-    }
-
-    fn on_rename(&mut self, name: String) -> Result<()> {
-        let old = std::mem::replace(&mut self.record.name, name);
-        if let Err(error) = self.context.records.save_all(&self.record) {
-            self.record.name = old;
-            return Err(error);
-        }
-        self.publish();
-        self.emit("rename", &[("oldName", format!("/{old}"))]);
-        Ok(())
-    }
-
-    fn on_update(&mut self, fixed: Fixed) -> Result<()> {
-        admit(&self.record, Request::Update)?;
-        if self.record.state.status.alive() {
-            let group = hoist_runtime::cgroup::at(&self.context.cgroup_path(&self.record));
-            let limits =
-                crate::lower::resources::limits(&fixed.host_config.resources, hoist_runtime::cgroup::version())?;
-            group
-                .update(&limits)
-                .map_err(|e| Error::internal(format!("Cannot update container {}: {e}", self.record.id())))?;
-        }
-        self.record.fixed = Arc::new(fixed);
-        self.context.records.save_all(&self.record)?;
-        self.publish();
-        self.emit("update", &[]);
-        Ok(())
-    }
-
-    fn on_attach(&mut self, attach: PendingAttach) -> Result<()> {
-        admit(&self.record, Request::Attach)?;
-        if self.link.is_some() {
-            self.hand_over(&attach)?;
-        } else {
-            self.waiting.push_back(attach);
-        }
-        self.emit("attach", &[]);
-        Ok(())
-    }
-
-    /// Gives an attachment to the supervisor.
-    pub(super) fn hand_over(&self, attach: &PendingAttach) -> Result<()> {
-        let message = ToSupervisor::Attach { stdin: attach.stdin, stdout: attach.stdout, stderr: attach.stderr };
-        self.send(&message, &[attach.socket.as_fd()])
-    }
-
-    fn on_resize(&mut self, rows: u16, columns: u16) -> Result<()> {
-        admit(&self.record, Request::Resize)?;
-        self.send(&ToSupervisor::Resize { rows, columns }, &[])?;
-        self.emit("resize", &[("height", rows.to_string()), ("width", columns.to_string())]);
-        Ok(())
-    }
-
-    fn on_exec(&mut self, exec: StartExec) -> Result<()> {
-        admit(&self.record, Request::Exec)?;
-        let command = exec.process.process.args().clone().unwrap_or_default().join(" ");
-        let message = ToSupervisor::Exec { exec_id: exec.exec_id.clone(), process: Box::new(exec.process) };
-        let fds: Vec<_> = exec.fds.iter().map(AsFd::as_fd).collect();
-        self.send(&message, &fds)?;
-        self.emit(&format!("exec_start: {command}"), &[("execID", exec.exec_id.clone())]);
-        self.execs.insert(exec.exec_id, exec.progress);
-        Ok(())
     }
 
     pub(super) fn send(&self, message: &ToSupervisor, fds: &[std::os::fd::BorrowedFd<'_>]) -> Result<()> {
@@ -383,7 +230,7 @@ impl Driver {
             .map_err(|e| Error::internal(format!("cannot reach the supervisor of container {}: {e}", self.record.id())))
     }
 
-    fn on_supervisor(&mut self, message: Option<FromSupervisor>) {
+    pub(super) fn on_supervisor(&mut self, message: Option<FromSupervisor>) {
         match message {
             Some(FromSupervisor::Hello { state, execs, .. }) => self.on_hello(state, &execs),
             Some(FromSupervisor::Started { pid, started_at_ns, .. }) => self.on_started(pid, started_at_ns),
@@ -444,199 +291,10 @@ impl Driver {
         }
         self.save_state();
     }
-
-    fn on_start_failed(&mut self, failure: Failure) {
-        use hoist_runtime::protocol::FailureKind;
-        let code = match failure.kind {
-            FailureKind::NotFound => 127,
-            FailureKind::NotExecutable => 126,
-            FailureKind::Other => 128,
-        };
-        let text = format!(
-            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: {}",
-            failure.message
-        );
-        let error = if code == 128 { Error::internal(text) } else { Error::invalid(text) };
-        let error = self.start_failed(error, code);
-        if let Some(reply) = self.start_reply.take() {
-            _ = reply.send(Err(error));
-        }
-    }
-
-    /// The supervisor is gone without a word: its exit file tells, or it was killed.
-    fn on_link_lost(&mut self) {
-        self.link = None;
-        if self.start_reply.is_some() {
-            self.on_start_failed(Failure {
-                kind: hoist_runtime::protocol::FailureKind::Other,
-                message: "the container's supervisor ended unexpectedly".to_owned(),
-            });
-            return;
-        }
-        if !self.record.state.status.alive() {
-            return;
-        }
-        let exit = crate::adopt::read_exit(&self.context.directory(self.record.id()), self.record.state.started_ns);
-        let exit = exit.unwrap_or_else(|| {
-            tracing::error!(container = self.record.id(), "the supervisor was lost; ending the container");
-            _ = hoist_runtime::cgroup::at(&self.context.cgroup_path(&self.record)).remove();
-            Exit {
-                exit_code: 137,
-                oom_killed: false,
-                started_at_ns: self.record.state.started_ns,
-                finished_at_ns: now_ns(),
-            }
-        });
-        self.on_exited(&exit);
-    }
-
-    pub(super) fn on_exited(&mut self, exit: &Exit) {
-        self.link = None;
-        for (_, listener) in self.execs.drain() {
-            _ = listener.send(ExecProgress::Exited(137));
-        }
-        let state = &mut self.record.state;
-        let ran_ns = exit.finished_at_ns - exit.started_at_ns;
-        state.status = Status::Exited;
-        state.pid = 0;
-        state.exit_code = exit.exit_code;
-        state.oom_killed = exit.oom_killed;
-        state.finished_ns = exit.finished_at_ns;
-        state.exits += 1;
-        self.release_network();
-        if self.record.fixed.host_config.ipc_mode == "shareable" {
-            crate::ipc::unmount(&self.context.directory(self.record.id()));
-        }
-        let again = self.plan_restart(exit.exit_code, ran_ns);
-        if again {
-            self.record.state.status = Status::Restarting;
-        }
-        let auto_remove = self.record.fixed.host_config.auto_remove;
-        if !auto_remove {
-            self.save_state();
-        }
-        self.publish();
-        if std::mem::take(&mut self.stopping) {
-            self.emit("stop", &[]);
-        }
-        self.emit(
-            "die",
-            &[("exitCode", exit.exit_code.to_string()), ("execDuration", (ran_ns / 1_000_000_000).to_string())],
-        );
-        if auto_remove {
-            self.remove_now(true);
-        }
-    }
-
-    /// Whether the restart policy starts it again, and when.
-    fn plan_restart(&mut self, exit_code: i32, ran_ns: i64) -> bool {
-        let policy = self.record.restart_policy();
-        let wanted = !self.record.state.manually_stopped
-            && match policy.name.as_str() {
-                "always" | "unless-stopped" => true,
-                "on-failure" => {
-                    exit_code != 0
-                        && (policy.maximum_retry_count == 0
-                            || self.record.state.restart_count < policy.maximum_retry_count)
-                }
-                _ => false,
-            };
-        if !wanted {
-            return false;
-        }
-        self.restart_delay = if ran_ns >= GOOD_RUN_NS {
-            FIRST_RESTART_DELAY
-        } else if self.record.state.restart_count == 0 {
-            FIRST_RESTART_DELAY
-        } else {
-            (self.restart_delay * 2).min(LONGEST_RESTART_DELAY)
-        };
-        self.restart_at = Some(Instant::now() + self.restart_delay);
-        true
-    }
-
-    fn on_restart_due(&mut self) {
-        self.restart_at = None;
-        self.record.state.restart_count += 1;
-        match self.launch() {
-            Ok(link) => self.link = Some(link),
-            Err(error) => {
-                tracing::warn!(container = self.record.id(), "restart failed: {error}");
-                _ = self.start_failed(error, 128);
-            }
-        }
-    }
-
-    fn release_network(&mut self) {
-        if let Some(endpoint) = self.record.state.endpoint.take() {
-            self.context.networks.release(&endpoint);
-            let attributes = [
-                ("container".to_owned(), self.record.id().to_owned()),
-                ("name".to_owned(), endpoint.network_name.clone()),
-                ("type".to_owned(), "bridge".to_owned()),
-            ];
-            self.context.events.emit("network", "disconnect", &endpoint.network_id, attributes.into());
-        }
-    }
-
-    async fn on_remove(&mut self, force: bool, volumes: bool, reply: Reply) {
-        if let Err(denied) = admit(&self.record, Request::Remove { force }) {
-            _ = reply.send(Err(denied));
-            return;
-        }
-        if self.record.state.status.alive() || self.link.is_some() {
-            self.record.state.manually_stopped = true;
-            let killed = self.send(&ToSupervisor::Signal { signal: libc_signals::SIGKILL, all: false }, &[]);
-            if killed.is_ok() {
-                self.emit("kill", &[("signal", "9".to_owned())]);
-            }
-            if self.record.state.status == Status::Paused {
-                _ = self.on_freeze(false);
-            }
-            if !self.await_exit().await {
-                _ = reply.send(Err(Error::internal(format!(
-                    "cannot remove container \"{}\": could not kill container: it did not end in 10 s",
-                    self.record.name
-                ))));
-                return;
-            }
-        }
-        self.restart_at = None;
-        if !self.gone {
-            self.remove_now(volumes);
-        }
-        _ = reply.send(Ok(()));
-    }
-
-    /// Works off the supervisor's messages until the container has ended; false after ten seconds.
-    async fn await_exit(&mut self) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while self.link.is_some() {
-            let message = tokio::time::timeout_at(deadline, receive(self.link.as_ref())).await;
-            match message {
-                Ok(message) => self.on_supervisor(message),
-                Err(_) => return false,
-            }
-        }
-        true
-    }
-
-    /// Takes the container out of the books; its files go in the background.
-    pub(super) fn remove_now(&mut self, volumes: bool) {
-        self.record.state.status = Status::Removing;
-        if let Err(e) = self.context.records.delete(self.record.id()) {
-            tracing::error!(container = self.record.id(), "cannot delete the container's record: {e}");
-        }
-        self.context.forget(&self.record, volumes);
-        self.emit("destroy", &[]);
-        self.record.state.removed = true;
-        self.publish();
-        self.gone = true;
-    }
 }
 
 /// The next message of the supervisor; pending for ever when there is no link. `None`: the link is gone.
-async fn receive(link: Option<&AsyncFd<SupervisorLink>>) -> Option<FromSupervisor> {
+pub(super) async fn receive(link: Option<&AsyncFd<SupervisorLink>>) -> Option<FromSupervisor> {
     let Some(link) = link else { return std::future::pending().await };
     loop {
         let Ok(mut ready) = link.readable().await else { return None };
@@ -656,7 +314,7 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 /// Signal numbers by name (signal(7)); the same on every architecture that Linux has these two on.
-mod libc_signals {
-    pub(super) const SIGKILL: i32 = 9;
-    pub(super) const SIGTERM: i32 = 15;
+pub(super) mod signals {
+    pub(crate) const SIGKILL: i32 = 9;
+    pub(crate) const SIGTERM: i32 = 15;
 }

@@ -16,10 +16,8 @@ impl Driver {
         let directory = context.directory(self.record.id());
         let run_dir = context.run_directory(self.record.id());
         std::fs::create_dir_all(&run_dir).map_err(io("create", &run_dir))?;
-        for name in ["exit.json"] {
-            // A leftover of the last run must not be taken for this one's.
-            _ = std::fs::remove_file(directory.join(name));
-        }
+        // A leftover of the last run must not be taken for this one's.
+        _ = std::fs::remove_file(directory.join("exit.json"));
         if self.record.fixed.host_config.ipc_mode == "shareable" {
             crate::ipc::mount(&directory, self.record.fixed.host_config.shm_size)?;
         }

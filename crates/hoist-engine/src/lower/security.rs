@@ -9,10 +9,13 @@ use oci_spec::runtime::Spec;
 use crate::container::record::Record;
 use crate::error::{Error, Result};
 
+/// Profile text (empty: Docker's default) and the container's capabilities.
+type Key = (String, Vec<String>);
+
 /// Compiled seccomp programs by profile text and capabilities.
 #[derive(Debug, Default)]
 pub(crate) struct Programs {
-    compiled: Mutex<HashMap<(String, Vec<String>), Arc<Vec<u8>>>>,
+    compiled: Mutex<HashMap<Key, Arc<Vec<u8>>>>,
 }
 
 impl Programs {
