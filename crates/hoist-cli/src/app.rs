@@ -280,7 +280,7 @@ fn refuse_unsupported(app: &App) -> Outcome {
     }
     let level = app.globals.get("log-level").unwrap_or("info");
     if !["debug", "info", "warn", "warning", "error", "fatal", "panic", "trace"].contains(&level) {
-        return Err(Failure::new(1, format!("unable to parse logging level: {level}")));
+        return Err(Failure::new(1, format!("Unable to parse logging level: {level}")));
     }
     let flag = ["tls", "tlsverify"].into_iter().find(|flag| app.globals.is(flag));
     let file = ["tlscacert", "tlscert", "tlskey"].into_iter().find(|flag| app.globals.has(flag));

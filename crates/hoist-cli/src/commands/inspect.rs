@@ -29,7 +29,7 @@ const FLAGS: &[Flag] = &[
 
 pub(crate) const COMMAND: Command = Command::action(
     "inspect",
-    "Return low-level information on Docker objects",
+    "Show everything about containers, images and other objects",
     "[OPTIONS] NAME|ID [NAME|ID...]",
     (1, MANY),
     run,

@@ -26,15 +26,10 @@ const FLAGS: &[Flag] = &[
     switch('\0', "sig-proxy", "Pass all signals on to the process").or("true"),
 ];
 
-pub(crate) const COMMAND: Command = Command::action(
-    "attach",
-    "Attach local standard input, output, and error streams to a running container",
-    "[OPTIONS] CONTAINER",
-    (1, 1),
-    run,
-)
-.flags(&[FLAGS])
-.aliases(&["container attach", "attach"]);
+pub(crate) const COMMAND: Command =
+    Command::action("attach", "Connect this terminal to a running container", "[OPTIONS] CONTAINER", (1, 1), run)
+        .flags(&[FLAGS])
+        .aliases(&["container attach", "attach"]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     let name = &args.args[0];

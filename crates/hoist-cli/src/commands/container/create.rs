@@ -17,12 +17,17 @@ use crate::{
     },
 };
 
-pub(crate) const COMMAND: Command =
-    Command::action("create", "Create a new container", "[OPTIONS] IMAGE [COMMAND] [ARG...]", (1, MANY), run)
-        .flags(&[FLAGS])
-        .old_flags(OLD_FLAGS)
-        .aliases(&["container create", "create"])
-        .runs_a_program();
+pub(crate) const COMMAND: Command = Command::action(
+    "create",
+    "Make a container of an image without starting it",
+    "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    (1, MANY),
+    run,
+)
+.flags(&[FLAGS])
+.old_flags(OLD_FLAGS)
+.aliases(&["container create", "create"])
+.runs_a_program();
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     if let Some(why) = create::unsupported(args) {

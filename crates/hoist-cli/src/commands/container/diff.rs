@@ -11,14 +11,9 @@ use crate::{
     template::Val,
 };
 
-pub(crate) const COMMAND: Command = Command::action(
-    "diff",
-    "Inspect changes to files or directories on a container's filesystem",
-    "CONTAINER",
-    (1, 1),
-    run,
-)
-.aliases(&["container diff", "diff"]);
+pub(crate) const COMMAND: Command =
+    Command::action("diff", "Show what a container changed in its file system", "CONTAINER", (1, 1), run)
+        .aliases(&["container diff", "diff"]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     let answer: Value = app.client()?.call(Request::get(path(&args.args[0], "changes")))?.json()?;

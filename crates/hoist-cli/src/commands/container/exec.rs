@@ -34,7 +34,7 @@ const FLAGS: &[Flag] = &[
 
 pub(crate) const COMMAND: Command = Command::action(
     "exec",
-    "Execute a command in a running container",
+    "Run another command in a running container",
     "[OPTIONS] CONTAINER COMMAND [ARG...]",
     (2, MANY),
     run,

@@ -10,7 +10,7 @@ const FLAGS: &[Flag] = &[inspect::FORMAT, switch('s', "size", "Show total file s
 
 pub(crate) const COMMAND: Command = Command::action(
     "inspect",
-    "Display detailed information on one or more containers",
+    "Show everything about containers",
     "[OPTIONS] CONTAINER [CONTAINER...]",
     (1, MANY),
     run,

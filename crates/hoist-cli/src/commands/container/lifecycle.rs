@@ -18,30 +18,34 @@ const OLD_TIMEOUT: &[(&str, &str)] = &[("time", "timeout")];
 const NAMES: &str = "CONTAINER [CONTAINER...]";
 const OPTIONS_AND_NAMES: &str = "[OPTIONS] CONTAINER [CONTAINER...]";
 
-pub(crate) const KILL: Command =
-    Command::action("kill", "Kill one or more running containers", OPTIONS_AND_NAMES, (1, MANY), kill)
-        .flags(&[&[SIGNAL]])
-        .aliases(&["container kill", "kill"]);
+pub(crate) const KILL: Command = Command::action(
+    "kill",
+    "Send a signal to containers, SIGKILL unless another is named",
+    OPTIONS_AND_NAMES,
+    (1, MANY),
+    kill,
+)
+.flags(&[&[SIGNAL]])
+.aliases(&["container kill", "kill"]);
 
 pub(crate) const PAUSE: Command =
-    Command::action("pause", "Pause all processes within one or more containers", NAMES, (1, MANY), pause)
+    Command::action("pause", "Freeze the processes of containers", NAMES, (1, MANY), pause)
         .aliases(&["container pause", "pause"]);
 
 pub(crate) const UNPAUSE: Command =
-    Command::action("unpause", "Unpause all processes within one or more containers", NAMES, (1, MANY), unpause)
+    Command::action("unpause", "Let frozen containers go on", NAMES, (1, MANY), unpause)
         .aliases(&["container unpause", "unpause"]);
 
 pub(crate) const RESTART: Command =
-    Command::action("restart", "Restart one or more containers", OPTIONS_AND_NAMES, (1, MANY), restart)
+    Command::action("restart", "Stop containers and start them again", OPTIONS_AND_NAMES, (1, MANY), restart)
         .flags(&[STOP_FLAGS])
         .old_flags(OLD_TIMEOUT)
         .aliases(&["container restart", "restart"]);
 
-pub(crate) const STOP: Command =
-    Command::action("stop", "Stop one or more running containers", OPTIONS_AND_NAMES, (1, MANY), stop)
-        .flags(&[STOP_FLAGS])
-        .old_flags(OLD_TIMEOUT)
-        .aliases(&["container stop", "stop"]);
+pub(crate) const STOP: Command = Command::action("stop", "Stop running containers", OPTIONS_AND_NAMES, (1, MANY), stop)
+    .flags(&[STOP_FLAGS])
+    .old_flags(OLD_TIMEOUT)
+    .aliases(&["container stop", "stop"]);
 
 fn kill(app: &App, args: &Parsed) -> Outcome {
     post(app, args, "kill")

@@ -25,7 +25,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 pub(crate) const COMMAND: Command =
-    Command::action("logs", "Fetch the logs of a container", "[OPTIONS] CONTAINER", (1, 1), run)
+    Command::action("logs", "Show what a container has written", "[OPTIONS] CONTAINER", (1, 1), run)
         .flags(&[FLAGS])
         .aliases(&["container logs", "logs"]);
 

@@ -30,7 +30,7 @@ const FLAGS: &[Flag] = &[
     switch('s', "size", "Show total file sizes"),
 ];
 
-pub(crate) const COMMAND: Command = Command::action("ls", "List containers", "[OPTIONS]", (0, 0), run)
+pub(crate) const COMMAND: Command = Command::action("ls", "Show containers", "[OPTIONS]", (0, 0), run)
     .flags(&[FLAGS])
     .also(&["ps", "list"])
     .aliases(&["container ls", "container list", "container ps", "ps"]);

@@ -11,7 +11,7 @@ use crate::{
 
 pub(crate) const COMMAND: Command = Command::action(
     "port",
-    "List port mappings or a specific mapping for the container",
+    "Show where a container's ports are published",
     "CONTAINER [PRIVATE_PORT[/PROTO]]",
     (1, 2),
     run,

@@ -17,7 +17,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 pub(crate) const COMMAND: Command =
-    Command::action("prune", "Remove all stopped containers", "[OPTIONS]", (0, 0), run).flags(&[FLAGS]);
+    Command::action("prune", "Remove the containers that are stopped", "[OPTIONS]", (0, 0), run).flags(&[FLAGS]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     let warning = "WARNING! This will remove all stopped containers.";

@@ -8,8 +8,9 @@ use crate::{
     flags::Parsed,
 };
 
-pub(crate) const COMMAND: Command = Command::action("rename", "Rename a container", "CONTAINER NEW_NAME", (2, 2), run)
-    .aliases(&["container rename", "rename"]);
+pub(crate) const COMMAND: Command =
+    Command::action("rename", "Give a container another name", "CONTAINER NEW_NAME", (2, 2), run)
+        .aliases(&["container rename", "rename"]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     let (old, new) = (args.args[0].trim(), args.args[1].trim());

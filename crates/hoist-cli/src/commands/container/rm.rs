@@ -18,7 +18,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 pub(crate) const COMMAND: Command =
-    Command::action("rm", "Remove one or more containers", "[OPTIONS] CONTAINER [CONTAINER...]", (1, MANY), run)
+    Command::action("rm", "Remove containers", "[OPTIONS] CONTAINER [CONTAINER...]", (1, MANY), run)
         .flags(&[FLAGS])
         .also(&["remove"])
         .aliases(&["container rm", "container remove", "rm"]);

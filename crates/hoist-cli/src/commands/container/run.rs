@@ -35,7 +35,7 @@ const RUN_FLAGS: &[Flag] = &[
 
 pub(crate) const COMMAND: Command = Command::action(
     "run",
-    "Create and run a new container from an image",
+    "Make a container of an image and run it",
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     (1, MANY),
     run,

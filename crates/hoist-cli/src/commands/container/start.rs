@@ -28,15 +28,10 @@ const FLAGS: &[Flag] = &[
     switch('i', "interactive", "Attach the container's STDIN"),
 ];
 
-pub(crate) const COMMAND: Command = Command::action(
-    "start",
-    "Start one or more stopped containers",
-    "[OPTIONS] CONTAINER [CONTAINER...]",
-    (1, MANY),
-    run,
-)
-.flags(&[FLAGS])
-.aliases(&["container start", "start"]);
+pub(crate) const COMMAND: Command =
+    Command::action("start", "Start stopped containers", "[OPTIONS] CONTAINER [CONTAINER...]", (1, MANY), run)
+        .flags(&[FLAGS])
+        .aliases(&["container start", "start"]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     if args.has("checkpoint") || args.has("checkpoint-dir") {

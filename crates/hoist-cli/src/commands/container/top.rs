@@ -16,7 +16,7 @@ use crate::{
 const LAYOUT: Layout = Layout { min_width: 20, padding: 3 };
 
 pub(crate) const COMMAND: Command =
-    Command::action("top", "Display the running processes of a container", "CONTAINER [ps OPTIONS]", (1, MANY), run)
+    Command::action("top", "Show the processes of a container", "CONTAINER [ps OPTIONS]", (1, MANY), run)
         .aliases(&["container top", "top"])
         .runs_a_program();
 

@@ -35,7 +35,7 @@ const FLAGS: &[Flag] = &[
 
 pub(crate) const COMMAND: Command = Command::action(
     "update",
-    "Update configuration of one or more containers",
+    "Change limits and restart policy of containers",
     "[OPTIONS] CONTAINER [CONTAINER...]",
     (1, MANY),
     run,

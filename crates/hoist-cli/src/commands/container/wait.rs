@@ -10,7 +10,7 @@ use crate::{
 
 pub(crate) const COMMAND: Command = Command::action(
     "wait",
-    "Block until one or more containers stop, then print their exit codes",
+    "Wait until containers end and print their exit codes",
     "CONTAINER [CONTAINER...]",
     (1, MANY),
     run,

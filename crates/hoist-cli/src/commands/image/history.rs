@@ -27,7 +27,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 pub(crate) const COMMAND: Command =
-    Command::action("history", "Show the history of an image", "[OPTIONS] IMAGE", (1, 1), run)
+    Command::action("history", "Show the steps that made an image", "[OPTIONS] IMAGE", (1, 1), run)
         .flags(&[FLAGS])
         .aliases(&["image history", "history"]);
 

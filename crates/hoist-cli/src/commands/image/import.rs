@@ -5,7 +5,7 @@ use std::{fs, io};
 use hoist_api::reference::Reference;
 use hoist_client::Request;
 
-use super::super::Command;
+use super::super::{Command, MANY};
 use crate::{
     app::{App, Outcome, open_error},
     env,
@@ -21,15 +21,18 @@ const FLAGS: &[Flag] = &[
 
 pub(crate) const COMMAND: Command = Command::action(
     "import",
-    "Import the contents from a tarball to create a filesystem image",
+    "Make an image of the files in a tar archive",
     "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
-    (1, 2),
+    (1, MANY),
     run,
 )
 .flags(&[FLAGS])
 .aliases(&["image import", "import"]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
+    if let Some(extra) = args.args.get(2) {
+        return Err(format!("unexpected argument {extra:?}: one archive makes one image").into());
+    }
     let source = args.args[0].as_str();
     let name = args.args.get(1).filter(|name| !name.is_empty());
     if let Some(name) = name {

@@ -9,14 +9,9 @@ use crate::{
 const FLAGS: &[Flag] =
     &[inspect::FORMAT, text('\0', "platform", "Inspect this platform's image (\"os[/arch[/variant]]\")")];
 
-pub(crate) const COMMAND: Command = Command::action(
-    "inspect",
-    "Display detailed information on one or more images",
-    "[OPTIONS] IMAGE [IMAGE...]",
-    (1, MANY),
-    run,
-)
-.flags(&[FLAGS]);
+pub(crate) const COMMAND: Command =
+    Command::action("inspect", "Show everything about images", "[OPTIONS] IMAGE [IMAGE...]", (1, MANY), run)
+        .flags(&[FLAGS]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     inspect::print(args, |name| inspect::image(app.client()?, name, args.get("platform")))

@@ -22,7 +22,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 pub(crate) const COMMAND: Command =
-    Command::action("load", "Load an image from a tar archive or STDIN", "[OPTIONS]", (0, 0), run)
+    Command::action("load", "Load images that were saved to a tar archive", "[OPTIONS]", (0, 0), run)
         .flags(&[FLAGS])
         .aliases(&["image load", "load"]);
 

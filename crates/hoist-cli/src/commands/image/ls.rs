@@ -28,7 +28,7 @@ const FLAGS: &[Flag] = &[
     switch('\0', "tree", "Show images of several platforms as a tree").hide(),
 ];
 
-pub(crate) const COMMAND: Command = Command::action("ls", "List images", "[OPTIONS] [REPOSITORY[:TAG]]", (0, 1), run)
+pub(crate) const COMMAND: Command = Command::action("ls", "Show images", "[OPTIONS] [REPOSITORY[:TAG]]", (0, 1), run)
     .flags(&[FLAGS])
     .also(&["list"])
     .aliases(&["image ls", "image list", "images"]);

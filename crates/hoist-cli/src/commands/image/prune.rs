@@ -18,7 +18,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 pub(crate) const COMMAND: Command =
-    Command::action("prune", "Remove unused images", "[OPTIONS]", (0, 0), run).flags(&[FLAGS]);
+    Command::action("prune", "Remove images nobody uses", "[OPTIONS]", (0, 0), run).flags(&[FLAGS]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     let all = args.is("all");

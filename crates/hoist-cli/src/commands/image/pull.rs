@@ -19,7 +19,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 pub(crate) const COMMAND: Command =
-    Command::action("pull", "Download an image from a registry", "[OPTIONS] NAME[:TAG|@DIGEST]", (1, 1), run)
+    Command::action("pull", "Fetch an image from a registry", "[OPTIONS] NAME[:TAG|@DIGEST]", (1, 1), run)
         .flags(&[FLAGS])
         .aliases(&["image pull", "pull"]);
 

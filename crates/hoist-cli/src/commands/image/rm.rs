@@ -25,7 +25,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 pub(crate) const COMMAND: Command =
-    Command::action("rm", "Remove one or more images", "[OPTIONS] IMAGE [IMAGE...]", (1, MANY), run)
+    Command::action("rm", "Remove images and their names", "[OPTIONS] IMAGE [IMAGE...]", (1, MANY), run)
         .flags(&[FLAGS])
         .also(&["remove"])
         .aliases(&["image rm", "image remove", "rmi"]);

@@ -9,14 +9,9 @@ use crate::{
     flags::Parsed,
 };
 
-pub(crate) const COMMAND: Command = Command::action(
-    "tag",
-    "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
-    "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
-    (2, 2),
-    run,
-)
-.aliases(&["image tag", "tag"]);
+pub(crate) const COMMAND: Command =
+    Command::action("tag", "Give an image another name", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", (2, 2), run)
+        .aliases(&["image tag", "tag"]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     let (source, target) = (&args.args[0], &args.args[1]);

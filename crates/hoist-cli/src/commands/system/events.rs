@@ -28,7 +28,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 pub(crate) const COMMAND: Command =
-    Command::action("events", "Get real time events from the server", "[OPTIONS]", (0, 0), run)
+    Command::action("events", "Follow what happens in the engine", "[OPTIONS]", (0, 0), run)
         .flags(&[FLAGS])
         .aliases(&["system events", "events"]);
 

@@ -20,7 +20,7 @@ const FLAGS: &[Flag] = &[text(
 )];
 
 pub(crate) const COMMAND: Command =
-    Command::action("info", "Display system-wide information", "[OPTIONS]", (0, 0), run)
+    Command::action("info", "Show what the engine and its machine are", "[OPTIONS]", (0, 0), run)
         .flags(&[FLAGS])
         .aliases(&["system info", "info"]);
 
