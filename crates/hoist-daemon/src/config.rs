@@ -21,6 +21,8 @@ pub(crate) struct Config {
     pub group: Option<String>,
     pub pid_file: Option<PathBuf>,
     pub log_level: String,
+    /// Started by a client that found no engine.
+    pub autostarted: bool,
 }
 
 /// Which names the flags have.
@@ -293,6 +295,7 @@ fn resolve(source: &Source, dialect: Dialect) -> Result<Config, String> {
         group: source.text("group")?.or_else(|| (dialect == Dialect::Dockerd).then(|| "docker".to_owned())),
         pid_file: source.text("pidfile")?.map(PathBuf::from),
         log_level,
+        autostarted: source.flag("autostarted")?,
     })
 }
 

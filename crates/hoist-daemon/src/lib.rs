@@ -35,6 +35,10 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         report("the engine needs root: run it with sudo or as a system service");
         return ExitCode::from(1);
     }
+    if config.autostarted {
+        // A client started us from its terminal: we are to outlive it. Failing means we lead a session already.
+        _ = rustix::process::setsid();
+    }
     start_logging(&config);
     let spawner = match Spawner::start() {
         Ok(spawner) => spawner,

@@ -20,6 +20,10 @@ fn main() -> ExitCode {
             args.remove(0);
             hoist_daemon::main(args)
         }
+        Some("runtime") => {
+            args.remove(0);
+            hoist_runtime::oci::main(args)
+        }
         _ => ExitCode::from(u8::try_from(hoist_cli::main(args)).unwrap_or(1)),
     }
 }

@@ -135,6 +135,8 @@ pub(crate) struct Driver {
     pub(super) restart_at: Option<Instant>,
     pub(super) restart_delay: Duration,
     pub(super) stopping: bool,
+    /// The link was there when the engine started: nobody of this engine waits for a start.
+    adopted: bool,
     pub(super) gone: bool,
 }
 
@@ -158,6 +160,7 @@ pub(crate) fn spawn(context: Arc<Context>, record: Record, link: Option<Link>) -
             .map_err(|e| tracing::error!(container = record.id(), "cannot watch the supervisor: {e}"))
             .ok()
     });
+    let adopted = link.is_some();
     let driver = Driver {
         context,
         record,
@@ -169,6 +172,7 @@ pub(crate) fn spawn(context: Arc<Context>, record: Record, link: Option<Link>) -
         restart_at: None,
         restart_delay: FIRST_RESTART_DELAY,
         stopping: false,
+        adopted,
         gone: false,
     };
     tokio::spawn(driver.run(inbox));
@@ -261,6 +265,13 @@ impl Driver {
 
     fn on_hello(&mut self, state: hoist_runtime::protocol::State, _execs: &[hoist_runtime::protocol::RunningExec]) {
         use hoist_runtime::protocol::State;
+        if self.adopted && matches!(state, State::Preparing | State::Prepared) {
+            // The engine before this one died between launch and start: whoever asked is gone.
+            if let Err(e) = self.send(&ToSupervisor::Abort, &[]) {
+                tracing::warn!(container = self.record.id(), "cannot give up a half-made start: {e}");
+            }
+        }
+        self.adopted = false;
         if let State::Running { pid, started_at_ns } = state
             && (self.record.state.pid != pid || !self.record.state.status.alive())
             && self.start_reply.is_none()

@@ -65,6 +65,8 @@ impl Driver {
             return;
         }
         if !self.record.state.status.alive() {
+            self.release_network();
+            self.save_state();
             return;
         }
         let exit = crate::adopt::read_exit(&self.context.directory(self.record.id()), self.record.state.started_ns);
