@@ -28,6 +28,7 @@ const VERDICT_RETURN: u32 = 5u32.wrapping_neg();
 const RULES: usize = 2;
 /// nft(8)'s tag of a comment in a rule's user data.
 const COMMENT: u8 = 0;
+const COMMENT_WORD: &str = "hoist ";
 const DOCKER_USER: &str = "DOCKER-USER";
 
 /// A chain of somebody else's.
@@ -55,7 +56,8 @@ impl Chain {
 #[derive(Debug)]
 struct Present {
     handle: u64,
-    ours: bool,
+    /// The bridge for which an engine put it there.
+    bridge: Option<String>,
     /// Returns whatever comes: Docker of old ended its chain for users so.
     returns: bool,
 }
@@ -69,20 +71,21 @@ pub(crate) fn ensure(socket: &Socket, bridge: &str) -> Result<(), Error> {
         _ => chain.clone(),
     });
     each(wanted, |chain| {
-        let rules = rules(socket, chain, bridge)?;
-        if rules.iter().filter(|rule| rule.ours).count() == RULES {
+        let rules = rules(socket, chain)?;
+        let ours = |rule: &Present| rule.bridge.as_deref() == Some(bridge);
+        if rules.iter().filter(|rule| ours(rule)).count() == RULES {
             return Ok(());
         }
         // Docker's users write their own rules into that chain: those come first.
-        let end = rules.iter().find(|rule| rule.returns && !rule.ours).map(|rule| rule.handle);
+        let end = rules.iter().find(|rule| rule.returns).map(|rule| rule.handle);
         let position = match end {
             _ if !chain.is_docker_user() => Position::First,
             Some(handle) => Position::Before(handle),
             None => Position::Last,
         };
         let mut transaction = Transaction::new();
-        delete_ours(&mut transaction, chain, &rules);
-        add_ours(&mut transaction, chain, bridge, position);
+        delete(&mut transaction, chain, rules.iter().filter(|rule| ours(rule)));
+        add(&mut transaction, chain, bridge, position);
         socket.send_batch(&transaction.finish())
     })
 }
@@ -92,16 +95,27 @@ pub(crate) fn legacy_tables_filter() -> bool {
     std::fs::read_to_string("/proc/net/ip_tables_names").is_ok_and(|names| names.lines().any(|name| name == "filter"))
 }
 
-/// Takes our rules out of every chain.
+/// Takes the rules for a bridge out of every chain.
 pub(crate) fn remove(socket: &Socket, bridge: &str) -> Result<(), Error> {
+    remove_all(socket, |of| of == bridge)
+}
+
+/// Takes out what engines left that are gone with their bridges.
+pub(crate) fn remove_orphans(socket: &Socket, is_device: impl Fn(&str) -> bool) -> Result<(), Error> {
+    remove_all(socket, |of| !is_device(of))
+}
+
+fn remove_all(socket: &Socket, condemned: impl Fn(&str) -> bool) -> Result<(), Error> {
     let all = chains(socket)?.into_iter();
     each(all.filter(|chain| chain.concerns_us || chain.is_docker_user()), |chain| {
-        let rules = rules(socket, chain, bridge)?;
-        if !rules.iter().any(|rule| rule.ours) {
+        let rules = rules(socket, chain)?;
+        let condemned: Vec<&Present> =
+            rules.iter().filter(|rule| rule.bridge.as_deref().is_some_and(&condemned)).collect();
+        if condemned.is_empty() {
             return Ok(());
         }
         let mut transaction = Transaction::new();
-        delete_ours(&mut transaction, chain, &rules);
+        delete(&mut transaction, chain, condemned.into_iter());
         socket.send_batch(&transaction.finish())
     })
 }
@@ -141,31 +155,30 @@ fn chain(answer: &[u8]) -> Option<Chain> {
     Some(chain)
 }
 
-fn rules(socket: &Socket, chain: &Chain, bridge: &str) -> io::Result<Vec<Present>> {
+fn rules(socket: &Socket, chain: &Chain) -> io::Result<Vec<Present>> {
     let mut request = Batch::new();
     request.add(GETRULE, flag::DUMP, &header(chain.family), |a| {
         a.text(RULE_TABLE, &chain.table);
         a.text(RULE_CHAIN, &chain.name);
     });
-    let comment = comment(bridge);
     let answers = socket.request_dump(request.as_bytes())?;
-    Ok(answers.iter().filter_map(|answer| present(answer, &comment)).collect())
+    Ok(answers.iter().filter_map(|answer| present(answer)).collect())
 }
 
-fn present(answer: &[u8], comment: &[u8]) -> Option<Present> {
+fn present(answer: &[u8]) -> Option<Present> {
     let (_, attributes) = split(answer, NFGENMSG_BYTES)?;
     let handle = u64::from_be_bytes(attributes.get(RULE_HANDLE)?.try_into().ok()?);
-    let ours = attributes.get(RULE_USERDATA) == Some(comment);
+    let bridge = attributes.get(RULE_USERDATA).and_then(bridge_of);
     let mut returns = false;
     for (_, expression) in attributes.nested(RULE_EXPRESSIONS).into_iter().flatten() {
         let expression = Parsed::new(expression);
         match expression.text(EXPR_NAME) {
             Some("counter") => {}
             Some("immediate") => returns = is_return(expression).unwrap_or(false),
-            _ => return Some(Present { handle, ours, returns: false }),
+            _ => return Some(Present { handle, bridge, returns: false }),
         }
     }
-    Some(Present { handle, ours, returns })
+    Some(Present { handle, bridge, returns })
 }
 
 fn is_return(immediate: Parsed<'_>) -> Option<bool> {
@@ -182,8 +195,8 @@ enum Position {
     Last,
 }
 
-fn delete_ours(transaction: &mut Transaction, chain: &Chain, rules: &[Present]) {
-    for rule in rules.iter().filter(|rule| rule.ours) {
+fn delete<'a>(transaction: &mut Transaction, chain: &Chain, rules: impl Iterator<Item = &'a Present>) {
+    for rule in rules {
         transaction.add_for(chain.family, DELRULE, 0, |a| {
             name_chain(a, chain);
             a.put(RULE_HANDLE, &rule.handle.to_be_bytes());
@@ -191,7 +204,7 @@ fn delete_ours(transaction: &mut Transaction, chain: &Chain, rules: &[Present]) 
     }
 }
 
-fn add_ours(transaction: &mut Transaction, chain: &Chain, bridge: &str, position: Position) {
+fn add(transaction: &mut Transaction, chain: &Chain, bridge: &str, position: Position) {
     let flags = if matches!(position, Position::Last) { flag::CREATE | flag::APPEND } else { flag::CREATE };
     for outgoing in [false, true] {
         transaction.add_for(chain.family, NEWRULE, flags, |a| {
@@ -217,8 +230,14 @@ fn name_chain(attributes: &mut Attributes<'_>, chain: &Chain) {
 
 /// User data of our rules: a comment as nft(8) and iptables(8) show it.
 fn comment(bridge: &str) -> Vec<u8> {
-    let text = format!("hoist {bridge}\0");
+    let text = format!("{COMMENT_WORD}{bridge}\0");
     let mut data = vec![COMMENT, u8::try_from(text.len()).unwrap_or(u8::MAX)];
     data.extend(text.into_bytes());
     data
+}
+
+/// Reads what [`comment`] wrote.
+fn bridge_of(data: &[u8]) -> Option<String> {
+    let text = data.strip_prefix(&[COMMENT])?.get(1..)?.strip_suffix(&[0])?;
+    std::str::from_utf8(text).ok()?.strip_prefix(COMMENT_WORD).map(str::to_owned)
 }

@@ -85,6 +85,7 @@ impl Networks {
             rules,
         };
         books.open_firewalls();
+        books.remove_orphans();
         if forward::legacy_tables_filter() {
             tracing::warn!(
                 bridge = %books.rules.bridge,
@@ -281,6 +282,18 @@ impl Books {
             Err(error) => tracing::error!(bridge = %self.rules.bridge, %error, "put the nf_tables rules back"),
         }
         self.open_firewalls();
+    }
+
+    /// Clears away what other engines left whose bridges are gone. Only at a start: two engines that did it whenever the
+    /// firewall changes could keep each other busy.
+    fn remove_orphans(&self) {
+        let removed = bridge::devices(&self.route).and_then(|devices| {
+            let is_device = |name: &str| devices.iter().any(|device| device.name == name);
+            forward::remove_orphans(self.table.socket(), is_device).and(self.table.remove_orphans(is_device))
+        });
+        if let Err(error) = removed {
+            tracing::warn!(%error, "remove rules that other engines left");
+        }
     }
 
     /// A firewall of others that cannot be opened leaves containers without a network, not the engine without a start.

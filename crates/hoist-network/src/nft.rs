@@ -40,6 +40,7 @@ const NFNL_BATCH_BEGIN: u16 = 0x10;
 const NFNL_BATCH_END: u16 = 0x11;
 const SUBSYSTEM: u16 = 10;
 const NEWTABLE: u16 = SUBSYSTEM << 8;
+const GETTABLE: u16 = NEWTABLE + 1;
 const DELTABLE: u16 = NEWTABLE + 2;
 const NEWCHAIN: u16 = NEWTABLE + 3;
 pub(crate) const GETCHAIN: u16 = NEWTABLE + 4;
@@ -87,6 +88,8 @@ const DATA_VALUE: u16 = 1;
 /// A transaction is cut into messages of at most this many elements: an attribute's length has 16 bits.
 const ELEMENTS_PER_MESSAGE: usize = 256;
 
+const NAME_PREFIX: &str = "hoist-";
+
 const HOOK_PREROUTING: u32 = 0;
 pub(crate) const HOOK_FORWARD: u32 = 2;
 const HOOK_OUTPUT: u32 = 3;
@@ -128,7 +131,7 @@ impl Table {
     pub(crate) fn open(bridge: &str) -> Result<Table, Error> {
         let socket = Socket::open(NetlinkProtocol::Netfilter)
             .map_err(|error| Error::Other(format!("open a netlink socket for nf_tables: {error}")))?;
-        Ok(Table { name: format!("hoist-{bridge}"), socket })
+        Ok(Table { name: format!("{NAME_PREFIX}{bridge}"), socket })
     }
 
     /// Makes the table exactly this, in one transaction: nobody ever sees it half built.
@@ -197,6 +200,24 @@ impl Table {
         Ok(self.socket.request_dump(request.as_bytes())?.len() == rules.count())
     }
 
+    /// Removes the tables of engines that are gone with their bridges: their published ports would lead nowhere.
+    pub(crate) fn remove_orphans(&self, is_device: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let mut request = Batch::new();
+        request.add(GETTABLE, flag::DUMP, &header(NFPROTO_INET), |_| {});
+        let answers = self
+            .socket
+            .request_dump(request.as_bytes())
+            .map_err(|error| Error::Other(format!("list the tables of nf_tables: {error}")))?;
+        for answer in &answers {
+            let name = split(answer, NFGENMSG_BYTES).and_then(|(_, attributes)| attributes.text(TABLE_NAME));
+            let Some(name) = name else { continue };
+            if name.strip_prefix(NAME_PREFIX).is_some_and(|bridge| !is_device(bridge)) {
+                self.remove_table(name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The socket, for work in the tables of others.
     pub(crate) fn socket(&self) -> &Socket {
         &self.socket
@@ -204,10 +225,13 @@ impl Table {
 
     /// Removes the table; one that is gone already is fine.
     pub(crate) fn remove(&self) -> Result<(), Error> {
+        self.remove_table(&self.name)
+    }
+
+    fn remove_table(&self, name: &str) -> Result<(), Error> {
         let mut transaction = Transaction::new();
-        transaction.add(NEWTABLE, flag::CREATE, |a| a.text(TABLE_NAME, &self.name));
-        transaction.add(DELTABLE, 0, |a| a.text(TABLE_NAME, &self.name));
-        let name = &self.name;
+        transaction.add(NEWTABLE, flag::CREATE, |a| a.text(TABLE_NAME, name));
+        transaction.add(DELTABLE, 0, |a| a.text(TABLE_NAME, name));
         self.send(transaction).map_err(|error| Error::Other(format!("remove nf_tables table {name}: {error}")))
     }
 

@@ -158,8 +158,9 @@ fn each_udp_client_has_its_own_session_which_ends_when_idle() {
     }
     assert_eq!(proxy.shared.lock().entries.len(), 4);
     proxy.shared.lock().drop_idle(Instant::now() + Duration::from_secs(91));
-    let left = (|table: MutexGuard<'_, Table>| (table.entries.len(), table.sessions))(proxy.shared.lock());
-    assert_eq!(left, (1, 0));
+    let table = proxy.shared.lock();
+    assert_eq!((table.entries.len(), table.sessions), (1, 0));
+    drop(table);
     proxy.withdraw("e");
     UdpSocket::bind(at).unwrap();
 }

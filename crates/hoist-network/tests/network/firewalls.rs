@@ -83,6 +83,30 @@ fn after_all_rules_were_flushed_published_ports_come_back() {
 }
 
 #[test]
+fn what_an_engine_left_whose_bridge_is_gone_is_cleared_away_by_the_next() {
+    if !can_run() {
+        return;
+    }
+    let machine = Machine::new();
+    if !has(&machine, "iptables-nft") {
+        return;
+    }
+    machine
+        .host
+        .sh("iptables-nft -P FORWARD DROP; iptables-nft -N DOCKER-USER; iptables-nft -A FORWARD -j DOCKER-USER");
+    for bridge in ["hoistt1", "hoistt2"] {
+        let db = hoist_db::Db::in_memory().unwrap();
+        let config = hoist_network::Config { bridge: bridge.to_owned(), ..config() };
+        drop(machine.host.run(|| hoist_network::Networks::open(db, config)).unwrap());
+    }
+    machine.host.sh("ip link del hoistt1; nft add table inet hoist-; nft add table inet other");
+    machine.open(config());
+    let left = machine.host.sh("nft list tables; iptables-nft -S");
+    assert!(!left.contains("hoistt1") && left.contains("table inet other"), "{left}");
+    assert!(left.contains("table inet hoist-hoistt2") && left.contains("-o hoistt2"), "{left}");
+}
+
+#[test]
 fn rules_of_dockers_users_stay_before_ours() {
     if !can_run() {
         return;
