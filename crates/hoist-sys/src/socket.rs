@@ -68,7 +68,17 @@ pub fn listen(directory: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
         Ok(()) | Err(rustix::io::Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
     }
-    let socket = new_socket(SocketFlags::NONBLOCK)?;
+    listen_on(new_socket(SocketFlags::NONBLOCK)?, directory, name)
+}
+
+/// As [`listen`], for a stream of bytes.
+pub fn listen_stream(directory: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    listen_on(socket, directory, name)
+}
+
+fn listen_on(socket: OwnedFd, directory: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     // The mode of a unix socket's file is that of the socket's inode at bind(2); so nobody can connect in between.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &address(directory, name)?)?;

@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use rustix::mount::FsOpenFlags;
 
 use super::mounts::{bind_fd, finish};
-use super::open_host;
+use super::{attach, open_host};
 use crate::failure::{OrFail, Result};
 
 const READ_ONLY: Change = Change { set: attribute::READ_ONLY, clear: 0, propagation: None, recursive: true };
@@ -50,16 +50,13 @@ struct Covers {
 
 impl Covers {
     fn cover(&mut self, target: BorrowedFd<'_>) -> io::Result<()> {
-        let (cover, make): (_, fn() -> io::Result<OwnedFd>) = match rootfs::kind_of(target)? {
-            Kind::File => (&mut self.null, host_null),
-            Kind::Directory => (&mut self.empty, empty_directory),
-        };
-        if cover.is_none() {
-            *cover = Some(make()?);
-        }
-        match cover {
-            Some(cover) => bind_fd(cover.as_fd(), target, Change { recursive: false, ..READ_ONLY_FOR_COVERS }),
-            None => Ok(()),
+        let plain = Change { recursive: false, ..READ_ONLY_FOR_COVERS };
+        match (rootfs::kind_of(target)?, &self.null, &self.empty) {
+            (Kind::File, Some(null), _) => bind_fd(null.as_fd(), target, plain),
+            (Kind::File, None, _) => bind_fd(self.null.insert(host_null()?).as_fd(), target, plain),
+            (Kind::Directory, _, Some(empty)) => bind_fd(empty.as_fd(), target, plain),
+            // A detached mount cannot be cloned before Linux 6.15, so it goes on the first directory itself.
+            (Kind::Directory, _, None) => attach(self.empty.insert(empty_directory()?).as_fd(), target),
         }
     }
 }

@@ -71,7 +71,7 @@ pub(crate) struct Context<'a> {
     pub(crate) oci: Option<crate::oci::Steps>,
 }
 
-pub(crate) use rootfs::Source as RootSource;
+pub(crate) use rootfs::{Source as RootSource, attach_on};
 
 impl Context<'_> {
     fn spec(&self) -> &Spec {

@@ -1,7 +1,7 @@
 //! The root filesystem: into the new mount namespace, and then in place of the old root.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hoist_sys::mount::{self, Change, Propagation, attribute};
 use oci_spec::runtime::Spec;
@@ -32,14 +32,36 @@ pub(super) fn attach(source: &Source, spec: &Spec) -> Result<OwnedFd> {
                 .or_fail(|| "attach root filesystem")?;
             root.try_clone().or_fail(|| "attach root filesystem")
         }
-        Source::Legacy { options, on, layers } => {
-            debug_assert!(!layers.is_empty());
-            rustix::process::chdir("/proc/self/fd").or_fail(|| "chdir to /proc/self/fd")?;
-            let options = std::ffi::CString::new(options.as_str()).map_err(|_| Failure::other("NUL in layer path"))?;
-            rustix::mount::mount("overlay", on, "overlay", MountFlags::empty(), options.as_c_str())
-                .or_fail(|| format!("mount overlay on {}", on.display()))?;
-            super::open_host(on, OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open root filesystem")
+        Source::Legacy { on, .. } => source.mount_legacy(on),
+    }
+}
+
+impl Source {
+    /// Mounts the overlay on a directory, when it is one for mount(2).
+    fn mount_legacy(&self, directory: &Path) -> Result<OwnedFd> {
+        let Source::Legacy { options, layers, .. } = self else {
+            return Err(Failure::other("root filesystem is mounted already"));
+        };
+        debug_assert!(!layers.is_empty());
+        rustix::process::chdir("/proc/self/fd").or_fail(|| "chdir to /proc/self/fd")?;
+        let options = std::ffi::CString::new(options.as_str()).map_err(|_| Failure::other("NUL in layer path"))?;
+        rustix::mount::mount("overlay", directory, "overlay", MountFlags::empty(), options.as_c_str())
+            .or_fail(|| format!("mount overlay on {}", directory.display()))?;
+        super::open_host(directory, OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open root filesystem")
+    }
+}
+
+/// Puts the root on a directory of the (own, private) mount namespace, for another runtime to find it there.
+pub(crate) fn attach_on(source: &Source, directory: &Path) -> Result<()> {
+    let own = super::open_host(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open /")?;
+    let change = Change { propagation: Some(Propagation::Slave), recursive: true, ..Change::default() };
+    mount::set_attributes(own.as_fd(), change).or_fail(|| "change propagation of /")?;
+    match source {
+        Source::Detached(root) => {
+            rustix::mount::move_mount(root, "", CWD, directory, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                .or_fail(|| "attach root filesystem")
         }
+        Source::Legacy { .. } => source.mount_legacy(directory).map(drop),
     }
 }
 
@@ -49,14 +71,14 @@ fn isolate_mounts(spec: &Spec) -> Result<()> {
         Some("private" | "rprivate") => Propagation::Private,
         _ => Propagation::Slave,
     };
-    let root = super::open_host(std::path::Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open /")?;
+    let root = super::open_host(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open /")?;
     let change = Change { propagation: Some(propagation), recursive: true, ..Change::default() };
     mount::set_attributes(root.as_fd(), change).or_fail(|| "change propagation of /")
 }
 
 /// Makes `root` the root and drops the old one; then propagation and read-only as the spec says.
 pub(super) fn pivot(root: OwnedFd, spec: &Spec) -> Result<()> {
-    let old = super::open_host(std::path::Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open /")?;
+    let old = super::open_host(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open /")?;
     rustix::process::fchdir(&root).or_fail(|| "chdir to root filesystem")?;
     match rustix::process::pivot_root(".", ".") {
         Ok(()) => {

@@ -16,6 +16,7 @@ const MAX_LINKS: usize = 16;
 const FLUSH_TIMEOUT_MS: i32 = 1000;
 
 /// All connections.
+#[derive(Default)]
 pub(super) struct Links {
     listener: Option<OwnedFd>,
     links: Vec<Link>,

@@ -89,6 +89,9 @@ impl Supervisor {
     fn clean_up(&mut self) {
         self.links.stop_listening();
         self.root = None;
+        if let Some(external) = self.external.take() {
+            external.delete();
+        }
         if let Some(cgroup) = self.cgroup.take() {
             let _ = cgroup.remove();
         }

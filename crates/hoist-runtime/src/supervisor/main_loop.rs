@@ -30,6 +30,12 @@ impl Supervisor {
         let mut set = Set::default();
         let greeting = self.hello();
         self.links.send_all(&greeting);
+        if self.external.is_some() && self.init.go_given {
+            self.init.go_given = false;
+            if let Some(end) = self.go() {
+                return self.finish(end);
+            }
+        }
         loop {
             set.clear();
             let signals = set.add(self.signals.as_fd(), Interest::Read);
@@ -187,6 +193,11 @@ impl Supervisor {
         {
             // If init is gone, its report is there to be read.
             let _ = channel.go();
+        } else if let Some(external) = self.external.as_ref().filter(|_| self.init.state == State::Prepared) {
+            if let Err(failure) = external.start() {
+                return Some(End::Failed(failure));
+            }
+            self.started();
         }
         None
     }

@@ -11,6 +11,7 @@
 
 mod control;
 mod exec;
+mod external;
 mod finish;
 mod io;
 mod log;
@@ -35,6 +36,7 @@ use crate::init::channel::ParentChannel;
 use crate::protocol::{Failure, FromSupervisor, State};
 use control::Links;
 use exec::Execs;
+use external::External;
 use io::Streams;
 
 /// SIGCHLD (signal(7)).
@@ -47,6 +49,8 @@ struct Supervisor {
     streams: Streams,
     execs: Execs,
     init: Init,
+    /// The other runtime that made the container, if it was not us.
+    external: Option<External>,
     /// Where `supervisor.sock` is; its lock is held until everything is cleaned up, so that the next run of the same
     /// container waits for that.
     run_dir: OwnedFd,
@@ -83,17 +87,13 @@ struct Init {
 /// Runs a supervisor in a freshly forked process; does not return.
 pub(crate) fn run(control: OwnedFd, payload: &[u8]) -> ! {
     let mut links = Links::new(control);
-    let prepared = isolate().and_then(|()| {
+    let supervisor = isolate().and_then(|()| {
         let launch = serde_json::from_slice(payload)
             .map_err(|error| Failure::other(format!("unreadable launch request: {error}")))?;
         prepare::prepare(&mut links, launch)
     });
-    match prepared {
-        Ok(prepared) => {
-            let supervisor = prepared.into_supervisor(links);
-            process::trim_heap();
-            supervisor.main_loop();
-        }
+    match supervisor {
+        Ok(supervisor) => supervisor.main_loop(),
         Err(failure) => {
             links.send_all(&FromSupervisor::StartFailed(failure));
             links.wait_until_closed();

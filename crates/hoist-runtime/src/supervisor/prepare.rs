@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use hoist_sys::namespace::{self, Namespaces};
@@ -15,38 +15,23 @@ use rustix::pipe::PipeFlags;
 
 use super::control::Links;
 use super::exec::Execs;
+use super::external::External;
 use super::io::{Streams, Wanted};
 use super::log::Logger;
 use super::{CHILD, Init, Supervisor, network, overlay};
 use crate::cgroup::{self, Cgroup};
 use crate::failure::{OrFail, Result};
-use crate::init::channel::{self, ParentChannel};
+use crate::init::channel;
 use crate::init::{self, Context, Filter, RootSource};
-use crate::launch::{Launch, NetworkSetup, Stdio};
+use crate::launch::{Launch, Stdio};
 use crate::protocol::{Failure, PID_FILE_NAME, SOCKET_NAME, State, ToSupervisor};
-
-/// All but the connections.
-pub(super) struct Prepared {
-    id: String,
-    streams: Streams,
-    init: Init,
-    run_dir: OwnedFd,
-    state_dir: OwnedFd,
-    cgroup: Option<Box<dyn Cgroup>>,
-    root: Option<OwnedFd>,
-    filter: Option<Filter>,
-    signals: OwnedFd,
-    pid_namespace: OwnedFd,
-    oom_kills: u64,
-    cgroup_path: Option<PathBuf>,
-    phases: Vec<(String, u64)>,
-}
 
 /// Undoes what was made, unless it is disarmed.
 struct Undo {
     cgroup: Option<Box<dyn Cgroup>>,
     run_dir: OwnedFd,
     child: Option<(i32, OwnedFd)>,
+    external: Option<External>,
     armed: bool,
 }
 
@@ -58,6 +43,9 @@ impl Drop for Undo {
         if let Some((pid, pidfd)) = &self.child {
             let _ = signal::send_by_pidfd(pidfd.as_fd(), 9);
             let _ = process::wait(*pid);
+        }
+        if let Some(external) = &self.external {
+            external.delete();
         }
         if let Some(cgroup) = &self.cgroup {
             let _ = cgroup.remove();
@@ -86,89 +74,113 @@ impl Clock {
     }
 }
 
-pub(super) fn prepare(links: &mut Links, mut launch: Launch) -> Result<Prepared> {
+/// Makes the container, up to where it waits for the word to go. The connections move into the supervisor.
+pub(super) fn prepare(links: &mut Links, mut launch: Launch) -> Result<Supervisor> {
     let mut clock = Clock { last: Instant::now(), phases: Vec::new() };
     check(&launch)?;
-    if launch.spec.hooks().is_some() {
-        return Err(Failure::other("hooks are not supported for containers of the engine"));
-    }
     let run_dir = open_directory(&launch.run_dir)?;
     let state_dir = open_directory(&launch.state_dir)?;
     // The previous run of this container may still be cleaning up what we are about to make.
     rustix::fs::flock(&run_dir, FlockOperation::LockExclusive).or_fail(|| "lock run directory")?;
     let lock = run_dir.try_clone().or_fail(|| "lock run directory")?;
-    let mut undo = Undo { cgroup: None, run_dir: lock, child: None, armed: true };
     let filter = filter(&mut launch)?;
-    let network = launch.network.clone();
     let root = overlay::open(&launch.rootfs)?;
     clock.phase("rootfs");
-    undo.cgroup = create_cgroup(&launch.spec)?;
-    let oom_kills = undo.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0);
-    clock.phase("cgroup");
-    let (own_pipes, streams) = pipes(launch.stdio)?;
-    let log = Logger::open(&launch.log)?;
-    let mut streams_of_container = Streams::new(launch.stdio, log, own_pipes);
-    let go_given = early_messages(links, &mut streams_of_container)?;
-    let pid_namespace: OwnedFd = File::open("/proc/self/ns/pid").or_fail(|| "open /proc/self/ns/pid")?.into();
-    let cloned = clone_init(&launch, &root, streams, filter.clone(), undo.cgroup.as_deref(), go_given, &pid_namespace)?;
-    clock.phase("clone");
-    let pidfd = cloned.pidfd.try_clone().or_fail(|| "duplicate pidfd")?;
-    undo.child = Some((cloned.pid, pidfd));
-    set_up_network(network, &cloned, &mut clock)?;
+    let (own_pipes, pipes) = pipes(launch.stdio)?;
+    let streams = Streams::new(launch.stdio, Logger::open(&launch.log)?, own_pipes);
+    let pid_namespace = File::open("/proc/self/ns/pid").or_fail(|| "open /proc/self/ns/pid")?.into();
+    let undo = Undo { cgroup: None, run_dir: lock, child: None, external: None, armed: true };
+    let mut making = Making { launch, root, filter, streams, pid_namespace, undo, clock };
+    let init = if making.launch.external_runtime.is_some() {
+        making.by_external_runtime(links, pipes)?
+    } else {
+        making.by_clone(links, pipes)?
+    };
     links.listen(socket::listen(run_dir.as_fd(), SOCKET_NAME).or_fail(|| format!("listen on {SOCKET_NAME}"))?);
     write_pid(&run_dir)?;
     let signals = signal::descriptor(Some(&[CHILD])).or_fail(|| "signalfd")?;
-    clock.phase("sockets");
-    undo.armed = false;
-    let init = Init {
-        pid: cloned.pid,
-        pidfd: cloned.pidfd,
-        channel: Some(cloned.channel),
-        state: State::Preparing,
-        go_given,
-        owns_pid_namespace: cloned.owns_pid_namespace,
-    };
-    Ok(Prepared {
-        id: launch.id,
-        streams: streams_of_container,
-        init,
-        run_dir,
-        state_dir,
-        cgroup: undo.cgroup.take(),
-        root: match root {
-            RootSource::Detached(root) => Some(root),
-            RootSource::Legacy { .. } => None,
-        },
-        filter,
-        signals,
-        pid_namespace,
-        oom_kills,
-        cgroup_path: launch.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()),
-        phases: clock.phases,
-    })
+    making.clock.phase("sockets");
+    Ok(making.into_supervisor(std::mem::take(links), init, [run_dir, state_dir, signals]))
 }
 
-impl Prepared {
-    pub(super) fn into_supervisor(self, links: Links) -> Supervisor {
+/// A container that is being made.
+struct Making {
+    launch: Launch,
+    root: RootSource,
+    filter: Option<Filter>,
+    streams: Streams,
+    pid_namespace: OwnedFd,
+    undo: Undo,
+    clock: Clock,
+}
+
+impl Making {
+    fn by_clone(&mut self, links: &mut Links, pipes: Option<[OwnedFd; 3]>) -> Result<Init> {
+        if self.launch.spec.hooks().is_some() {
+            return Err(Failure::other("hooks are not supported for containers of the engine"));
+        }
+        self.undo.cgroup = create_cgroup(&self.launch.spec)?;
+        self.clock.phase("cgroup");
+        let go_given = early_messages(links, &mut self.streams)?;
+        let init = self.clone_init(pipes, go_given)?;
+        self.clock.phase("clone");
+        self.set_up_network(&init)?;
+        Ok(init)
+    }
+
+    fn by_external_runtime(&mut self, links: &mut Links, pipes: Option<[OwnedFd; 3]>) -> Result<Init> {
+        let path = self.launch.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+        self.undo.cgroup = path.map(|path| cgroup::at(&path));
+        let external = self.undo.external.insert(External::new(&self.launch)?);
+        let created = external.create(&self.launch, &self.root, pipes)?;
+        self.clock.phase("runtime create");
+        if let Some(terminal) = created.terminal {
+            self.streams.set_terminal(terminal);
+        }
+        let namespaces = self.launch.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        let owns_pid_namespace = namespaces
+            .into_iter()
+            .flatten()
+            .any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none());
+        let go_given = early_messages(links, &mut self.streams)?;
+        let init = Init {
+            pid: created.pid,
+            pidfd: created.pidfd,
+            channel: None,
+            state: State::Prepared,
+            go_given,
+            owns_pid_namespace,
+        };
+        self.set_up_network(&init)?;
+        Ok(init)
+    }
+
+    fn into_supervisor(mut self, links: Links, init: Init, [run_dir, state_dir, signals]: [OwnedFd; 3]) -> Supervisor {
+        self.undo.armed = false;
+        let cgroup = self.undo.cgroup.take();
         Supervisor {
-            id: self.id,
+            id: self.launch.id,
             links,
             streams: self.streams,
             execs: Execs::default(),
-            init: self.init,
-            run_dir: self.run_dir,
-            state_dir: self.state_dir,
-            cgroup: self.cgroup,
-            root: self.root,
-            filter: self.filter,
-            signals: self.signals,
-            pid_namespace: self.pid_namespace,
-            oom_kills: self.oom_kills,
+            init,
+            external: self.undo.external.take(),
+            run_dir,
+            state_dir,
+            oom_kills: cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0),
             oom_seen: false,
             oom_rechecks: 0,
             oom_watch: None,
-            cgroup_path: self.cgroup_path,
-            phases: self.phases,
+            cgroup,
+            cgroup_path: self.launch.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()),
+            root: match self.root {
+                RootSource::Detached(root) => Some(root),
+                RootSource::Legacy { .. } => None,
+            },
+            filter: self.filter,
+            signals,
+            pid_namespace: self.pid_namespace,
+            phases: self.clock.phases,
         }
     }
 }
@@ -280,13 +292,6 @@ fn early_messages(links: &mut Links, streams: &mut Streams) -> Result<bool> {
     Ok(go)
 }
 
-struct ClonedInit {
-    pid: i32,
-    pidfd: OwnedFd,
-    channel: ParentChannel,
-    owns_pid_namespace: bool,
-}
-
 /// Namespaces to make and to join.
 pub(crate) struct NamespacePlan {
     pub(crate) created: Namespaces,
@@ -331,71 +336,77 @@ pub(crate) fn plan_namespaces(spec: &Spec) -> Result<NamespacePlan> {
     Ok(plan)
 }
 
-fn clone_init(
-    launch: &Launch,
-    root: &RootSource,
-    streams: Option<[OwnedFd; 3]>,
-    filter: Option<Filter>,
-    cgroup: Option<&dyn Cgroup>,
-    go: bool,
-    pid_namespace: &OwnedFd,
-) -> Result<ClonedInit> {
-    let plan = plan_namespaces(&launch.spec)?;
-    let shared_sources = launch.spec.mounts().iter().flatten().enumerate();
-    let shared_sources = shared_sources
-        .filter(|(_, mount)| init::mounts::needs_host_namespace(mount))
-        .map(|(index, mount)| init::mounts::open_shared_source(mount).map(|fd| (index, fd)))
-        .collect::<Result<Vec<_>>>()?;
-    let (parent, child) = channel::pair().or_fail(|| "make channel to init")?;
-    let into = cgroup.map(Cgroup::clone_into_fd).transpose().or_fail(|| "open cgroup")?.flatten();
-    if let Some(target) = &plan.join_pid {
-        namespace::join(target.as_fd(), Namespaces::PID).or_fail(|| "join pid namespace")?;
-    }
-    let cloned = process::clone(plan.created, into.as_ref().map(AsFd::as_fd)).or_fail(|| "clone init");
-    if matches!(cloned, Ok(Cloned::Child)) {
-        drop(parent);
-        init::run(Context {
-            launch,
-            root,
-            join: plan.join,
-            created: plan.created,
-            new_cgroup_namespace: plan.new_cgroup,
-            cgroup: cgroup.filter(|_| into.is_none()),
-            shared_sources,
-            streams,
-            filter,
-            network_pending: launch.network.is_some(),
-            go,
-            channel: child,
-            oci: None,
+impl Making {
+    fn clone_init(&mut self, streams: Option<[OwnedFd; 3]>, go: bool) -> Result<Init> {
+        let plan = plan_namespaces(&self.launch.spec)?;
+        let shared_sources = shared_sources(&self.launch.spec)?;
+        let (parent, child) = channel::pair().or_fail(|| "make channel to init")?;
+        let cgroup = self.undo.cgroup.as_deref();
+        let into = cgroup.map(Cgroup::clone_into_fd).transpose().or_fail(|| "open cgroup")?.flatten();
+        if let Some(target) = &plan.join_pid {
+            namespace::join(target.as_fd(), Namespaces::PID).or_fail(|| "join pid namespace")?;
+        }
+        let cloned = process::clone(plan.created, into.as_ref().map(AsFd::as_fd)).or_fail(|| "clone init");
+        if matches!(cloned, Ok(Cloned::Child)) {
+            drop(parent);
+            init::run(Context {
+                launch: &self.launch,
+                root: &self.root,
+                join: plan.join,
+                created: plan.created,
+                new_cgroup_namespace: plan.new_cgroup,
+                cgroup: cgroup.filter(|_| into.is_none()),
+                shared_sources,
+                streams,
+                filter: self.filter.clone(),
+                network_pending: self.launch.network.is_some(),
+                go,
+                channel: child,
+                oci: None,
+            })
+        }
+        if plan.join_pid.is_some() {
+            let own = self.pid_namespace.as_fd();
+            namespace::join(own, Namespaces::PID).or_fail(|| "return to own pid namespace")?;
+        }
+        let Cloned::Parent { pid, pidfd } = cloned? else { process::exit_now(1) };
+        self.undo.child = Some((pid, pidfd.try_clone().or_fail(|| "duplicate pidfd")?));
+        Ok(Init {
+            pid,
+            pidfd,
+            channel: Some(parent),
+            state: State::Preparing,
+            go_given: go,
+            owns_pid_namespace: plan.created.contains(Namespaces::PID),
         })
     }
-    if plan.join_pid.is_some() {
-        namespace::join(pid_namespace.as_fd(), Namespaces::PID).or_fail(|| "return to own pid namespace")?;
-    }
-    match cloned? {
-        Cloned::Parent { pid, pidfd } => {
-            Ok(ClonedInit { pid, pidfd, channel: parent, owns_pid_namespace: plan.created.contains(Namespaces::PID) })
+
+    fn set_up_network(&mut self, init: &Init) -> Result<()> {
+        let Some(setup) = self.launch.network.clone() else { return Ok(()) };
+        let done = network::set_up(setup, init.pid, init.pidfd.as_fd());
+        let Some(channel) = &init.channel else { return done };
+        if let Err(failure) = done {
+            // If init has failed too, that is the cause: its network namespace went away under us.
+            while let Ok(Some(report)) = channel.receive() {
+                if let channel::Report::Failed(cause) = report {
+                    return Err(cause);
+                }
+            }
+            return Err(failure);
         }
-        Cloned::Child => process::exit_now(1),
+        // An init that is gone by now tells why itself.
+        let _ = channel.network_is_ready();
+        self.clock.phase("network");
+        Ok(())
     }
 }
 
-fn set_up_network(setup: Option<NetworkSetup>, cloned: &ClonedInit, clock: &mut Clock) -> Result<()> {
-    let Some(setup) = setup else { return Ok(()) };
-    if let Err(failure) = network::set_up(setup, cloned.pid, cloned.pidfd.as_fd()) {
-        // If init has failed too, that is the cause: its network namespace went away under us.
-        while let Ok(Some(report)) = cloned.channel.receive() {
-            if let channel::Report::Failed(cause) = report {
-                return Err(cause);
-            }
-        }
-        return Err(failure);
-    }
-    clock.phase("network");
-    // An init that is gone by now tells why itself.
-    let _ = cloned.channel.network_is_ready();
-    Ok(())
+fn shared_sources(spec: &Spec) -> Result<Vec<(usize, OwnedFd)>> {
+    let mounts = spec.mounts().iter().flatten().enumerate();
+    mounts
+        .filter(|(_, mount)| init::mounts::needs_host_namespace(mount))
+        .map(|(index, mount)| init::mounts::open_shared_source(mount).map(|fd| (index, fd)))
+        .collect()
 }
 
 fn write_pid(run_dir: &OwnedFd) -> Result<()> {

@@ -4,6 +4,7 @@
 mod bench;
 mod container;
 mod exec;
+mod external;
 mod hostile;
 mod life;
 mod streams;
@@ -30,7 +31,7 @@ fn main() {
         return bench::run(&spawner);
     }
     let mut failed = 0;
-    for (name, test) in [life::TESTS, streams::TESTS, exec::TESTS, hostile::TESTS].concat() {
+    for (name, test) in [life::TESTS, streams::TESTS, exec::TESTS, hostile::TESTS, external::TESTS].concat() {
         if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
             continue;
         }

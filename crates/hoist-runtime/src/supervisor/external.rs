@@ -1,0 +1,238 @@
+//! Another OCI runtime (runc, crun) makes the container: create, start and delete are its commands; streams, log, exit
+//! status, exec and signals are ours as ever.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use hoist_sys::exec::{CStrings, execve};
+use hoist_sys::namespace::{self, Namespaces};
+use hoist_sys::poll::{Interest, Set};
+use hoist_sys::process::{self, Cloned};
+use hoist_sys::{signal, socket};
+use oci_spec::runtime::{Root, Spec};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::RecvFlags;
+
+use crate::failure::{OrFail, Result};
+use crate::init::{self, RootSource};
+use crate::launch::Launch;
+use crate::protocol::{Failure, FailureKind};
+
+const BUNDLE: &str = "bundle";
+const LOG: &str = "log.json";
+const PID_FILE: &str = "init.pid";
+/// Relative to the bundle, in which the runtime runs: `sun_path` holds only 108 bytes.
+const CONSOLE_SOCKET: &str = "console.sock";
+/// What the runtime itself may look for.
+const ENVIRONMENT: [&str; 1] = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+/// Nothing that a runtime says about a failure is longer.
+const MAX_LOG_BYTES: u64 = 64 * 1024;
+
+/// The runtime and its bundle.
+pub(super) struct External {
+    program: PathBuf,
+    arguments: Vec<String>,
+    bundle: PathBuf,
+    id: String,
+}
+
+/// What `create` left behind.
+pub(super) struct Created {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    pub(super) terminal: Option<OwnedFd>,
+}
+
+impl External {
+    pub(super) fn new(launch: &Launch) -> Result<External> {
+        let runtime = launch.external_runtime.as_ref().ok_or_else(|| Failure::other("no runtime"))?;
+        if !runtime.path.is_absolute() {
+            return Err(Failure::other(format!("runtime {:?} is not an absolute path", runtime.path)));
+        }
+        if launch.seccomp_program.is_some() && launch.spec.linux().as_ref().is_none_or(|l| l.seccomp().is_none()) {
+            return Err(Failure::other("an external runtime needs linux.seccomp in the spec"));
+        }
+        if launch.init {
+            return Err(Failure::other("init is not supported with an external runtime"));
+        }
+        Ok(External {
+            program: runtime.path.clone(),
+            arguments: runtime.args.clone(),
+            bundle: launch.run_dir.join(BUNDLE),
+            id: launch.id.clone(),
+        })
+    }
+
+    /// Writes the bundle and runs `create`.
+    pub(super) fn create(&self, launch: &Launch, root: &RootSource, streams: Option<[OwnedFd; 3]>) -> Result<Created> {
+        self.write_bundle(&launch.spec, launch.stdio.tty)?;
+        let console = launch.stdio.tty.then(|| self.listen_for_console()).transpose()?;
+        let mut command = vec!["create", "--bundle", ".", "--pid-file", PID_FILE];
+        if console.is_some() {
+            command.extend(["--console-socket", CONSOLE_SOCKET]);
+        }
+        command.push(&self.id);
+        let (pid, pidfd) = self.spawn(&command, Some(root), streams)?;
+        let terminal = console.map(|console| receive_console(&console, &pidfd));
+        self.wait(pid, "create")?;
+        let terminal = terminal.transpose()?.flatten();
+        let pid_file = self.bundle.join(PID_FILE);
+        let pid = std::fs::read_to_string(&pid_file).or_fail(|| format!("read {}", pid_file.display()))?;
+        let invalid = || Failure::other(format!("{}: not a pid", pid_file.display()));
+        let pid = pid.trim().parse::<i32>().ok().and_then(rustix::process::Pid::from_raw).ok_or_else(invalid)?;
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+            .or_fail(|| "open pidfd of the container")?;
+        if let Some(terminal) = &terminal {
+            let size = launch.stdio.console_size;
+            if size != (0, 0) {
+                init::set_terminal_size(terminal.as_fd(), size).or_fail(|| "set terminal size")?;
+            }
+        }
+        Ok(Created { pid: pid.as_raw_nonzero().get(), pidfd, terminal })
+    }
+
+    pub(super) fn start(&self) -> Result<()> {
+        let (pid, _) = self.spawn(&["start", &self.id], None, None)?;
+        self.wait(pid, "start")
+    }
+
+    /// Whatever can go wrong here has been told already, or nobody is left to care.
+    pub(super) fn delete(&self) {
+        if let Ok((pid, _)) = self.spawn(&["delete", "--force", &self.id], None, None) {
+            let _ = process::wait(pid);
+        }
+        let _ = std::fs::remove_dir_all(&self.bundle);
+    }
+
+    fn write_bundle(&self, spec: &Spec, tty: bool) -> Result<()> {
+        let _ = std::fs::remove_dir_all(&self.bundle);
+        let rootfs = self.bundle.join("rootfs");
+        std::fs::create_dir_all(&rootfs).or_fail(|| format!("make {}", rootfs.display()))?;
+        let mut spec = spec.clone();
+        let mut root = spec.root().clone().unwrap_or_else(Root::default);
+        root.set_path("rootfs".into());
+        spec.set_root(Some(root));
+        if let Some(process) = spec.process_mut() {
+            process.set_terminal(Some(tty));
+        }
+        let path = self.bundle.join("config.json");
+        let content = serde_json::to_vec(&spec).map_err(|error| Failure::other(error.to_string()))?;
+        std::fs::write(&path, content).or_fail(|| format!("write {}", path.display()))
+    }
+
+    fn listen_for_console(&self) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let bundle = rustix::fs::open(&self.bundle, flags, Mode::empty()).or_fail(|| "open bundle")?;
+        socket::listen_stream(bundle.as_fd(), CONSOLE_SOCKET).or_fail(|| "listen for the terminal")
+    }
+
+    /// Runs a command of the runtime in the bundle. With a root it gets a mount namespace in which that is to be found.
+    fn spawn(
+        &self,
+        command: &[&str],
+        root: Option<&RootSource>,
+        streams: Option<[OwnedFd; 3]>,
+    ) -> Result<(i32, OwnedFd)> {
+        let state = self.bundle.with_file_name("runtime");
+        let log = self.bundle.join(LOG);
+        let _ = std::fs::remove_file(&log);
+        let program = self.program.as_os_str();
+        let mut arguments = vec![program.to_owned()];
+        arguments.extend(self.arguments.iter().map(Into::into));
+        let global = ["--root".as_ref(), state.as_os_str(), "--log".as_ref(), log.as_os_str()];
+        arguments.extend(global.map(ToOwned::to_owned));
+        arguments.extend(["--log-format", "json"].map(Into::into));
+        arguments.extend(command.iter().map(Into::into));
+        let path = CStrings::new([program]).and_then(|_| Ok(std::ffi::CString::new(program.as_encoded_bytes())?));
+        let path = path.or_fail(|| "path of the runtime")?;
+        let arguments = CStrings::new(arguments).or_fail(|| "arguments of the runtime")?;
+        let environment = CStrings::new(ENVIRONMENT).or_fail(|| "environment of the runtime")?;
+        match process::clone(Namespaces::default(), None).or_fail(|| "fork for the runtime")? {
+            Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+            Cloned::Child => {
+                if enter(&self.bundle, root, streams).is_ok() {
+                    execve(&path, &arguments, &environment);
+                }
+                process::exit_now(127)
+            }
+        }
+    }
+
+    fn wait(&self, pid: i32, command: &str) -> Result<()> {
+        let ended = process::wait(pid).or_fail(|| format!("wait for {}", self.program.display()))?;
+        match ended.exit_code {
+            0 => Ok(()),
+            127 if !self.program.exists() => {
+                Err(Failure::other(format!("runtime {} was not found", self.program.display())))
+            }
+            code => Err(self
+                .logged_failure()
+                .unwrap_or_else(|| Failure::other(format!("{} {command} ended with {code}", self.program.display())))),
+        }
+    }
+
+    /// The last error in the runtime's log, without what our callers say themselves.
+    fn logged_failure(&self) -> Option<Failure> {
+        use std::io::Read;
+        let mut content = String::new();
+        File::open(self.bundle.join(LOG)).ok()?.take(MAX_LOG_BYTES).read_to_string(&mut content).ok()?;
+        let errors = content.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let message = errors
+            .filter(|entry| matches!(entry["level"].as_str(), Some("error" | "fatal")))
+            .filter_map(|entry| entry["msg"].as_str().map(str::to_owned))
+            .last()?;
+        let mut message = message.as_str();
+        for prefix in ["runc create failed: ", "runc start failed: ", "unable to start container process: "] {
+            message = message.strip_prefix(prefix).unwrap_or(message);
+        }
+        let kind = if message.contains("executable file not found") || message.contains("no such file or directory") {
+            FailureKind::NotFound
+        } else if message.contains("permission denied") || message.contains("is a directory") {
+            FailureKind::NotExecutable
+        } else {
+            FailureKind::Other
+        };
+        Some(Failure { kind, message: message.to_owned() })
+    }
+}
+
+/// In the child that becomes the runtime.
+fn enter(bundle: &Path, root: Option<&RootSource>, streams: Option<[OwnedFd; 3]>) -> Result<()> {
+    signal::unblock_all().or_fail(|| "unblock signals")?;
+    if let Some(root) = root {
+        namespace::unshare(Namespaces::MOUNT).or_fail(|| "unshare mount namespace")?;
+        init::attach_on(root, &bundle.join("rootfs"))?;
+    }
+    if let Some(streams) = &streams {
+        init::process::set_streams([streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()])?;
+    }
+    rustix::process::chdir(bundle).or_fail(|| "chdir to bundle")
+}
+
+/// The terminal's master that the runtime sends; `None` when it ends without.
+fn receive_console(listener: &OwnedFd, runtime: &OwnedFd) -> Result<Option<OwnedFd>> {
+    let mut connection = None;
+    let mut set = Set::default();
+    loop {
+        set.clear();
+        let ended = set.add(runtime.as_fd(), Interest::Read);
+        let waiting = set.add(connection.as_ref().unwrap_or(listener).as_fd(), Interest::Read);
+        set.wait(None).or_fail(|| "wait for the terminal")?;
+        if set.ready(waiting).any() {
+            match &connection {
+                None => connection = Some(socket::accept(listener.as_fd()).or_fail(|| "accept the terminal")?),
+                Some(socket) => {
+                    // The data is the terminal's name; what counts is the fd.
+                    let mut name = [0; 4096];
+                    let (_, mut fds) = socket::receive(socket.as_fd(), &mut name, RecvFlags::empty())
+                        .or_fail(|| "receive the terminal")?;
+                    debug_assert!(fds.iter().all(|fd| fd.as_raw_fd() > 2));
+                    return Ok(fds.pop());
+                }
+            }
+        } else if set.ready(ended).any() {
+            return Ok(None);
+        }
+    }
+}

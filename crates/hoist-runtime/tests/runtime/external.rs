@@ -1,0 +1,75 @@
+//! The same supervisor over another OCI runtime.
+
+use std::path::{Path, PathBuf};
+
+use hoist_runtime::launch::ExternalRuntime;
+use hoist_runtime::protocol::FailureKind;
+use hoist_runtime::spawner::Spawner;
+
+use super::Test;
+use super::container::{Container, demultiplex};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("runc_makes_a_container_with_streams_log_and_exit_code", runs),
+    ("runc_says_what_is_wrong_with_a_command", failure),
+    ("runc_makes_a_container_with_a_terminal", terminal),
+    ("a_runtime_that_is_not_there_is_named", missing),
+];
+
+fn with_runc(args: &[&str]) -> Option<Container> {
+    let path = ["/usr/sbin/runc", "/usr/bin/runc"].map(PathBuf::from).into_iter().find(|path| path.exists());
+    let Some(path) = path else {
+        println!("skipped: no runc");
+        assert!(std::env::var_os("HOIST_TEST_REQUIRE").is_none(), "runc is required");
+        return None;
+    };
+    let mut container = Container::new(args);
+    container.launch.external_runtime = Some(ExternalRuntime { path, args: Vec::new() });
+    Some(container.with_log())
+}
+
+fn runs(spawner: &Spawner) {
+    let script = "echo out; echo err >&2; cat /proc/1/comm; read x; exit 11";
+    let Some(mut container) = with_runc(&["sh", "-c", script]) else { return };
+    container.launch.stdio.open_stdin = true;
+    let mut running = container.run(spawner);
+    let pid = running.started();
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+    running.write(b"x\n");
+    let output = running.read_to_end();
+    assert_eq!(demultiplex(&output, 1), b"out\nsh\n");
+    assert_eq!(demultiplex(&output, 2), b"err\n");
+    assert_eq!(running.end().unwrap().exit_code, 11);
+    container.assert_nothing_left();
+    assert!(!container.directory.join("run/bundle").exists());
+    assert_eq!(container.log_entries().len(), 3);
+}
+
+fn failure(spawner: &Spawner) {
+    let Some(container) = with_runc(&["nope"]) else { return };
+    let failure = container.failure(spawner);
+    assert_eq!(failure.kind, FailureKind::NotFound);
+    assert!(failure.message.ends_with("exec: \"nope\": executable file not found in $PATH"), "{failure}");
+    assert!(!failure.message.contains("runc create failed"), "{failure}");
+    container.assert_nothing_left();
+}
+
+fn terminal(spawner: &Spawner) {
+    let Some(mut container) = with_runc(&["sh", "-c", "stty size; tty; read x; echo got $x"]) else { return };
+    container.launch.stdio.tty = true;
+    container.launch.stdio.open_stdin = true;
+    container.launch.stdio.console_size = (12, 34);
+    let mut running = container.run(spawner);
+    running.read_until("12 34\r\n/dev/pts/0\r\n");
+    running.write(b"word\n");
+    assert!(String::from_utf8(running.read_to_end()).unwrap().ends_with("got word\r\n"));
+    assert_eq!(running.end().unwrap().exit_code, 0);
+    container.assert_nothing_left();
+}
+
+fn missing(spawner: &Spawner) {
+    let mut container = Container::new(&["true"]);
+    container.launch.external_runtime = Some(ExternalRuntime { path: "/no/such/runtime".into(), args: Vec::new() });
+    assert_eq!(container.failure(spawner).message, "runtime /no/such/runtime was not found");
+    container.assert_nothing_left();
+}
