@@ -174,6 +174,11 @@ impl Index {
         if let Some(entry) = self.images.get_mut(&record.id) {
             entry.record.tagged_ns = entry.record.tagged_ns.max(record.tagged_ns);
             entry.record.parent = record.parent.or(entry.record.parent.take());
+            if let (true, Some(document)) = (entry.image.document.is_null(), document) {
+                // Its config could not be read before and is here anew.
+                let (image, history) = image_of(&entry.record, Some(document), entry.image.size_bytes);
+                (entry.image, entry.history) = (Arc::new(image), Arc::new(history));
+            }
             let id = record.id;
             return self.refresh(&id);
         }

@@ -208,3 +208,6 @@ fn is_single(names: &[Reference]) -> bool {
     let repository = tags.first().copied().unwrap_or(&names[0]).name();
     tags.len() <= 1 && digests.len() == 1 && digests.contains(&repository)
 }
+
+#[cfg(test)]
+mod tests;
