@@ -1,5 +1,7 @@
 //! Pulling: from the real registry program, and from a server that does whatever a test tells it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod misbehaving;
 mod real;
 mod support;
