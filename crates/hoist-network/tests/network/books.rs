@@ -306,8 +306,20 @@ fn allocating_takes_tens_of_microseconds() {
             times[times.len() / 2]
         })
     };
+    // What the machine takes for two plain system calls: it may be loaded or emulated.
+    let unit = machine.host.run(|| {
+        let mut times: Vec<_> = (0..300)
+            .map(|_| {
+                let start = Instant::now();
+                drop(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        times[times.len() / 2]
+    });
     let (none, one) = (median(vec![]), median(vec![publish("", 8080, 80, Tcp)]));
-    println!("allocate: {none:?} without ports, {one:?} with one port");
-    // Far above what is seen, for machines under load: what is caught is a write to disk or an executed program.
-    assert!(none.as_micros() < 500 && one.as_micros() < 2000, "{none:?} {one:?}");
+    println!("allocate: {none:?} without ports, {one:?} with one port; a bound socket: {unit:?}");
+    // Far above what is seen: what is caught is a write to disk or an executed program.
+    assert!(none < unit * 100 && one < unit * 300, "{none:?} {one:?} {unit:?}");
 }
