@@ -5,8 +5,8 @@ use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Docker: `No such image: name:tag` (404)
-    #[error("No such image: {0}")]
+    /// No such image here, or the registry has no such repository, tag or platform (404).
+    #[error("{0}")]
     NotFound(String),
     #[error("{0}")]
     Conflict(String),
@@ -14,14 +14,15 @@ pub enum Error {
     Invalid(String),
     #[error("{0}")]
     Unauthorized(String),
-    /// The registry has no such repository, tag or manifest, or does not say so to strangers (404).
-    #[error("{0}")]
-    Missing(String),
     #[error("{0}")]
     Other(String),
 }
 
 impl Error {
+    pub(crate) fn no_such_image(name: &str) -> Error {
+        Error::NotFound(format!("No such image: {name}"))
+    }
+
     /// An I/O failure, naming what was done to which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::Other(format!("{action} {}: {source}", path.display()))

@@ -38,7 +38,7 @@ struct Layer {
 impl Index {
     pub(crate) fn get(&self, name: &str) -> Result<Arc<Image>, Error> {
         let id = self.resolve(name)?;
-        self.images.get(id).map(|entry| entry.image.clone()).ok_or_else(|| Error::NotFound(name.to_owned()))
+        self.images.get(id).map(|entry| entry.image.clone()).ok_or_else(|| Error::no_such_image(name))
     }
 
     pub(crate) fn by_id(&self, id: &str) -> Option<Arc<Image>> {
@@ -50,7 +50,7 @@ impl Index {
         let hex = name.strip_prefix("sha256:").unwrap_or(name);
         if is_hex(hex) && hex.len() == 64 {
             let found = self.images.get_key_value(&format!("sha256:{hex}"));
-            return found.map(|(id, _)| id.as_str()).ok_or_else(|| Error::NotFound(name.to_owned()));
+            return found.map(|(id, _)| id.as_str()).ok_or_else(|| Error::no_such_image(name));
         }
         let reference = Reference::parse(name);
         if let Ok(reference) = &reference
@@ -62,8 +62,8 @@ impl Index {
             return Ok(id);
         }
         match reference {
-            _ if name.starts_with("sha256:") => Err(Error::NotFound(name.to_owned())),
-            Ok(reference) => Err(Error::NotFound(reference.with_default_tag().familiar())),
+            _ if name.starts_with("sha256:") => Err(Error::no_such_image(name)),
+            Ok(reference) => Err(Error::no_such_image(&reference.with_default_tag().familiar())),
             Err(e) => Err(e.into()),
         }
     }

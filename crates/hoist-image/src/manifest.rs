@@ -149,7 +149,7 @@ pub(crate) fn choose<'a>(manifests: &'a [Descriptor], wanted: &Platform) -> Resu
     // The first of equals: index authors put the preferred one first.
     best.min_by_key(|(rank, _)| *rank)
         .map(|(_, manifest)| manifest)
-        .ok_or_else(|| Error::Missing(format!("no matching manifest for {wanted} in the manifest list entries")))
+        .ok_or_else(|| Error::NotFound(format!("no matching manifest for {wanted} in the manifest list entries")))
 }
 
 /// 0 is exact; `None` does not run.

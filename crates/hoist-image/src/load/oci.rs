@@ -25,7 +25,7 @@ pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
         match image(archive, entry) {
             Ok(draft) => found.push(Found { draft }),
             // One of several may be for another machine.
-            Err(e @ Error::Missing(_)) => not_here = Some(e),
+            Err(e @ Error::NotFound(_)) => not_here = Some(e),
             Err(e) => return Err(e),
         }
     }

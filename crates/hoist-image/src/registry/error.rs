@@ -106,13 +106,13 @@ impl Failure {
         };
         let (name, text) = (reference.familiar_name(), refused.text());
         match refused.code.as_str() {
-            "DENIED" => Error::Missing(format!(
+            "DENIED" => Error::NotFound(format!(
                 "pull access denied for {name}, repository does not exist or may require 'docker login': {text}"
             )),
-            "MANIFEST_UNKNOWN" => Error::Missing(format!("manifest for {} not found: {text}", reference.familiar())),
-            "NAME_UNKNOWN" => Error::Missing(format!("repository {name} not found: {text}")),
+            "MANIFEST_UNKNOWN" => Error::NotFound(format!("manifest for {} not found: {text}", reference.familiar())),
+            "NAME_UNKNOWN" => Error::NotFound(format!("repository {name} not found: {text}")),
             "UNAUTHORIZED" => Error::Unauthorized(text),
-            _ if refused.status == StatusCode::NOT_FOUND => Error::Missing(text),
+            _ if refused.status == StatusCode::NOT_FOUND => Error::NotFound(text),
             _ => Error::Other(text),
         }
     }

@@ -235,7 +235,7 @@ fn refusals_are_told_in_dockers_words() {
     });
     let at = |path: &str| format!("{}/{path}", server.address);
     let place = Place::new();
-    assert!(matches!(place.pull(&at("gone")), Err(Error::Missing(_))));
+    assert!(matches!(place.pull(&at("gone")), Err(Error::NotFound(_))));
     let wanted = format!("manifest for {} not found: manifest unknown: manifest unknown", at("gone:latest"));
     assert_eq!(place.refuse(&at("gone")), wanted);
     let wanted = format!(
