@@ -55,10 +55,11 @@ def step_logs_whole_streamed_and_followed():
     ended.wait()
     lines = ended.logs().decode().splitlines()
     assert sorted(lines) == ["one", "three", "two"], lines
-    assert ended.logs(stdout=True, stderr=False, tail=1) == b"three\n"
+    assert ended.logs(stdout=True, stderr=False) == b"one\nthree\n"
     assert ended.logs(stderr=True, stdout=False, timestamps=True).endswith(b"Z two\n")
     slow = container(["sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.2; done"])
     assert b"".join(slow.logs(stream=True, follow=True)) == b"1\n2\n3\n"
+    assert slow.logs(tail=1) == b"3\n"
 
 
 def step_attach_and_its_socket():

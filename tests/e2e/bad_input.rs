@@ -1,6 +1,6 @@
 //! Wrong requests: a clear error with Docker's status and text, an engine that lives, nothing left behind.
 
-use hoist_tests::{Bed, Entry, Image, Layer, Registry, both, engine, skip};
+use hoist_tests::{Bed, Cli, Engine, Entry, Image, Layer, Registry, both, engine, skip};
 use serde_json::{Value, json};
 
 /// The error of a create request with this body.
@@ -212,14 +212,34 @@ fn an_image_without_command_is_refused() {
 }
 
 #[test]
-fn a_full_disk_is_an_error_and_not_the_end() {
+fn a_full_disk_is_an_error_inside_and_outside_and_the_engine_lives() {
     engine(|t| {
         if !t.engine.is_own() {
             skip!("own-engine", "fills the disk of the engine");
         }
-        // The upper directory of a container on a small tmpfs volume stands for the disk.
-        let ran = t.cli("run --rm --tmpfs /small:size=64k busybox sh -c 'head -c 1000000 /dev/zero > /small/x'");
-        ran.fails().complains("No space left on device");
-        t.cli("run --rm busybox true").ok();
+        let small = Engine::start_on_small_disk(24);
+        let t = Bed::bare(Cli::Docker, small);
+        t.load("busybox:latest", &Image::busybox());
+        let fill = "dd if=/dev/zero of=/x bs=64k count=1000";
+        t.args(&["run", "--name", "full", "busybox", "sh", "-c", fill]).fails().complains("No space left on device");
+        // What comes now finds no room: each is an error, or works, and none hangs or ends the engine.
+        t.args(&["run", "-d", "--name", "talks", "busybox", "sh", "-c", "seq 300000; exit 3"]);
+        let big = Image::busybox_with(&[Entry::file("big", random_bytes(4_000_000))], json!({}));
+        let headers = [("Content-Type", "application/x-tar")];
+        let loaded = t.api().request("POST", "/images/load?quiet=1", &headers, &big.docker_archive(&["big:latest"]));
+        assert!(loaded.status >= 400 || loaded.text().contains("errorDetail"), "{} {}", loaded.status, loaded.text());
+        t.api().get("/images/big:latest/json").status(404);
+        t.api().get("/_ping").status(200);
+        // Removing makes room again.
+        t.cli("rm -f full").ok();
+        t.cli("rm -f talks");
+        t.cli("run --rm busybox echo room").ok().prints("room");
+        t.load("big:latest", &big);
     });
+}
+
+fn random_bytes(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    rand::Rng::fill(&mut rand::rng(), bytes.as_mut_slice());
+    bytes
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -109,7 +110,11 @@ impl Bed {
     #[track_caller]
     pub fn new(cli: Cli, options: &[String]) -> Self {
         let bed = Self::bare(cli, Engine::start(options));
-        bed.load_once("busybox:latest", &Image::busybox());
+        if !bed.has_image("busybox:latest") {
+            // Made once in a process: most tests start two engines.
+            static BUSYBOX: LazyLock<Vec<u8>> = LazyLock::new(|| Image::busybox().docker_archive(&["busybox:latest"]));
+            bed.load_archive("busybox:latest", &BUSYBOX);
+        }
         bed
     }
 
@@ -127,16 +132,24 @@ impl Bed {
     /// Loads an image that the engine does not have under this name.
     #[track_caller]
     pub fn load_once(&self, name: &str, image: &Image) {
-        if self.api().get(&format!("/images/{name}/json")).status != 200 {
+        if !self.has_image(name) {
             self.load(name, image);
         }
     }
 
+    fn has_image(&self, name: &str) -> bool {
+        self.api().get(&format!("/images/{name}/json")).status == 200
+    }
+
     #[track_caller]
     pub fn load(&self, name: &str, image: &Image) {
-        let archive = image.docker_archive(&[name]);
+        self.load_archive(name, &image.docker_archive(&[name]));
+    }
+
+    #[track_caller]
+    fn load_archive(&self, name: &str, archive: &[u8]) {
         let headers = [("Content-Type", "application/x-tar")];
-        let reply = self.api().request("POST", "/images/load?quiet=1", &headers, &archive).status(200);
+        let reply = self.api().request("POST", "/images/load?quiet=1", &headers, archive).status(200);
         assert!(!reply.text().contains("errorDetail"), "loading {name}: {}", reply.text());
     }
 

@@ -40,9 +40,24 @@ impl Engine {
     /// An engine of ours with these options besides the ones that give it a place of its own.
     #[track_caller]
     pub fn start_own(options: &[String]) -> Self {
+        Self::start_in(new_directory(), options)
+    }
+
+    /// An engine of ours whose root is on a disk of its own, of so many megabytes.
+    #[track_caller]
+    pub fn start_on_small_disk(megabytes: usize) -> Self {
+        let directory = new_directory();
+        let root = directory.path().join("d");
+        fs::create_dir(&root).unwrap();
+        let options = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "small"]).arg(&root).status();
+        assert!(mounted.is_ok_and(|status| status.success()), "cannot mount a tmpfs on {}", root.display());
+        Self::start_in(directory, &[])
+    }
+
+    #[track_caller]
+    fn start_in(directory: TempDir, options: &[String]) -> Self {
         let binary = settings::binary().expect("no hoist binary: build it, or set HOIST_TEST_BINARY");
-        // Short, because a unix socket's path has room for 107 bytes.
-        let directory = tempfile::Builder::new().prefix("hoist-").rand_bytes(5).tempdir().unwrap();
         let mut random = rand::rng();
         let bridge = format!("ht{:08x}", random.random::<u32>());
         let subnet = format!("10.{}.{}.1/24", random.random_range(64..=127), random.random_range(0..=255));
@@ -147,6 +162,11 @@ impl Engine {
     }
 }
 
+/// Short, because a unix socket's path has room for 107 bytes.
+fn new_directory() -> TempDir {
+    tempfile::Builder::new().prefix("hoist-").rand_bytes(5).tempdir().unwrap()
+}
+
 fn spawn(binary: &Path, arguments: &[String], directory: &Path) -> Child {
     let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
     let mut command = Command::new(binary);
@@ -167,6 +187,8 @@ impl Drop for Engine {
             }
             let _ = own.child.wait();
         }
+        // The disk of `start_on_small_disk` is ours, not the engine's.
+        let _ = Command::new("umount").arg(own.directory.path().join("d")).output();
         let left = clean_up(own.directory.path(), &own.bridge);
         if std::thread::panicking() {
             let log = self.log();
