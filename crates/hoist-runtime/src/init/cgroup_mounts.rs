@@ -54,7 +54,7 @@ pub(super) fn mount(path: &Path, kind: &str, options: &Options, root: BorrowedFd
 /// Whether the host has only cgroup v2.
 fn is_unified() -> bool {
     const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
-    rustix::fs::statfs(HOST_MOUNT).is_ok_and(|stat| stat.f_type as i64 == CGROUP2_SUPER_MAGIC)
+    rustix::fs::statfs(HOST_MOUNT).is_ok_and(|stat| stat.f_type == CGROUP2_SUPER_MAGIC)
 }
 
 fn unified(target: BorrowedFd<'_>, change: Change) -> io::Result<()> {

@@ -234,7 +234,7 @@ fn ordinary_directory(root: BorrowedFd<'_>, path: &Path, kind: &str) -> std::res
 /// Binds over parts of /proc would fool the container and what trusts its /proc.
 fn check_proc(path: &Path, target: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> std::result::Result<(), String> {
     let is_proc =
-        |fd: BorrowedFd<'_>| rustix::fs::fstatfs(fd).map(|stat| stat.f_type as i64 == PROC_SUPER_MAGIC).map_err(text);
+        |fd: BorrowedFd<'_>| rustix::fs::fstatfs(fd).map(|stat| stat.f_type == PROC_SUPER_MAGIC).map_err(text);
     let inside = is_proc(target)? || path.starts_with("/proc") && path != Path::new("/proc");
     if inside && path != Path::new("/proc") && !PROC_FILES.iter().any(|allowed| path == Path::new(allowed)) {
         return Err(format!("{path:?} cannot be mounted because it is inside /proc"));

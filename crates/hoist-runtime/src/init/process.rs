@@ -235,6 +235,10 @@ fn check_executable(path: &Path) -> std::result::Result<(), (Errno, &'static str
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return Err((Errno::ISDIR, "directory"));
     }
+    // Whoever asks for /proc/self/exe means this program, which is no part of the container.
+    if rustix::fs::stat("/proc/self/exe").is_ok_and(|own| (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino)) {
+        return Err((Errno::ACCESS, "own program"));
+    }
     rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).map_err(|error| (error, "access"))?;
     if stat.st_mode & 0o111 == 0 { Err((Errno::ACCESS, "mode")) } else { Ok(()) }
 }

@@ -1,8 +1,7 @@
 //! `--init`: pid 1 of the container is a small loop of our own that forwards signals, reaps, and ends as its child ended.
 //! No other program is executed for it.
 
-use hoist_sys::namespace::Namespaces;
-use hoist_sys::process::{self, Cloned};
+use hoist_sys::process::{self, Forked};
 use hoist_sys::signal;
 
 use crate::failure::{OrFail, Result};
@@ -14,8 +13,8 @@ const TERMINAL: [i32; 2] = [21, 22];
 /// Forks; returns only in the child, which goes on to exec the user's program in its own process group.
 pub(super) fn become_init(tty: bool) -> Result<()> {
     signal::block_all().or_fail(|| "block signals")?;
-    match process::clone(Namespaces::default(), None).or_fail(|| "fork below init")? {
-        Cloned::Child => {
+    match process::fork().or_fail(|| "fork below init")? {
+        Forked::Child => {
             rustix::process::setpgid(None, None).or_fail(|| "setpgid")?;
             if tty {
                 // Blocked SIGTTOU lets a background process do this (tcsetpgrp(3)).
@@ -24,8 +23,7 @@ pub(super) fn become_init(tty: bool) -> Result<()> {
             }
             signal::unblock_all().or_fail(|| "unblock signals")
         }
-        Cloned::Parent { pid, pidfd } => {
-            drop(pidfd);
+        Forked::Parent { pid } => {
             let name = c"docker-init";
             let _ = rustix::thread::set_name(name);
             // Whatever is left open of the supervisor's; also the streams: only the program itself may hold them.

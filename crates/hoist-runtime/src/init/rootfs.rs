@@ -1,6 +1,6 @@
 //! The root filesystem: into the new mount namespace, and then in place of the old root.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use hoist_sys::mount::{self, Change, Propagation, attribute};
@@ -16,10 +16,9 @@ use crate::protocol::Failure;
 pub(crate) enum Source {
     /// A detached mount.
     Detached(OwnedFd),
-    /// An overlay to be mounted by mount(2), on kernels whose overlayfs lacks the new mount API: its options, and a
-    /// directory (of the same overlay, so that none has to be made) to put it on in the new mount namespace. The options
-    /// name layers by the numbers of these open fds.
-    Legacy { options: String, on: PathBuf, layers: Vec<OwnedFd> },
+    /// An overlay to be mounted by mount(2) in the new mount namespace, on kernels whose overlayfs lacks the new mount
+    /// API.
+    Legacy { lower: Vec<PathBuf>, upper: PathBuf, work: PathBuf, volatile: bool },
 }
 
 /// Makes the root part of the (new) mount namespace and returns it.
@@ -32,19 +31,34 @@ pub(super) fn attach(source: &Source, spec: &Spec) -> Result<OwnedFd> {
                 .or_fail(|| "attach root filesystem")?;
             root.try_clone().or_fail(|| "attach root filesystem")
         }
-        Source::Legacy { on, .. } => source.mount_legacy(on),
+        // On a directory of the same overlay, so that none has to be made.
+        Source::Legacy { upper, .. } => source.mount_legacy(upper),
     }
 }
 
 impl Source {
-    /// Mounts the overlay on a directory, when it is one for mount(2).
+    /// Mounts the overlay on a directory, when it is one for mount(2). The page of options that this takes holds any
+    /// number of layers when each is the number of an fd. The layers are opened here because overlayfs before 6.7 takes
+    /// none of another mount namespace.
     fn mount_legacy(&self, directory: &Path) -> Result<OwnedFd> {
-        let Source::Legacy { options, layers, .. } = self else {
+        let Source::Legacy { lower, upper, work, volatile } = self else {
             return Err(Failure::other("root filesystem is mounted already"));
         };
-        debug_assert!(!layers.is_empty());
+        let mut opened = Vec::new();
+        let mut open = |path: &Path| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            let fd = super::open_host(path, flags).or_fail(|| format!("open {}", path.display()))?;
+            let number = fd.as_raw_fd().to_string();
+            opened.push(fd);
+            Ok(number)
+        };
+        let lower = lower.iter().map(|layer| open(layer)).collect::<Result<Vec<_>>>()?.join(":");
+        let mut options = format!("lowerdir={lower},upperdir={},workdir={}", open(upper)?, open(work)?);
+        if *volatile {
+            options.push_str(",volatile");
+        }
         rustix::process::chdir("/proc/self/fd").or_fail(|| "chdir to /proc/self/fd")?;
-        let options = std::ffi::CString::new(options.as_str()).map_err(|_| Failure::other("NUL in layer path"))?;
+        let options = std::ffi::CString::new(options).map_err(|_| Failure::other("NUL in layer path"))?;
         rustix::mount::mount("overlay", directory, "overlay", MountFlags::empty(), options.as_c_str())
             .or_fail(|| format!("mount overlay on {}", directory.display()))?;
         super::open_host(directory, OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open root filesystem")

@@ -28,7 +28,7 @@ pub(crate) fn open_terminal(root: BorrowedFd<'_>, size: (u16, u16)) -> Result<(O
     let stat = rustix::fs::fstat(&master).or_fail(|| "check /dev/pts/ptmx")?;
     let is_ptmx = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == rustix::fs::makedev(5, 2)
-        && filesystem.f_type as i64 == DEVPTS_SUPER_MAGIC;
+        && filesystem.f_type == DEVPTS_SUPER_MAGIC;
     if !is_ptmx {
         return Err(Failure::other("/dev/pts/ptmx of the container is not a terminal multiplexer of devpts"));
     }

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -128,17 +129,25 @@ impl Drop for Running {
 
 /// This program's file on a detached read-only mount; the plain file where mounts are not allowed.
 fn own_program() -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let sealed = rustix::mount::open_tree(rustix::fs::CWD, "/proc/self/exe", flags).map_err(io::Error::from);
-    let sealed = sealed.and_then(|program| {
-        let set = attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV;
-        hoist_sys::mount::set_attributes(program.as_fd(), Change { set, ..Change::default() })?;
-        Ok(program)
-    });
+    let own = rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    // The link leads to the mount namespace in which we were started, which need not be the present one.
+    let sealed = sealed(Path::new("/proc/self/exe")).or_else(|_| sealed(&std::env::current_exe()?));
+    let is_own = |program: &OwnedFd| {
+        let (program, own) = (rustix::fs::fstat(program)?, rustix::fs::fstat(&own)?);
+        io::Result::Ok((program.st_dev, program.st_ino) == (own.st_dev, own.st_ino))
+    };
     match sealed {
-        Ok(program) => Ok(program),
-        Err(_) => Ok(rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?),
+        Ok(program) if is_own(&program)? => Ok(program),
+        _ => Ok(own),
     }
+}
+
+fn sealed(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let program = rustix::mount::open_tree(rustix::fs::CWD, path, flags)?;
+    let set = attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV;
+    hoist_sys::mount::set_attributes(program.as_fd(), Change { set, ..Change::default() })?;
+    Ok(program)
 }
 
 fn in_memory(payload: &[u8]) -> io::Result<OwnedFd> {

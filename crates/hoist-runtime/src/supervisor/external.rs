@@ -10,7 +10,7 @@ use hoist_sys::namespace::{self, Namespaces};
 use hoist_sys::poll::{Interest, Set};
 use hoist_sys::process::{self, Cloned};
 use hoist_sys::{signal, socket};
-use oci_spec::runtime::{Root, Spec};
+use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::RecvFlags;
 
@@ -110,7 +110,7 @@ impl External {
         let rootfs = self.bundle.join("rootfs");
         std::fs::create_dir_all(&rootfs).or_fail(|| format!("make {}", rootfs.display()))?;
         let mut spec = spec.clone();
-        let mut root = spec.root().clone().unwrap_or_else(Root::default);
+        let mut root = spec.root().clone().unwrap_or_default();
         root.set_path("rootfs".into());
         spec.set_root(Some(root));
         if let Some(process) = spec.process_mut() {
@@ -181,7 +181,7 @@ impl External {
         let message = errors
             .filter(|entry| matches!(entry["level"].as_str(), Some("error" | "fatal")))
             .filter_map(|entry| entry["msg"].as_str().map(str::to_owned))
-            .last()?;
+            .next_back()?;
         let mut message = message.as_str();
         for prefix in ["runc create failed: ", "runc start failed: ", "unable to start container process: "] {
             message = message.strip_prefix(prefix).unwrap_or(message);

@@ -29,7 +29,7 @@ pub(crate) fn open(rootfs: &Rootfs) -> Result<RootSource> {
             }
             match overlay.mount().or_fail(|| format!("mount overlay of {}", upper.display()))? {
                 Some(mount) => Ok(RootSource::Detached(mount)),
-                None => overlay.legacy(),
+                None => Ok(overlay.legacy()),
             }
         }
     }
@@ -69,26 +69,21 @@ impl Overlay<'_> {
         if self.volatile {
             rustix::mount::fsconfig_set_flag(&context, "volatile")?;
         }
-        rustix::mount::fsconfig_create(&context)?;
+        match rustix::mount::fsconfig_create(&context) {
+            // Before 6.5 any option is taken down first and looked at only here. What is wrong in earnest mount(2) says.
+            Err(Errno::INVAL) => return Ok(None),
+            result => result?,
+        }
         rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map(Some)
     }
 
-    /// Options for mount(2), whose page of options holds any number of layers when each is the number of an fd.
-    fn legacy(&self) -> Result<RootSource> {
-        let mut opened = Vec::new();
-        let mut open = |path: &Path| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let fd = rustix::fs::open(path, flags, Mode::empty()).or_fail(|| format!("open {}", path.display()))?;
-            let number = fd.as_raw_fd().to_string();
-            opened.push(fd);
-            Ok(number)
-        };
-        let lower = self.lower.iter().map(|layer| open(layer)).collect::<Result<Vec<_>>>()?.join(":");
-        let mut options = format!("lowerdir={lower},upperdir={},workdir={}", open(self.upper)?, open(self.work)?);
-        if self.volatile {
-            options.push_str(",volatile");
+    fn legacy(&self) -> RootSource {
+        RootSource::Legacy {
+            lower: self.lower.to_vec(),
+            upper: self.upper.to_path_buf(),
+            work: self.work.to_path_buf(),
+            volatile: self.volatile,
         }
-        Ok(RootSource::Legacy { options, on: self.upper.to_path_buf(), layers: opened })
     }
 }
 

@@ -1,10 +1,13 @@
 //! Containers of busybox by way of a real spawner: life, streams, errors, exec, hostile root filesystems. Needs root and
 //! a static busybox (Debian: busybox-static). `cargo test -p hoist-runtime --test runtime [part of a name]`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy knows tests only by #[test]")]
+
 mod bench;
 mod container;
 mod exec;
 mod external;
+mod host;
 mod hostile;
 mod life;
 mod streams;
@@ -13,6 +16,8 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
 use hoist_runtime::spawner::{Spawner, spawner_main_if_requested};
+use hoist_sys::namespace::{self, Namespaces};
+use rustix::mount::MountPropagationFlags;
 
 /// A named test.
 type Test = (&'static str, fn(&Spawner));
@@ -26,12 +31,18 @@ fn main() {
         assert!(std::env::var_os("HOIST_TEST_REQUIRE").is_none(), "required tests were skipped: {reason}");
         return;
     }
+    // The host that the tests see is one of their own: devices and mounts of theirs end with them.
+    namespace::unshare(Namespaces::NETWORK | Namespaces::MOUNT).expect("unshare");
+    rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+        .expect("private mounts");
     let spawner = Spawner::start().expect("start spawner");
     if arguments.iter().any(|argument| argument == "--bench") {
         return bench::run(&spawner);
     }
     let mut failed = 0;
-    for (name, test) in [life::TESTS, streams::TESTS, exec::TESTS, hostile::TESTS, external::TESTS].concat() {
+    for (name, test) in
+        [life::TESTS, streams::TESTS, exec::TESTS, hostile::TESTS, external::TESTS, host::TESTS].concat()
+    {
         if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
             continue;
         }

@@ -94,7 +94,7 @@ fn bulk(spawner: &Spawner) {
 }
 
 fn terminal(spawner: &Spawner) {
-    let script = "stty size; tty; ls -l /dev/console | cut -c1-10; echo err >&2; trap 'stty size' WINCH; until read x; do :; done; \
+    let script = "stty size; tty; ls -l /dev/console | cut -c1-10; trap 'stty size' WINCH; echo err >&2; until read x; do :; done; \
                   echo got $x; exit 3";
     let container = Container::new(&["sh", "-c", script]);
     std::os::unix::fs::symlink("busybox", container.lower("bin/cut")).unwrap();
