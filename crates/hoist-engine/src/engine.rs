@@ -1,7 +1,7 @@
 //! The composition: one engine on one root.
 
-use std::fs::File;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::info::System;
 use crate::networks::Networks;
 use crate::settings::Settings;
 use crate::volumes::Volumes;
-use crate::{adopt, names};
+use crate::{adopt, init_layer, names};
 
 /// The handles of one engine; each has what it uses and no more.
 #[derive(Debug)]
@@ -41,14 +41,17 @@ impl Engine {
     /// Opens the root, adopts what survived the last engine. Must be called within a tokio runtime.
     pub fn open(settings: Settings, spawner: Spawner) -> Result<Engine> {
         for (path, mode) in [
-            (settings.root.clone(), 0o711),
-            (settings.run_dir.clone(), 0o711),
+            (settings.root.clone(), 0o710),
+            (settings.run_dir.clone(), 0o710),
             (settings.root.join("containers"), 0o710),
             (settings.root.join("removed"), 0o700),
             (settings.run_dir.join("containers"), 0o700),
         ] {
             std::fs::DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(io("create", &path))?;
+            // Also where an earlier release, or whoever made it, was more generous.
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(io("chmod", &path))?;
         }
+        init_layer::make(&settings.root)?;
         let lock = lock(&settings.root)?;
         let db = Db::open(&settings.root.join("hoist.db")).api()?;
         let images = Store::open(&settings.root.join("image"), db.clone(), settings.image.clone()).api()?;

@@ -15,6 +15,7 @@ pub mod events;
 mod exec;
 mod images;
 mod info;
+mod init_layer;
 mod ipc;
 mod listing;
 mod logs;

@@ -73,10 +73,13 @@ pub(super) fn stream(content_type: &'static str, chunks: mpsc::Receiver<Bytes>) 
     response
 }
 
+/// Clients look for the name Docker here; the version is the one of `GET /version`.
+const SERVER: &str = "Docker/28.5.2 (linux)";
+
 /// Headers of every answer that is not an upgrade.
 pub(super) fn common_headers(headers: &mut HeaderMap) {
     headers.insert("api-version", HeaderValue::from_static(API_VERSION));
     headers.insert("docker-experimental", HeaderValue::from_static("false"));
     headers.insert("ostype", HeaderValue::from_static("linux"));
-    headers.insert("server", HeaderValue::from_static(concat!("Hoist/", env!("CARGO_PKG_VERSION"), " (linux)")));
+    headers.insert("server", HeaderValue::from_static(SERVER));
 }

@@ -77,6 +77,9 @@ impl Driver {
         };
         let (endpoint, setup) = self.context.networks.allocate(&request).map_err(|e| match e {
             hoist_network::Error::NotFound(name) => Error::not_found(format!("network {name} not found")),
+            hoist_network::Error::Other(text) => {
+                Error::internal(format!("failed to set up container networking: {text}"))
+            }
             other => Error::internal(format!(
                 "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({}): {other}",
                 self.record.name,

@@ -62,6 +62,8 @@ pub(crate) fn create(containers: &Containers, request: CreateRequest) -> Result<
     let resolved = mounts::resolve(&config, &host_config, &context.volumes, &|other| {
         containers.get(other).map(|handle| handle.record().fixed.mounts.clone())
     })?;
+    let mut layers = context.images.layer_paths(&image);
+    layers.push(crate::init_layer::path(&context.settings.root));
     let fixed = Fixed {
         id: id.clone(),
         created_ns: now_ns(),
@@ -70,7 +72,7 @@ pub(crate) fn create(containers: &Containers, request: CreateRequest) -> Result<
         path,
         args,
         mounts: resolved.mounts,
-        layers: context.images.layer_paths(&image),
+        layers,
         platform: format!("{}/{}", image.os, image.architecture),
         image_size_bytes: image.size_bytes,
         config,

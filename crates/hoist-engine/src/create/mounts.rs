@@ -237,8 +237,24 @@ impl Collected<'_> {
             rw: how.rw,
             propagation: String::new(),
         };
-        let options = ["rbind", "rprivate", if how.rw { "rw" } else { "ro" }].map(str::to_owned).to_vec();
-        self.by_path.insert(destination.to_owned(), MountRecord { point, source, options, kind: "bind".to_owned() });
+        let access = if how.rw { "rw" } else { "ro" };
+        let bound = |source| ("bind".to_owned(), source, ["rbind", "rprivate", access].map(str::to_owned).to_vec());
+        let (kind, source, options) = match volume.mount_spec() {
+            Some(spec) if !spec.is_bind() => {
+                if !how.subpath.is_empty() {
+                    return Err(Error::not_implemented(format!(
+                        "a subpath of volume {}, whose options mount {}, is not supported by this engine",
+                        volume.name, spec.fstype
+                    )));
+                }
+                let mut options = spec.options;
+                options.push(access.to_owned());
+                (spec.fstype, PathBuf::from(spec.source), options)
+            }
+            Some(spec) => bound(PathBuf::from(spec.source)),
+            None => bound(source),
+        };
+        self.by_path.insert(destination.to_owned(), MountRecord { point, source, options, kind });
         self.volumes.push((volume.name, destination.to_owned(), how.copy));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Container logs: options, where they are, what goes into their entries. The supervisor writes them, [`reader`] reads.
 
 pub(crate) mod reader;
+mod tail;
 
 use std::path::{Path, PathBuf};
 

@@ -18,6 +18,7 @@ use crate::Status;
 use crate::container::record::Record;
 use crate::containers::Containers;
 use crate::error::{Error, Result};
+use crate::logs::tail;
 use crate::stream::frame_header;
 
 /// Longest entry that is read, in bytes: a 16 KiB line can grow sixfold by escapes.
@@ -104,7 +105,7 @@ impl Reader {
     fn run(&mut self) -> std::result::Result<(), Stop> {
         let files = rotated(&self.path);
         let mut skip = match self.options.tail {
-            Some(count) => Some(start_of_tail(&files, count)?),
+            Some(count) => Some(tail::start(&files, count, self.only_stream())?),
             None => None,
         };
         for (index, path) in files.iter().enumerate() {
@@ -129,6 +130,15 @@ impl Reader {
             self.wait_for_file()?;
         }
         Ok(())
+    }
+
+    /// The stream that was asked for, if it is only one.
+    fn only_stream(&self) -> Option<&'static str> {
+        match (self.options.stdout, self.options.stderr) {
+            (true, false) => Some("stdout"),
+            (false, true) => Some("stderr"),
+            _ => None,
+        }
     }
 
     /// Sends all complete entries that are there.
@@ -256,46 +266,6 @@ fn rotated(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Where the last `count` lines begin: (index into `files`, byte offset).
-fn start_of_tail(files: &[PathBuf], count: usize) -> io::Result<(usize, u64)> {
-    const BLOCK_BYTES: u64 = 64 * 1024;
-    let mut left = count;
-    for (index, path) in files.iter().enumerate().rev() {
-        let Ok(mut file) = File::open(path) else { continue };
-        let length = file.metadata()?.len();
-        if left == 0 {
-            return Ok((index, length));
-        }
-        let mut end = length;
-        let mut buffer = Vec::new();
-        while end > 0 {
-            let start = end.saturating_sub(BLOCK_BYTES);
-            file.seek(SeekFrom::Start(start))?;
-            buffer.clear();
-            (&mut file).take(end - start).read_to_end(&mut buffer)?;
-            for (at, _) in buffer.iter().enumerate().rev().filter(|(_, b)| **b == b'\n') {
-                let after = start + at as u64 + 1;
-                // The newline that ends the file ends the last line; it begins none.
-                if after == length {
-                    continue;
-                }
-                left -= 1;
-                if left == 0 {
-                    return Ok((index, after));
-                }
-            }
-            end = start;
-        }
-        if length > 0 {
-            left -= 1;
-            if left == 0 {
-                return Ok((index, 0));
-            }
-        }
-    }
-    Ok((0, 0))
-}
-
 /// Wakes a follower when something in the log's directory changes.
 struct Watch {
     fd: std::os::fd::OwnedFd,
@@ -315,25 +285,5 @@ impl Watch {
         let mut buffer = [0_u8; 4096];
         while rustix::io::read(&self.fd, &mut buffer).is_ok_and(|n| n > 0) {}
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tail_begins_at_the_right_line_across_files() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        std::fs::write(dir.path().join("log.1"), "a\nb\n").unwrap();
-        std::fs::write(&path, "c\nd\n").unwrap();
-        let files = rotated(&path);
-        assert_eq!(files.len(), 2);
-        assert_eq!(start_of_tail(&files, 1).unwrap(), (1, 2));
-        assert_eq!(start_of_tail(&files, 2).unwrap(), (1, 0));
-        assert_eq!(start_of_tail(&files, 3).unwrap(), (0, 2));
-        assert_eq!(start_of_tail(&files, 9).unwrap(), (0, 0));
-        assert_eq!(start_of_tail(&files, 0).unwrap(), (1, 4));
     }
 }

@@ -57,10 +57,6 @@ fn shared_memory(mounts: &mut Vec<Mount>, record: &Record, around: &Surroundings
             }
         }
     }
-    if host.ipc_mode == "host" {
-        mounts.retain(|m| m.destination() != Path::new("/dev/mqueue"));
-        mounts.push(bind(Path::new("/dev/mqueue"), "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"]));
-    }
     Ok(())
 }
 
