@@ -51,6 +51,9 @@ impl Overlay<'_> {
 
     /// `None` when overlayfs of this kernel does not know `lowerdir+` (before 6.7).
     fn mount(&self) -> std::result::Result<Option<OwnedFd>, Errno> {
+        if !knows_new_mount_api() {
+            return Ok(None);
+        }
         let context = match rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
             Err(Errno::NOSYS) => return Ok(None),
             result => result?,
@@ -85,6 +88,14 @@ impl Overlay<'_> {
             volatile: self.volatile,
         }
     }
+}
+
+/// Overlayfs got the new mount API in 6.5. Earlier ones would log a complaint for each try.
+fn knows_new_mount_api() -> bool {
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 5)
 }
 
 fn set_path(context: &OwnedFd, key: &str, path: &Path, opened: &mut Vec<OwnedFd>) -> std::result::Result<(), Errno> {
