@@ -2,7 +2,11 @@
 //!
 //! What busybox can show, busybox shows; here is only what it cannot.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -11,7 +15,7 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["udp-echo", port] => udp_echo(port),
         ["fds"] => fds(),
-        ["clobber", path, seconds] => clobber(path, seconds),
+        ["clobber", stop, own @ ..] => clobber(stop, own),
         ["swap", one, two, seconds] => swap(one, two, seconds),
         ["exit", code] => ExitCode::from(code.parse::<u8>().unwrap_or(255)),
         other => {
@@ -55,29 +59,34 @@ fn fds() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Tries for some seconds to open for writing the executable of every process it sees, as CVE-2019-5736 did, and says
-/// what it could open.
-fn clobber(path: &str, seconds: &str) -> ExitCode {
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(seconds.parse().unwrap_or(1));
-    let mut opened = std::collections::BTreeSet::new();
+/// Opens the executable of every process it sees and keeps it, as CVE-2019-5736 did; when `stop` appears it tries to open
+/// each of them again, for writing: by then nobody runs them. Says what it could open. Executables named in `own` are the
+/// image's.
+fn clobber(stop: &str, own: &[&str]) -> ExitCode {
+    let mut kept: BTreeMap<String, File> = BTreeMap::new();
     println!("ready");
-    while std::time::Instant::now() < until {
+    while !Path::new(stop).exists() {
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let link = entry.path().join("exe");
             let Ok(target) = std::fs::read_link(&link) else { continue };
-            if target.to_string_lossy().contains(path) {
+            let target = target.display().to_string();
+            if own.contains(&target.as_str()) || kept.contains_key(&target) {
                 continue;
             }
-            // A handle that is kept while the process goes on to its next program is the whole trick.
-            let Ok(kept) = std::fs::File::open(&link) else { continue };
-            let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&kept));
-            if std::fs::File::options().write(true).open(&again).is_ok() {
-                opened.insert(target.display().to_string());
+            if let Ok(file) = File::open(&link) {
+                println!("seen: {target}");
+                kept.insert(target, file);
             }
         }
     }
-    for target in opened {
-        println!("writable: {target}");
+    // Whoever asked us to stop may still run what we hold.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    for (target, file) in kept {
+        let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+        match File::options().write(true).open(&again) {
+            Ok(_) => println!("writable: {target}"),
+            Err(error) => println!("refused: {target}: {error}"),
+        }
     }
     ExitCode::SUCCESS
 }
