@@ -59,6 +59,11 @@ impl Disk {
         self.layer(diff_id).join("diff")
     }
 
+    /// What writes the layer's tar again.
+    pub(crate) fn layer_record(&self, diff_id: &str) -> PathBuf {
+        self.layer(diff_id).join("record")
+    }
+
     fn blob(&self, digest: &str) -> Result<PathBuf, Error> {
         Ok(self.blobs().join(digest::hex_of(digest)?))
     }

@@ -12,7 +12,7 @@ use hoist_api::reference::Reference;
 
 use crate::digest::HashingReader;
 use crate::records::{self, ImageRecord};
-use crate::unpack::{self, Whiteouts};
+use crate::unpack::{self, Target, Whiteouts};
 use crate::{Error, Shared, config, decompress, digest, index, trash};
 
 /// Up to here a layer may be as much larger than its compressed form as it likes.
@@ -114,11 +114,27 @@ impl Ingest {
         }
     }
 
+    /// The same for a stream that may turn out to be no layer at all: what is wrong with the bytes themselves comes back as
+    /// the inner error, what is wrong here (a full disk) as the outer one.
+    pub(crate) fn try_unpack(
+        &self,
+        reader: impl Read,
+        whiteouts: Whiteouts,
+    ) -> Result<Result<LayerDraft, Error>, Error> {
+        match self.unpack_hashed(&mut HashingReader::new(reader), whiteouts) {
+            Ok(draft) => Ok(Ok(draft)),
+            Err(e) if is_about_content(&e) => Ok(Err(register_error(&e))),
+            Err(e) => Err(register_error(&e)),
+        }
+    }
+
     fn unpack_hashed(&self, compressed: &mut HashingReader<impl Read>, whiteouts: Whiteouts) -> io::Result<LayerDraft> {
         let directory = self.work_path("layer");
         let (content, trash) = (directory.join("diff"), directory.join("trash"));
+        let record = directory.join("record");
+        let target = Target { content: &content, trash: &trash, record: &record };
         let prepared = [&directory, &content, &trash].into_iter().try_for_each(fs::create_dir);
-        let unpacked = prepared.and_then(|()| unpack_into(compressed, &content, &trash, whiteouts));
+        let unpacked = prepared.and_then(|()| unpack_into(compressed, target, whiteouts));
         match unpacked.and_then(|done| fs::remove_dir(&trash).map(|()| done)) {
             Ok((diff_id, size_bytes)) => {
                 let compressed_digest = compressed.finish();
@@ -280,8 +296,7 @@ fn is_about_content(error: &io::Error) -> bool {
 
 fn unpack_into(
     compressed: &mut HashingReader<impl Read>,
-    content: &std::path::Path,
-    trash: &std::path::Path,
+    target: Target<'_>,
     whiteouts: Whiteouts,
 ) -> io::Result<(String, u64)> {
     let counter = CountedSource { source: compressed, count: std::rc::Rc::default() };
@@ -289,7 +304,7 @@ fn unpack_into(
     let (format, sniffed) = decompress::sniff(counter)?;
     let plain = decompress::open(format, sniffed)?;
     let mut plain = HashingReader::new(BombGuard { inner: plain, compressed_bytes: count, plain_bytes: 0 });
-    let size = unpack::unpack(&mut plain, content, trash, whiteouts)?;
+    let size = unpack::unpack(&mut plain, target, whiteouts)?;
     plain.drain()?;
     let diff_id = plain.finish();
     drop(plain);

@@ -162,6 +162,15 @@ impl Store {
         image.diff_ids.iter().map(|id| (id.clone(), index.layer_size(id).unwrap_or(0))).collect()
     }
 
+    /// Writes a layer's tar, uncompressed, byte for byte as it came, and checks it on the way. Fails for one that was
+    /// damaged, and for the rare layer that replaced files of its own. Blocking.
+    pub fn write_layer(&self, diff_id: &str, out: &mut dyn std::io::Write) -> Result<(), Error> {
+        digest::hex_of(diff_id)?;
+        let disk = &self.shared.disk;
+        unpack::replay(&disk.layer_record(diff_id), &disk.layer_content(diff_id), out)
+            .map_err(|e| Error::Other(format!("layer {diff_id} cannot be written as it came: {e}")))
+    }
+
     /// Puts in an image from memory, such as one built into the binary: its config document and its layers' tars, lowest
     /// first, compressed or not. Blocking.
     pub fn install(&self, reference: &Reference, config_json: &[u8], layers_tar: &[&[u8]]) -> Result<Digest, Error> {

@@ -98,7 +98,7 @@ impl Archive {
     ) -> Result<(), Error> {
         let layer = match known_layer(ingest, &path) {
             Some(diff_id) => pass_over(payload, diff_id).map_err(|e| Error::Invalid(format!("{path}: {e}")))?,
-            None => match ingest.unpack(payload, Whiteouts::Overlay) {
+            None => match ingest.try_unpack(payload, Whiteouts::Overlay)? {
                 Ok(draft) => {
                     let layer =
                         Layer { diff_id: draft.diff_id.clone(), compressed_digest: draft.compressed_digest.clone() };

@@ -7,6 +7,7 @@
 mod header;
 mod pax;
 mod place;
+mod record;
 mod sparse;
 mod stream;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 pub(crate) use header::is_tar_header;
+pub(crate) use record::replay;
 pub(crate) use stream::{Entry, Kind, TarStream};
 
 use place::Root;
@@ -42,15 +44,30 @@ pub(crate) enum Whiteouts {
     Plain,
 }
 
-/// Unpacks the tar in `reader` into the empty directory `target`; `trash` is an empty directory on the same disk that
-/// takes what the layer itself replaces. Returns the bytes of the files made, as Docker counts them: hard links once,
-/// directories not at all.
-pub(crate) fn unpack(reader: &mut dyn Read, target: &Path, trash: &Path, whiteouts: Whiteouts) -> io::Result<u64> {
-    let mut unpacker = Unpacker::new(target, trash, whiteouts)?;
-    let mut stream = TarStream::new(reader);
+/// Where a layer goes: three places on the same disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    /// An empty directory for the layer itself.
+    pub(crate) content: &'a Path,
+    /// An empty directory for what the layer itself replaces.
+    pub(crate) trash: &'a Path,
+    /// Not there yet: the file for the layer's record. A layer that replaces its own files gets none.
+    pub(crate) record: &'a Path,
+}
+
+/// Unpacks the tar in `reader`, which is read to its end. Returns the bytes of the files made, as Docker counts them: hard
+/// links once, directories not at all.
+pub(crate) fn unpack(reader: &mut dyn Read, target: Target<'_>, whiteouts: Whiteouts) -> io::Result<u64> {
+    let mut unpacker = Unpacker::new(target.content, target.trash, whiteouts)?;
+    let mut stream = TarStream::new(reader).record(record::Recorder::create(target.record)?);
     while let Some(entry) = stream.next_entry()? {
-        let path = String::from_utf8_lossy(&entry.path).into_owned();
-        unpacker.add(&entry, &mut stream).map_err(|e| named(e, &path))?;
+        unpacker.add(&entry, &mut stream).map_err(|e| named(e, &String::from_utf8_lossy(&entry.path)))?;
+    }
+    if let Some(recorder) = stream.finish()? {
+        recorder.finish()?;
+    }
+    if unpacker.replaced {
+        std::fs::remove_file(target.record)?;
     }
     unpacker.finish()
 }
@@ -66,6 +83,8 @@ struct Unpacker {
     whiteouts: Whiteouts,
     entries: u64,
     bytes: u64,
+    /// The tar held content that is not in the result any more.
+    replaced: bool,
     /// Set last, deepest first does not matter: setting a directory's times touches no other's.
     directories: Vec<(Vec<u8>, (i64, u32))>,
     directory_name_bytes: usize,
@@ -79,13 +98,14 @@ impl Unpacker {
             whiteouts,
             entries: 0,
             bytes: 0,
+            replaced: false,
             directories: Vec::new(),
             directory_name_bytes: 0,
             buffer: vec![0; 128 * 1024],
         })
     }
 
-    fn add(&mut self, entry: &Entry, payload: &mut dyn Read) -> io::Result<()> {
+    fn add<R: Read>(&mut self, entry: &Entry, stream: &mut TarStream<R>) -> io::Result<()> {
         self.entries += 1;
         if self.entries > ENTRIES_MAX {
             return Err(stream::invalid(format!("more than {ENTRIES_MAX} entries in one layer")));
@@ -100,7 +120,7 @@ impl Unpacker {
             return self.whiteout(entry, &parent, name);
         }
         self.bytes = self.bytes.saturating_sub(self.make_way(entry, &parent, name)?);
-        self.make(entry, &path, &parent, name, payload)
+        self.make(entry, &path, (&parent, name), stream)
     }
 
     /// Removes what stands where the entry goes, unless both are directories. Returns the bytes freed.
@@ -111,6 +131,7 @@ impl Unpacker {
             return Ok(0);
         }
         let freed = self.root.remove(parent, name, &existing)?;
+        self.replaced |= !existing.is_whiteout;
         if existing.is_whiteout && is_directory {
             // Removed from below and made anew in the same layer: what was below must stay hidden.
             place::make_directory(parent, name)?;
@@ -119,18 +140,23 @@ impl Unpacker {
         Ok(freed)
     }
 
-    fn make(
+    fn make<R: Read>(
         &mut self,
         entry: &Entry,
         path: &[u8],
-        parent: &OwnedFd,
-        name: &[u8],
-        payload: &mut dyn Read,
+        (parent, name): (&OwnedFd, &[u8]),
+        stream: &mut TarStream<R>,
     ) -> io::Result<()> {
         match entry.kind {
             Kind::File => {
-                self.bytes += place::make_file(entry, parent, name, payload, &mut self.buffer)?;
-                return Ok(());
+                // A sparse file's payload is not its content: the record takes it as it is.
+                let whole = entry.sparse.is_none() && entry.payload_bytes > 0;
+                if whole {
+                    stream.content_follows();
+                }
+                let (length, digest) = place::make_file(entry, parent, name, stream, &mut self.buffer)?;
+                self.bytes += length;
+                return if whole { stream.content_was(path, length, digest) } else { Ok(()) };
             }
             Kind::Hardlink => return self.link(entry, parent, name),
             Kind::Directory => {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self as sys, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
 
 use super::stream::{Entry, Kind};
 use crate::trash;
@@ -87,6 +88,14 @@ impl Root {
         Ok(self.existing_directory(path)?)
     }
 
+    /// Opens a regular file of the layer for reading.
+    pub(super) fn file(&self, parent: &[u8], name: &[u8]) -> io::Result<File> {
+        let parent = self.existing_directory(parent)?;
+        // Not blocking on a fifo that stands where a file was.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(File::from(sys::openat(&parent, name, flags, Mode::empty())?))
+    }
+
     /// Removes what stands at `name`, whole trees included. Returns the bytes freed.
     pub(super) fn remove(&self, parent: &OwnedFd, name: &[u8], existing: &Existing) -> io::Result<u64> {
         if !existing.is_directory {
@@ -124,26 +133,27 @@ pub(super) fn make_directory(parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Makes a regular file with the payload's bytes; returns its length.
+/// Makes a regular file with the payload's bytes; returns its length and the digest of what was read.
 pub(super) fn make_file(
     entry: &Entry,
     parent: &OwnedFd,
     name: &[u8],
     payload: &mut dyn Read,
     buffer: &mut [u8],
-) -> io::Result<u64> {
+) -> io::Result<(u64, [u8; 32])> {
+    let mut hasher = Sha256::new();
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(sys::openat(parent, name, flags, Mode::from_raw_mode(0o600))?);
     let length = match &entry.sparse {
         Some(sparse) => {
             for segment in &sparse.segments {
                 file.seek(SeekFrom::Start(segment.offset))?;
-                copy(&mut payload.take(segment.length), &mut file, buffer)?;
+                copy(&mut payload.take(segment.length), &mut file, &mut hasher, buffer)?;
             }
             file.set_len(sparse.real_bytes)?;
             sparse.real_bytes
         }
-        None => copy(payload, &mut file, buffer)?,
+        None => copy(payload, &mut file, &mut hasher, buffer)?,
     };
     sys::fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
     for (key, value) in wanted_xattrs(entry) {
@@ -152,16 +162,17 @@ pub(super) fn make_file(
     // After chown(2), which clears the set-id bits.
     sys::fchmod(&file, Mode::from_raw_mode(entry.mode))?;
     sys::futimens(&file, &timestamps(entry.mtime))?;
-    Ok(length)
+    Ok((length, hasher.finalize().into()))
 }
 
-fn copy(from: &mut dyn Read, to: &mut File, buffer: &mut [u8]) -> io::Result<u64> {
+fn copy(from: &mut dyn Read, to: &mut File, hasher: &mut Sha256, buffer: &mut [u8]) -> io::Result<u64> {
     let mut total = 0;
     loop {
         match from.read(buffer) {
             Ok(0) => return Ok(total),
             Ok(count) => {
                 to.write_all(&buffer[..count])?;
+                hasher.update(&buffer[..count]);
                 total += count as u64;
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 
 use super::header::{self, BLOCK, Header};
 use super::pax::{self, Records};
+use super::record::Recorder;
 use super::sparse::{self, Segment};
 
 /// Long names and PAX records of one entry; Go's archive/tar has the same bound.
@@ -53,6 +54,9 @@ pub(crate) struct TarStream<R> {
     payload_left: u64,
     padding: u64,
     ended: bool,
+    recorder: Option<Recorder>,
+    /// The payload being read is recorded by its digest, not by its bytes.
+    by_digest: bool,
 }
 
 pub(super) fn invalid(text: impl Into<String>) -> io::Error {
@@ -61,7 +65,29 @@ pub(super) fn invalid(text: impl Into<String>) -> io::Error {
 
 impl<R: Read> TarStream<R> {
     pub(crate) fn new(reader: R) -> Self {
-        TarStream { reader, payload_left: 0, padding: 0, ended: false }
+        TarStream { reader, payload_left: 0, padding: 0, ended: false, recorder: None, by_digest: false }
+    }
+
+    /// Records what is read from now on.
+    pub(super) fn record(mut self, recorder: Recorder) -> Self {
+        self.recorder = Some(recorder);
+        self
+    }
+
+    /// The payload that follows is a file's content: the caller says what it was by [`TarStream::content_was`].
+    pub(super) fn content_follows(&mut self) {
+        self.by_digest = true;
+    }
+
+    pub(super) fn content_was(&mut self, path: &[u8], length: u64, digest: [u8; 32]) -> io::Result<()> {
+        self.by_digest = false;
+        self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.content(path, length, digest))
+    }
+
+    /// Reads to the end and gives the record back.
+    pub(super) fn finish(mut self) -> io::Result<Option<Recorder>> {
+        self.drain_rest()?;
+        Ok(self.recorder)
     }
 
     /// The next entry, whatever is left of the last one being skipped; `None` at the end of the archive.
@@ -85,8 +111,37 @@ impl<R: Read> TarStream<R> {
 
     /// Reads what follows the end marker, so that whoever writes the stream is not cut off.
     pub(crate) fn drain(mut self) -> io::Result<()> {
+        self.drain_rest()
+    }
+
+    fn drain_rest(&mut self) -> io::Result<()> {
         self.skip_rest()?;
-        io::copy(&mut self.reader, &mut io::sink()).map(|_| ())
+        self.discard(u64::MAX).map(drop)
+    }
+
+    /// Every byte of the archive passes here.
+    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        if let (false, Some(recorder)) = (self.by_digest, &mut self.recorder) {
+            recorder.raw(&buffer[..count])?;
+        }
+        Ok(count)
+    }
+
+    /// Skips up to `wanted` bytes; how many there were.
+    fn discard(&mut self, wanted: u64) -> io::Result<u64> {
+        let mut buffer = [0; 16 * 1024];
+        let mut left = wanted;
+        while left > 0 {
+            let part = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            match self.fill(&mut buffer[..part]) {
+                Ok(0) => break,
+                Ok(count) => left -= count as u64,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(wanted - left)
     }
 
     fn finish_entry(
@@ -189,7 +244,7 @@ impl<R: Read> TarStream<R> {
         let mut block = [0; BLOCK];
         let mut filled = 0;
         while filled < BLOCK {
-            match self.reader.read(&mut block[filled..]) {
+            match self.fill(&mut block[filled..]) {
                 Ok(0) if filled == 0 => return Ok(None),
                 Ok(0) => return Err(truncated()),
                 Ok(count) => filled += count,
@@ -203,9 +258,9 @@ impl<R: Read> TarStream<R> {
     fn skip_rest(&mut self) -> io::Result<()> {
         let rest = std::mem::take(&mut self.payload_left);
         let padding = std::mem::take(&mut self.padding);
-        let skipped = io::copy(&mut self.reader.by_ref().take(rest), &mut io::sink())?;
+        let skipped = self.discard(rest)?;
         // Some writers leave out the padding of the last entry.
-        io::copy(&mut self.reader.by_ref().take(padding), &mut io::sink())?;
+        self.discard(padding)?;
         if skipped < rest { Err(truncated()) } else { Ok(()) }
     }
 }
@@ -216,7 +271,7 @@ impl<R: Read> Read for TarStream<R> {
             return Ok(0);
         }
         let want = usize::try_from(self.payload_left).unwrap_or(usize::MAX).min(buffer.len());
-        let count = self.reader.read(&mut buffer[..want])?;
+        let count = self.fill(&mut buffer[..want])?;
         if count == 0 {
             return Err(truncated());
         }

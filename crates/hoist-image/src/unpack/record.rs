@@ -1,0 +1,108 @@
+//! A layer's record: everything its tar held besides the bytes of its files, and the digest of each file. With it the tar
+//! can be written again byte for byte, for `save` and `push`, and a damaged file is found by name.
+//!
+//! Form: zstd over segments; `0 len:u32 bytes` is copied, `1 len:u64 sha256:32 pathlen:u16 path` is a file's content.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use super::place::Root;
+use super::stream::invalid;
+
+const RAW: u8 = 0;
+const CONTENT: u8 = 1;
+
+/// Writes a record while a layer is unpacked.
+pub(super) struct Recorder {
+    out: zstd::Encoder<'static, BufWriter<File>>,
+}
+
+impl Recorder {
+    pub(super) fn create(path: &Path) -> io::Result<Recorder> {
+        Ok(Recorder { out: zstd::Encoder::new(BufWriter::new(File::create_new(path)?), 1)? })
+    }
+
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for part in bytes.chunks(u32::MAX as usize).filter(|part| !part.is_empty()) {
+            self.out.write_all(&[RAW])?;
+            self.out.write_all(&(part.len() as u32).to_le_bytes())?;
+            self.out.write_all(part)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn content(&mut self, path: &[u8], length: u64, digest: [u8; 32]) -> io::Result<()> {
+        let path_length = u16::try_from(path.len()).map_err(|_| invalid("path too long for a record"))?;
+        self.out.write_all(&[CONTENT])?;
+        self.out.write_all(&length.to_le_bytes())?;
+        self.out.write_all(&digest)?;
+        self.out.write_all(&path_length.to_le_bytes())?;
+        self.out.write_all(path)
+    }
+
+    pub(super) fn finish(self) -> io::Result<()> {
+        self.out.finish()?.flush()
+    }
+}
+
+/// Writes the tar that `record` and the unpacked `content` came from. Fails at the first file that is not as it was.
+pub(crate) fn replay(record: &Path, content: &Path, out: &mut dyn Write) -> io::Result<()> {
+    let root = Root::open(content, content)?;
+    let mut segments = zstd::Decoder::with_buffer(BufReader::new(File::open(record)?))?;
+    loop {
+        let mut tag = [0];
+        match segments.read(&mut tag) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        }
+        match tag[0] {
+            RAW => {
+                let length = u32::from_le_bytes(array(&mut segments)?);
+                let copied = io::copy(&mut segments.by_ref().take(length.into()), out)?;
+                if copied < length.into() {
+                    return Err(invalid("layer record ends too early"));
+                }
+            }
+            CONTENT => replay_content(&mut segments, &root, out)?,
+            other => return Err(invalid(format!("layer record has an unknown segment {other}"))),
+        }
+    }
+}
+
+fn replay_content(segments: &mut impl Read, root: &Root, out: &mut dyn Write) -> io::Result<()> {
+    let length = u64::from_le_bytes(array(segments)?);
+    let digest: [u8; 32] = array(segments)?;
+    let mut path = vec![0; u16::from_le_bytes(array(segments)?).into()];
+    segments.read_exact(&mut path)?;
+    let shown = String::from_utf8_lossy(&path).into_owned();
+    let (parent, name) = super::split(&path).ok_or_else(|| invalid("layer record names the root as a file"))?;
+    let mut file = root.file(parent, name).map_err(|e| io::Error::new(e.kind(), format!("{shown}: {e}")))?.take(length);
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 128 * 1024];
+    let mut total = 0;
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        out.write_all(&buffer[..count])?;
+        total += count as u64;
+    }
+    if total == length && <[u8; 32]>::from(hasher.finalize()) == digest {
+        Ok(())
+    } else {
+        Err(invalid(format!("{shown}: is not what the layer brought")))
+    }
+}
+
+fn array<const N: usize>(reader: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    reader.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
