@@ -1,5 +1,8 @@
-//! The store's directories: `blobs/sha256/<hex>`, `layers/<hex>/diff`, `tmp`, `empty`. Owns paths, blob files and what
-//! "on disk for good" means; knows nothing of images.
+//! The store's directories: `blobs/sha256/<hex>`, `layers/<hex>/{diff,record}`, `tmp`, `trash`, `empty`. Owns paths, blob
+//! files and what "on disk for good" means; knows nothing of images.
+//!
+//! Removing a tree of thousands of files takes seconds on many disks. So it is moved to `trash`, which is one rename, and
+//! a thread empties that; after a crash the next start goes on with it.
 
 use std::collections::HashSet;
 use std::fs::{self, File, Permissions};
@@ -7,6 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::{Error, digest, trash};
 
@@ -15,16 +19,34 @@ use crate::{Error, digest, trash};
 pub(crate) struct Disk {
     root: PathBuf,
     serial: AtomicU64,
+    janitor: Arc<Janitor>,
+}
+
+/// Empties one directory, by a thread that lives while there is something to do.
+#[derive(Debug)]
+struct Janitor {
+    trash: PathBuf,
+    work: Mutex<Work>,
+    idle: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    asked: bool,
+    running: bool,
 }
 
 impl Disk {
     pub(crate) fn open(root: &Path) -> Result<Disk, Error> {
-        let disk = Disk { root: root.to_owned(), serial: AtomicU64::new(0) };
+        let trash = root.join("trash");
+        let janitor = Janitor { trash: trash.clone(), work: Mutex::default(), idle: Condvar::new() };
+        let disk = Disk { root: root.to_owned(), serial: AtomicU64::new(0), janitor: Arc::new(janitor) };
         for (directory, mode) in [
             (disk.root.clone(), 0o700),
             (disk.blobs(), 0o700),
             (disk.layers(), 0o700),
             (disk.tmp(), 0o700),
+            (trash, 0o700),
             (disk.empty_layer(), 0o755),
         ] {
             fs::create_dir_all(&directory).map_err(Error::io("create", &directory))?;
@@ -119,7 +141,7 @@ impl Disk {
     /// Gives an unpacked layer its name. The caller has synced its content and knows that no record names it yet.
     pub(crate) fn adopt_layer(&self, draft: &Path, diff_id: &str) -> Result<(), Error> {
         let path = self.layer(diff_id);
-        trash::remove(&path).map_err(Error::io("remove", &path))?;
+        self.discard(&path)?;
         fs::rename(draft, &path).map_err(Error::io("rename", draft))
     }
 
@@ -129,21 +151,30 @@ impl Disk {
         sync_directory(&self.layers())
     }
 
-    /// Moves a layer that no record names out of the way; returns where to.
-    pub(crate) fn take_layer_away(&self, diff_id: &str) -> Result<Option<PathBuf>, Error> {
-        let path = self.layer(diff_id);
+    /// Removes a layer that no record names.
+    pub(crate) fn drop_layer(&self, diff_id: &str) -> Result<(), Error> {
+        self.discard(&self.layer(diff_id))
+    }
+
+    /// Removes a tree or file of the store; one that is not there is fine. It is out of the way when this returns.
+    pub(crate) fn discard(&self, path: &Path) -> Result<(), Error> {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let away = self.tmp().join(format!("{}-{serial}.gone", std::process::id()));
-        match fs::rename(&path, &away) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io("rename", &path)(e)),
-            Ok(()) => Ok(Some(away)),
+        let name = format!("{}-{}-{serial}", std::process::id(), crate::now_ns());
+        match fs::rename(path, self.janitor.trash.join(name)) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(Error::io("rename", path)(e)),
+            Ok(()) => {
+                self.janitor.wake();
+                Ok(())
+            }
         }
     }
 
-    /// Removes what was moved out of the way.
-    pub(crate) fn clear_away(&self, away: &[PathBuf]) -> Result<(), Error> {
-        away.iter().try_for_each(|path| trash::remove(path).map_err(Error::io("remove", path)))
+    /// Waits until everything discarded so far is off the disk.
+    pub(crate) fn wait_for_janitor(&self) {
+        let work = self.janitor.work.lock().unwrap_or_else(PoisonError::into_inner);
+        // Poisoned or not, the flag says what there is to wait for.
+        drop(self.janitor.idle.wait_while(work, |work| work.running));
     }
 
     pub(crate) fn has_layer(&self, diff_id: &str) -> bool {
@@ -152,7 +183,10 @@ impl Disk {
 
     /// Removes what no record names: left by a crash.
     pub(crate) fn collect(&self, layers: &HashSet<&str>, blobs: &HashSet<&str>) -> Result<(), Error> {
-        trash::empty(&self.tmp()).map_err(Error::io("empty", &self.tmp()))?;
+        let tmp = self.tmp();
+        for entry in fs::read_dir(&tmp).map_err(Error::io("read", &tmp))? {
+            self.discard(&entry.map_err(Error::io("read", &tmp))?.path())?;
+        }
         for (directory, known) in [(self.layers(), layers), (self.blobs(), blobs)] {
             for entry in fs::read_dir(&directory).map_err(Error::io("read", &directory))? {
                 let path = entry.map_err(Error::io("read", &directory))?.path();
@@ -161,11 +195,46 @@ impl Disk {
                     continue;
                 }
                 tracing::info!(path = %path.display(), "removed: no image has it");
-                let removed = if path.is_dir() { trash::remove(&path) } else { fs::remove_file(&path) };
-                removed.map_err(Error::io("remove", &path))?;
+                self.discard(&path)?;
             }
         }
+        self.janitor.wake();
         Ok(())
+    }
+}
+
+impl Janitor {
+    fn wake(self: &Arc<Janitor>) {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.asked = true;
+        if work.running {
+            return;
+        }
+        let janitor = self.clone();
+        let started = std::thread::Builder::new().name("image-trash".to_owned()).spawn(move || janitor.run());
+        match started {
+            Ok(_) => work.running = true,
+            Err(e) => tracing::warn!(error = %e, "removed layers stay on disk until the next start"),
+        }
+    }
+
+    fn run(&self) {
+        loop {
+            {
+                let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+                if !std::mem::take(&mut work.asked) {
+                    work.running = false;
+                    self.idle.notify_all();
+                    return;
+                }
+            }
+            match trash::empty(&self.trash) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %self.trash.display(), error = %e, "removed layers stay on disk until the next start");
+                }
+                _ => {}
+            }
+        }
     }
 }
 

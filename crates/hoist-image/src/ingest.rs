@@ -13,7 +13,7 @@ use hoist_api::reference::Reference;
 use crate::digest::HashingReader;
 use crate::records::{self, ImageRecord};
 use crate::unpack::{self, Target, Whiteouts};
-use crate::{Error, Shared, config, decompress, digest, index, trash};
+use crate::{Error, Shared, config, decompress, digest, index};
 
 /// Up to here a layer may be as much larger than its compressed form as it likes.
 const PLAIN_FREE_BYTES: u64 = 1 << 30;
@@ -142,7 +142,7 @@ impl Ingest {
             }
             Err(e) => {
                 // Best effort: the work directory goes as a whole when this work ends.
-                let _ = trash::remove(&directory);
+                let _ = self.shared.disk.discard(&directory);
                 Err(e)
             }
         }
@@ -158,8 +158,8 @@ impl Ingest {
 
     /// Takes away a draft that is not needed.
     pub(crate) fn discard(&self, draft: &LayerDraft) {
-        if let Err(e) = trash::remove(&draft.directory) {
-            tracing::warn!(path = %draft.directory.display(), error = %e, "layer draft not removed, will be at next start");
+        if let Err(e) = self.shared.disk.discard(&draft.directory) {
+            tracing::warn!(error = %e, "layer draft not removed, will be at next start");
         }
     }
 
@@ -190,8 +190,7 @@ impl Ingest {
         if placed.is_err() {
             for draft in &fresh {
                 // Best effort: no record names it, so the next start collects it.
-                let away = self.shared.disk.take_layer_away(&draft.diff_id);
-                let _ = away.and_then(|away| self.shared.disk.clear_away(away.as_slice()));
+                let _ = self.shared.disk.drop_layer(&draft.diff_id);
             }
         }
         placed
@@ -275,7 +274,7 @@ impl Drop for Ingest {
         let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
         let unused = self.shared.index_mut().let_go(&held);
         let swept = self.shared.sweep(unused);
-        let removed = trash::remove(&self.directory).map_err(Error::io("remove", &self.directory));
+        let removed = self.shared.disk.discard(&self.directory);
         if let Err(e) = swept.and(removed) {
             tracing::warn!(error = %e, "leftovers of image work stay until the next start");
         }

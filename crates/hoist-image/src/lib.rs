@@ -171,6 +171,11 @@ impl Store {
             .map_err(|e| Error::Other(format!("layer {diff_id} cannot be written as it came: {e}")))
     }
 
+    /// Waits until what was removed so far is off the disk: it is out of the way at once, but freeing it takes a while.
+    pub fn wait_until_freed(&self) {
+        self.shared.disk.wait_for_janitor();
+    }
+
     /// Puts in an image from memory, such as one built into the binary: its config document and its layers' tars, lowest
     /// first, compressed or not. Blocking.
     pub fn install(&self, reference: &Reference, config_json: &[u8], layers_tar: &[&[u8]]) -> Result<Digest, Error> {
@@ -197,16 +202,12 @@ impl Shared {
         if candidates.is_empty() {
             return Ok(());
         }
-        let away = {
-            let _serial = self.commit_lock();
-            self.take_away(candidates)?
-        };
-        self.disk.clear_away(&away)
+        let _serial = self.commit_lock();
+        self.sweep_locked(candidates)
     }
 
-    /// Forgets those of the layers that nobody needs and moves them out of the way. The caller holds the commit lock, and
-    /// removes what is returned after it let go: that can take long.
-    pub(crate) fn take_away(&self, candidates: Vec<Digest>) -> Result<Vec<PathBuf>, Error> {
+    /// The same for a caller that holds the commit lock.
+    pub(crate) fn sweep_locked(&self, candidates: Vec<Digest>) -> Result<(), Error> {
         let gone: Vec<Digest> = {
             let mut index = self.index_mut();
             let unused: HashSet<Digest> = index.unused_layers().into_iter().collect();
@@ -215,11 +216,11 @@ impl Shared {
             gone
         };
         if gone.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         // The record first: a crash in between leaves a directory that the next start collects.
         self.db.write(|tx| gone.iter().try_for_each(|id| records::drop_layer(tx, id)))?;
-        gone.iter().filter_map(|id| self.disk.take_layer_away(id).transpose()).collect()
+        gone.iter().try_for_each(|id| self.disk.drop_layer(id))
     }
 }
 

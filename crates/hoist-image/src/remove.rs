@@ -1,7 +1,6 @@
 //! `docker rmi`: which names go, when the image itself goes, and what is in the way; the rules and words are Docker's.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 
 use hoist_api::reference::Reference;
 
@@ -29,8 +28,6 @@ struct Removal<'a> {
     prune: bool,
     users: &'a dyn Fn(&Image) -> Users,
     removed: Vec<Removed>,
-    /// Layer directories out of the way already, to be removed when nobody waits.
-    away: Vec<PathBuf>,
 }
 
 /// Why an image stays.
@@ -49,14 +46,9 @@ impl Store {
         no_prune: bool,
         users: &dyn Fn(&Image) -> Users,
     ) -> Result<Vec<Removed>, Error> {
-        let mut removal =
-            Removal { store: self, force, prune: !no_prune, users, removed: Vec::new(), away: Vec::new() };
-        let result = {
-            let _serial = self.shared.commit_lock();
-            removal.run(name)
-        };
-        let cleared = self.shared.disk.clear_away(&removal.away);
-        result.and(cleared)?;
+        let _serial = self.shared.commit_lock();
+        let mut removal = Removal { store: self, force, prune: !no_prune, users, removed: Vec::new() };
+        removal.run(name)?;
         Ok(removal.removed)
     }
 }
@@ -164,8 +156,7 @@ impl Removal<'_> {
         for blob in blobs {
             shared.disk.drop_blob(&blob)?;
         }
-        self.away.extend(shared.take_away(unused)?);
-        Ok(())
+        shared.sweep_locked(unused)
     }
 
     /// What keeps the image from being removed. Soft obstacles give way to force; names count as one only for

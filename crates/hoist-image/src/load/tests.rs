@@ -36,7 +36,8 @@ impl Place {
     fn refuse(&self, archive: &[u8]) -> String {
         let text = self.load(archive).unwrap_err();
         assert!(self.store.list().is_empty());
-        for directory in ["tmp", "layers", "blobs/sha256"] {
+        self.store.wait_until_freed();
+        for directory in ["tmp", "trash", "layers", "blobs/sha256"] {
             let left: Vec<_> = std::fs::read_dir(self.root.path().join(directory)).unwrap().collect();
             assert!(left.is_empty(), "{directory}: {left:?}");
         }

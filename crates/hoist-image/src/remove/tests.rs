@@ -40,6 +40,8 @@ impl Place {
     }
 
     fn count(&self, directory: &str) -> usize {
+        self.store.wait_until_freed();
+        assert_eq!(std::fs::read_dir(self.root.path().join("trash")).unwrap().count(), 0);
         std::fs::read_dir(self.root.path().join(directory)).unwrap().count()
     }
 }
