@@ -130,10 +130,10 @@ const COMMANDS: &[(&str, &[Flag], &str)] = &[
     ("update", UPDATE_FLAGS, "change resource limits of a container"),
 ];
 
-/// The command `hoist runtime`; `args` follow these two words.
+/// The command `hoist runtime`; the first of `args` is the name that it was called by.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let mut log = Log::default();
-    match run(args, &mut log) {
+    match run(args.into_iter().skip(1).collect(), &mut log) {
         Ok(status) => ExitCode::from(status),
         Err(fault) => {
             log.error(&fault.message);

@@ -19,9 +19,8 @@ type Test = (&'static str, fn());
 const AS_RUNTIME: &str = "as-runtime";
 
 fn main() -> ExitCode {
-    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     if arguments.first().is_some_and(|first| first == AS_RUNTIME) {
-        arguments.remove(0);
         return hoist_runtime::oci::main(arguments);
     }
     if let Some(reason) = cannot_run() {
