@@ -32,7 +32,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use hoist_sys::namespace::{self, Namespaces};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::cgroup::Cgroup;
 use crate::failure::{OrFail, Result};
@@ -44,6 +44,9 @@ pub(crate) use process::Filter;
 pub(crate) use security::{check_labels, set_exec_labels};
 pub(crate) use sysctls::check as check_sysctls;
 pub(crate) use terminal::{make_controlling, open_terminal, set_size as set_terminal_size};
+
+/// SIGKILL (signal(7)).
+const KILL: i32 = 9;
 
 /// All that init needs, made by the supervisor before the clone.
 pub(crate) struct Context<'a> {
@@ -137,6 +140,10 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     if context.launch.init {
         reaper::become_init(context.stdio().tty)?;
     }
+    if context.oci.is_none() {
+        // A container without its supervisor would run on unseen. Comes last: a change of credentials undoes it.
+        hoist_sys::process::set_parent_death_signal(KILL).or_fail(|| "prctl PR_SET_PDEATHSIG")?;
+    }
     prepared.exec()
 }
 
@@ -188,6 +195,11 @@ fn bring_loopback_up() -> Result<()> {
 
 fn set_host_name(context: &Context<'_>) -> Result<()> {
     let spec = context.spec();
+    let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let own = listed.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::Uts);
+    if !own && (spec.hostname().is_some() || spec.domainname().is_some()) {
+        return Err(Failure::other("unable to set hostname without a private UTS namespace"));
+    }
     if let Some(name) = spec.hostname().as_ref().filter(|name| !name.is_empty()) {
         rustix::system::sethostname(name.as_bytes()).or_fail(|| "sethostname")?;
     }

@@ -6,6 +6,8 @@ use hoist_sys::signal;
 
 use crate::failure::{OrFail, Result};
 
+/// SIGKILL (signal(7)).
+const KILL: i32 = 9;
 /// SIGCHLD, SIGTTIN, SIGTTOU (signal(7)): not forwarded.
 const CHILD: i32 = 17;
 const TERMINAL: [i32; 2] = [21, 22];
@@ -24,6 +26,7 @@ pub(super) fn become_init(tty: bool) -> Result<()> {
             signal::unblock_all().or_fail(|| "unblock signals")
         }
         Forked::Parent { pid } => {
+            let _ = process::set_parent_death_signal(KILL);
             let name = c"docker-init";
             let _ = rustix::thread::set_name(name);
             // Whatever is left open of the supervisor's; also the streams: only the program itself may hold them.

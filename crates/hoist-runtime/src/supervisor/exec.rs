@@ -17,6 +17,8 @@ use crate::init::channel::{self, ChildChannel, ParentChannel, Report};
 use crate::init::{self, Filter};
 use crate::protocol::{ExecProcess, Failure, FromSupervisor, RunningExec, State};
 
+/// SIGKILL (signal(7)).
+const KILL: i32 = 9;
 /// Exec'd processes at once in one container.
 const MAX_EXECS: usize = 1024;
 
@@ -184,15 +186,15 @@ fn run(context: Context<'_>) -> ! {
 }
 
 fn enter_and_exec(context: &Context<'_>) -> Result<std::convert::Infallible> {
-    let process = &context.request.process;
+    let spec = &context.request.process;
     signal::unblock_all().or_fail(|| "unblock signals")?;
     rustix::process::setsid().or_fail(|| "setsid")?;
     let _ = process::new_session_keyring();
     if let Some(cgroup) = context.cgroup {
         cgroup.enter().or_fail(|| "unable to apply cgroup configuration")?;
     }
-    init::process::set_oom_score(process)?;
-    init::set_exec_labels(process)?;
+    init::process::set_oom_score(spec)?;
+    init::set_exec_labels(spec)?;
     // The connections of engines, the log and the like go before the container's files come into sight.
     let own = [context.container, context.channel.as_fd()];
     let keep = context.fds.iter().map(AsFd::as_fd).chain(own);
@@ -200,12 +202,15 @@ fn enter_and_exec(context: &Context<'_>) -> Result<std::convert::Infallible> {
     hoist_sys::fd::close_all_except(3, &mut keep).or_fail(|| "close_range")?;
     let all = Namespaces::MOUNT | Namespaces::NETWORK | Namespaces::IPC | Namespaces::UTS | Namespaces::CGROUP;
     namespace::join(context.container, all).or_fail(|| "join namespaces of the container")?;
-    if process.terminal().unwrap_or(false) {
+    if spec.terminal().unwrap_or(false) {
         attach_terminal(context)?;
     } else {
         init::process::set_streams([context.fds[0].as_fd(), context.fds[1].as_fd(), context.fds[2].as_fd()])?;
     }
-    init::process::prepare(process, context.filter.clone())?.confine()?.exec()
+    let prepared = init::process::prepare(spec, context.filter.clone())?.confine()?;
+    // As with init: nothing of a container outlives its supervisor unseen.
+    process::set_parent_death_signal(KILL).or_fail(|| "prctl PR_SET_PDEATHSIG")?;
+    prepared.exec()
 }
 
 fn attach_terminal(context: &Context<'_>) -> Result<()> {

@@ -112,6 +112,8 @@ impl Supervisor {
         let started_at_ns = time::now_ns();
         let pid = self.init.pid;
         self.init.state = State::Running { pid, started_at_ns };
+        self.phases
+            .push(("start to exec".to_owned(), u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)));
         let phases = std::mem::take(&mut self.phases);
         self.links.send_all(&FromSupervisor::Started { pid, started_at_ns, phases });
         self.oom_watch = self.cgroup_path.take().and_then(|path| oom::Watch::new(&path));

@@ -24,6 +24,7 @@ pub(crate) mod time;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use hoist_sys::process;
 use hoist_sys::signal;
@@ -70,6 +71,8 @@ struct Supervisor {
     oom_watch: Option<oom::Watch>,
     cgroup_path: Option<PathBuf>,
     phases: Vec<(String, u64)>,
+    /// When the launch request was taken up.
+    since: Instant,
 }
 
 /// The container's first process.

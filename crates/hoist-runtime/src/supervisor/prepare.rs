@@ -62,6 +62,7 @@ pub(super) fn unlink_files(run_dir: &OwnedFd) {
 
 /// How long each phase took.
 struct Clock {
+    start: Instant,
     last: Instant,
     phases: Vec<(String, u64)>,
 }
@@ -76,7 +77,8 @@ impl Clock {
 
 /// Makes the container, up to where it waits for the word to go. The connections move into the supervisor.
 pub(super) fn prepare(links: &mut Links, mut launch: Launch) -> Result<Supervisor> {
-    let mut clock = Clock { last: Instant::now(), phases: Vec::new() };
+    let start = Instant::now();
+    let mut clock = Clock { start, last: start, phases: Vec::new() };
     check(&launch)?;
     let run_dir = open_directory(&launch.run_dir)?;
     let state_dir = open_directory(&launch.state_dir)?;
@@ -181,6 +183,7 @@ impl Making {
             signals,
             pid_namespace: self.pid_namespace,
             phases: self.clock.phases,
+            since: self.clock.start,
         }
     }
 }

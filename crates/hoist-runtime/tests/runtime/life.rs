@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_spawner_is_started_again_when_it_died", spawner_restarts),
     ("the_oom_killer_is_told_when_it_strikes_and_in_the_exit", oom),
     ("a_supervisor_needs_little_memory", memory),
+    ("a_container_does_not_outlive_its_supervisor", supervisor_killed),
     ("what_is_not_supported_is_refused_by_name", refused),
 ];
 
@@ -268,7 +269,16 @@ fn spawner_restarts(spawner: &Spawner) {
 fn refused(spawner: &Spawner) {
     let mut container = Container::new(&["true"]);
     container.launch.spec.process_mut().as_mut().unwrap().set_apparmor_profile(Some("x".to_owned()));
-    assert!(container.failure(spawner).message.contains("AppArmor is not enabled"));
+    let message = container.failure(spawner).message;
+    assert!(
+        message.contains("AppArmor is not enabled") || message.contains("unable to apply apparmor profile"),
+        "{message}"
+    );
+    let mut container = Container::new(&["true"]);
+    container.launch.spec.set_hostname(Some("x".to_owned()));
+    let namespaces = container.launch.spec.linux_mut().as_mut().unwrap().namespaces_mut().as_mut().unwrap();
+    namespaces.retain(|namespace| namespace.typ() != oci_spec::runtime::LinuxNamespaceType::Uts);
+    assert!(container.failure(spawner).message.ends_with("unable to set hostname without a private UTS namespace"));
     let mut container = Container::new(&["true"]);
     let sysctls = [("kernel.core_pattern".to_owned(), "x".to_owned())].into();
     container.launch.spec.linux_mut().as_mut().unwrap().set_sysctl(Some(sysctls));
@@ -326,4 +336,19 @@ fn memory(spawner: &Spawner) {
     // Unoptimised code has larger stacks and more pages.
     assert!(cfg!(debug_assertions) || kilobytes("Pss:") < 350, "{rollup}");
     running.iter().for_each(super::container::Running::kill);
+}
+
+fn supervisor_killed(spawner: &Spawner) {
+    for init in [false, true] {
+        let mut container = Container::new(&["sh", "-c", "echo ready; while true; do sleep 1; done"]);
+        container.launch.init = init;
+        let mut running = container.run(spawner);
+        running.read_until("ready");
+        let pid = running.started_pid();
+        let supervisor = std::fs::read_to_string(container.directory.join("run/supervisor.pid")).unwrap();
+        hoist_sys::signal::send(supervisor.parse().unwrap(), 9).unwrap();
+        super::container::wait_for(|| !std::path::Path::new(&format!("/proc/{pid}")).exists());
+        let path = container.launch.spec.linux().as_ref().unwrap().cgroups_path().clone().unwrap();
+        hoist_runtime::cgroup::at(&path).remove().unwrap();
+    }
 }
