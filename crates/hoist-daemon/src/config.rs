@@ -75,6 +75,7 @@ pub(crate) fn command(dialect: Dialect) -> Command {
     let (root, run_dir) = if dockerd { ("data-root", "exec-root") } else { ("root", "run-dir") };
     let name = if dockerd { "dockerd" } else { "hoist engine" };
     Command::new(name)
+        .bin_name(name)
         .about("Run the engine in the foreground")
         .version(env!("CARGO_PKG_VERSION"))
         .arg(value(root, "Directory for images, containers and volumes").id("root").visible_alias(if dockerd {

@@ -104,11 +104,13 @@ pub enum AttachEnd {
     ClientGone,
 }
 
-/// Copies between a container's attachment and a client. The client's half-close is end of input, no more.
+/// Copies between a container's attachment and a client. The client's half-close is end of input, no more; `gone`
+/// resolves when the client has closed both directions.
 pub async fn pump_attach<C: AsyncRead + AsyncWrite + Unpin + Send>(
     mut container: UnixStream,
     client: C,
     mut keys: DetachKeys,
+    gone: impl Future<Output = ()>,
 ) -> AttachEnd {
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_container, mut to_container) = container.split();
@@ -129,7 +131,8 @@ pub async fn pump_attach<C: AsyncRead + AsyncWrite + Unpin + Send>(
             }
         }
         _ = to_container.shutdown().await;
-        std::future::pending().await
+        gone.await;
+        AttachEnd::ClientGone
     };
     let output = async {
         let mut buffer = vec![0; 64 * 1024];

@@ -34,11 +34,11 @@ pub(super) async fn start(mut call: Call) -> Result<Answer, Error> {
     let tty = inspected.process_config.tty;
     let keys = DetachKeys::parse(&inspected.detach_keys)?;
     let content_type = content_type(tty, call.version);
-    Ok(hijack(call.request, content_type, move |mut client| async move {
+    Ok(hijack(call.request, content_type, move |mut client, presence| async move {
         match engine.execs.start(&id, &body).await {
             Ok(stream) => {
                 let keys = if tty { keys } else { DetachKeys::none() };
-                stream.named(&id).pump(client, keys).await;
+                stream.named(&id).pump(client, keys, presence.gone()).await;
             }
             Err(error) => {
                 let text = format!("{}\r\n", error.message);

@@ -1,6 +1,9 @@
 //! Hijacked connections: HTTP up to the answer's head, then a raw duplex stream.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -9,6 +12,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -20,22 +24,52 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 pub(super) type Stream = Pin<Box<dyn Duplex>>;
 
+/// Tells whether a client is still there. End of input does not: clients close that direction early (poll(2), unix(7)).
+#[derive(Clone, Debug)]
+pub(super) struct Presence {
+    socket: Option<Arc<OwnedFd>>,
+}
+
+impl Presence {
+    /// Watches over `socket` without keeping anything but a descriptor of it.
+    pub(super) fn of(socket: &impl AsFd) -> Presence {
+        Presence { socket: socket.as_fd().try_clone_to_owned().ok().map(Arc::new) }
+    }
+
+    /// Resolves when the client has closed both directions.
+    pub(super) async fn gone(self) {
+        let Some(socket) = self.socket else { return std::future::pending().await };
+        loop {
+            // No readiness event tells a full from a half close apart, so it is asked now and then.
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let mut entry = [PollFd::new(&*socket, PollFlags::empty())];
+            let polled = poll(&mut entry, Some(&Timespec::default()));
+            if polled.is_ok() && entry[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+                return;
+            }
+        }
+    }
+}
+
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Answers with an upgrade (or, for clients that do not ask for one, with a streamed body) and hands the raw stream to
 /// `talk` once the head is out.
-pub(super) fn hijack<F, T>(request: Request<Incoming>, content_type: &'static str, talk: F) -> Answer
+pub(super) fn hijack<F, T>(mut request: Request<Incoming>, content_type: &'static str, talk: F) -> Answer
 where
-    F: FnOnce(Stream) -> T + Send + 'static,
+    F: FnOnce(Stream, Presence) -> T + Send + 'static,
     T: Future<Output = ()> + Send + 'static,
 {
+    let presence = request.extensions_mut().remove::<Presence>().unwrap_or(Presence { socket: None });
     let wants_upgrade = request.headers().contains_key(UPGRADE);
     if !wants_upgrade {
-        return plain(request, content_type, talk);
+        return plain(request, content_type, presence, talk);
     }
     let upgraded = hyper::upgrade::on(request);
     tokio::spawn(async move {
         // An error means that the client left before the head was out.
         if let Ok(stream) = upgraded.await {
-            talk(Box::pin(TokioIo::new(stream))).await;
+            talk(Box::pin(TokioIo::new(stream)), presence).await;
         }
     });
     let mut response = Response::new(answer::empty());
@@ -49,9 +83,9 @@ where
 }
 
 /// Request body in, response body out.
-fn plain<F, T>(request: Request<Incoming>, content_type: &'static str, talk: F) -> Answer
+fn plain<F, T>(request: Request<Incoming>, content_type: &'static str, presence: Presence, talk: F) -> Answer
 where
-    F: FnOnce(Stream) -> T + Send + 'static,
+    F: FnOnce(Stream, Presence) -> T + Send + 'static,
     T: Future<Output = ()> + Send + 'static,
 {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
@@ -76,6 +110,6 @@ where
             }
         }
     });
-    tokio::spawn(talk(Box::pin(ours)));
+    tokio::spawn(talk(Box::pin(ours), presence));
     answer::stream(content_type, receiver)
 }

@@ -14,6 +14,7 @@ mod system;
 mod versions;
 
 use std::convert::Infallible;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use hoist_api::error::Error;
@@ -112,11 +113,13 @@ async fn pause_after(error: &std::io::Error) {
 
 fn connection<S>(engine: Arc<Engine>, stream: S)
 where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + AsFd + Unpin + Send + 'static,
 {
+    let presence = hijack::Presence::of(&stream);
     tokio::spawn(async move {
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let engine = engine.clone();
+            request.extensions_mut().insert(presence.clone());
             async move { Ok::<_, Infallible>(respond(engine, request).await) }
         });
         let mut server = hyper::server::conn::http1::Builder::new();

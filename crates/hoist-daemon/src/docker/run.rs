@@ -1,5 +1,6 @@
 //! Hoist's one-request run: create, attach, start, wait in one hijacked exchange (frames: `hoist_api::run`).
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use hoist_api::error::Error;
@@ -11,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Call;
 use super::answer::{self, Answer};
-use super::hijack::{Stream, hijack};
+use super::hijack::{Presence, Stream, hijack};
 use super::streams::RAW;
 
 /// Longest frame that a client may send, in bytes.
@@ -36,7 +37,8 @@ pub(super) async fn run(mut call: Call) -> Result<Answer, Error> {
             let first = Control { id: Some(id), warnings, ..Control::default() };
             let timing = if body.run.timing { timing } else { Vec::new() };
             let keys = if attachment.tty { keys } else { DetachKeys::none() };
-            Ok(hijack(call.request, RAW, move |client| talk(client, engine, attachment, keys, first, timing, waiting)))
+            let exchange = Exchange { engine, attachment, keys, first, timing, waiting };
+            Ok(hijack(call.request, RAW, move |client, presence| exchange.talk(client, presence)))
         }
         Err(error) => {
             let mut response = answer::error(&error);
@@ -52,7 +54,7 @@ fn nanos(begun: Instant) -> u64 {
     u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-type Waiting = std::pin::Pin<Box<dyn Future<Output = std::sync::Arc<hoist_engine::Record>> + Send>>;
+type Waiting = std::pin::Pin<Box<dyn Future<Output = Arc<hoist_engine::Record>> + Send>>;
 
 async fn start(
     engine: &Engine,
@@ -71,46 +73,57 @@ async fn start(
     Ok((attachment, waiting))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one exchange, used once")]
-async fn talk(
-    client: Stream,
-    engine: std::sync::Arc<Engine>,
+/// One run's exchange after the upgrade.
+struct Exchange {
+    engine: Arc<Engine>,
     attachment: Attachment,
     keys: DetachKeys,
+    /// The first control message.
     first: Control,
-    mut timing: Vec<(String, u64)>,
+    timing: Vec<(String, u64)>,
     waiting: Waiting,
-) {
-    let begun = Instant::now();
-    let (mut from_client, mut to_client) = tokio::io::split(client);
-    let (mut from_container, mut to_container) = attachment.stream.into_split();
-    let id = first.id.clone().unwrap_or_default();
-    if send(&mut to_client, &first).await.is_err() {
-        return;
+}
+
+impl Exchange {
+    async fn talk(self, client: Stream, presence: Presence) {
+        let Exchange { engine, attachment, keys, first, mut timing, waiting } = self;
+        let begun = Instant::now();
+        let (mut from_client, mut to_client) = tokio::io::split(client);
+        let (mut from_container, mut to_container) = attachment.stream.into_split();
+        let id = first.id.clone().unwrap_or_default();
+        if send(&mut to_client, &first).await.is_err() {
+            return;
+        }
+        let output = copy_out(&mut from_container, &mut to_client, attachment.tty);
+        let input = async {
+            let detached = copy_in(&mut from_client, &mut to_container, &engine, &id, keys).await;
+            if !detached {
+                presence.gone().await;
+            }
+            detached
+        };
+        let detached = tokio::select! {
+            there = output => if there { false } else { return },
+            // Not detached and yet at an end: the client is gone, the container goes on.
+            detached = input => if detached { true } else { return },
+        };
+        let last = if detached {
+            Control { detached: true, ..Control::default() }
+        } else {
+            let record = waiting.await;
+            if !timing.is_empty() {
+                timing.push(("run".to_owned(), nanos(begun)));
+            }
+            Control {
+                exit_code: Some(i64::from(record.state.exit_code)),
+                error: record.state.error.clone(),
+                timing,
+                ..Control::default()
+            }
+        };
+        _ = send(&mut to_client, &last).await;
+        _ = to_client.shutdown().await;
     }
-    let tty = attachment.tty;
-    let output = copy_out(&mut from_container, &mut to_client, tty);
-    let input = copy_in(&mut from_client, &mut to_container, &engine, &id, keys);
-    let detached = tokio::select! {
-        there = output => if there { false } else { return },
-        detached = input => detached,
-    };
-    let last = if detached {
-        Control { detached: true, ..Control::default() }
-    } else {
-        let record = waiting.await;
-        if !timing.is_empty() {
-            timing.push(("run".to_owned(), nanos(begun)));
-        }
-        Control {
-            exit_code: Some(i64::from(record.state.exit_code)),
-            error: record.state.error.clone(),
-            timing,
-            ..Control::default()
-        }
-    };
-    _ = send(&mut to_client, &last).await;
-    _ = to_client.shutdown().await;
 }
 
 /// Output to the client: frames as they are, a terminal's bytes in frames. False when the client has gone.
@@ -130,7 +143,7 @@ async fn copy_out<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(container: &mut R
     }
 }
 
-/// Frames of the client: input, resizes, signals. Ends only when the detach keys were typed.
+/// Frames of the client: input, resizes, signals, to the end of its input. True when the detach keys were typed.
 async fn copy_in<R: AsyncRead + Unpin>(
     client: &mut R,
     container: &mut (impl AsyncWrite + Unpin),
@@ -162,7 +175,7 @@ async fn copy_in<R: AsyncRead + Unpin>(
         }
     }
     _ = container.shutdown().await;
-    std::future::pending().await
+    false
 }
 
 async fn control(engine: &Engine, id: &str, container: &mut (impl AsyncWrite + Unpin), payload: &[u8]) {

@@ -40,7 +40,7 @@ pub(super) async fn attach(call: Call) -> Result<Answer, Error> {
         None => None,
     };
     let content_type = content_type(tty, call.version);
-    Ok(hijack(call.request, content_type, move |mut client| async move {
+    Ok(hijack(call.request, content_type, move |mut client, presence| async move {
         if let Some(mut chunks) = replayed {
             while let Some(chunk) = chunks.recv().await {
                 if client.write_all(&chunk).await.is_err() {
@@ -52,7 +52,7 @@ pub(super) async fn attach(call: Call) -> Result<Answer, Error> {
         match attachment {
             Some(attachment) => {
                 let keys = if tty { keys } else { DetachKeys::none() };
-                pump_attach(attachment.stream, client, keys).await;
+                pump_attach(attachment.stream, client, keys, presence.gone()).await;
             }
             None => _ = client.shutdown().await,
         }

@@ -60,7 +60,9 @@ pub(crate) fn create(containers: &Containers, request: CreateRequest) -> Result<
     let name = containers.reserve_name(request.name.trim_start_matches('/'), &id)?;
     let made = Making { context, containers, id: &id, name: &name, done: false };
     let resolved = mounts::resolve(&config, &host_config, &context.volumes, &|other| {
-        containers.get(other).map(|handle| handle.record().fixed.mounts.clone())
+        // Not "not found": clients take that for a missing image.
+        let found = containers.get(other).map_err(|e| Error::invalid(e.message))?;
+        Ok(found.record().fixed.mounts.clone())
     })?;
     let mut layers = context.images.layer_paths(&image);
     layers.push(crate::init_layer::path(&context.settings.root));

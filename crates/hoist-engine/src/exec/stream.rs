@@ -105,62 +105,73 @@ impl ExecStream {
     }
 
     /// Copies between the exec and a client until the exec has ended and its output is delivered, or the client typed the
-    /// detach keys. A client that goes away leaves the process running; its output is read and dropped.
-    pub async fn pump<C: AsyncRead + AsyncWrite + Unpin + Send>(mut self, client: C, keys: DetachKeys) {
+    /// detach keys. A client that goes away (`gone`) leaves the process running; its output is read and dropped.
+    pub async fn pump<C>(mut self, client: C, keys: DetachKeys, gone: impl Future<Output = ()>)
+    where
+        C: AsyncRead + AsyncWrite + Unpin + Send,
+    {
         let (mut from_client, mut to_client) = tokio::io::split(client);
-        match self.master.take() {
-            Some(master) => {
-                let output = pump_master(&master, &mut to_client, self.state.clone());
-                let input = type_into(&mut from_client, &master, keys);
-                tokio::select! {
-                    () = output => {}
-                    () = input => {}
-                }
+        let stdin = self.stdin.take();
+        let master = self.master.clone();
+        let input = async {
+            let detached = match &master {
+                Some(master) => type_into(&mut from_client, master, keys).await,
+                None => feed(&mut from_client, stdin).await,
+            };
+            if !detached {
+                gone.await;
             }
-            None => {
-                let input = feed(&mut from_client, self.stdin.take());
-                let output = pump_pipes(self.stdout.take(), self.stderr.take(), &mut to_client, self.state.clone());
-                tokio::select! {
-                    () = output => {}
-                    () = input => {}
-                }
-            }
-        }
+        };
+        let ended = tokio::select! {
+            () = self.output(&mut to_client) => true,
+            () = input => false,
+        };
         _ = to_client.shutdown().await;
+        drop((from_client, to_client));
+        if !ended {
+            self.output(&mut tokio::io::sink()).await;
+        }
+    }
+
+    async fn output<W: AsyncWrite + Unpin>(&mut self, client: &mut W) {
+        match &self.master {
+            Some(master) => pump_master(master, client, self.state.clone()).await,
+            None => pump_pipes(&mut self.stdout, &mut self.stderr, client, self.state.clone()).await,
+        }
     }
 
     /// Detached: only keeps the pty open while the process runs.
     pub async fn hold(mut self) {
-        let Some(master) = self.master.take() else { return };
-        pump_master(&master, &mut tokio::io::sink(), self.state.clone()).await;
+        self.output(&mut tokio::io::sink()).await;
     }
 }
 
-/// Client to stdin; never ends before the output does.
-async fn feed<R: AsyncRead + Unpin>(client: &mut R, stdin: Option<tokio::net::unix::pipe::Sender>) {
-    if let Some(mut stdin) = stdin {
-        _ = tokio::io::copy(client, &mut stdin).await;
-    }
-    std::future::pending::<()>().await;
+/// Client to stdin, to the end of its input. Never detaches.
+async fn feed<R: AsyncRead + Unpin>(client: &mut R, stdin: Option<tokio::net::unix::pipe::Sender>) -> bool {
+    // Without stdin the input is read all the same: its end tells that the client may be leaving.
+    _ = match stdin {
+        Some(mut stdin) => tokio::io::copy(client, &mut stdin).await,
+        None => tokio::io::copy(client, &mut tokio::io::sink()).await,
+    };
+    false
 }
 
-/// Client to pty; ends when the detach keys were typed.
-async fn type_into<R: AsyncRead + Unpin>(client: &mut R, master: &AsyncFd<OwnedFd>, mut keys: DetachKeys) {
+/// Client to pty, to the end of its input; true when the detach keys were typed.
+async fn type_into<R: AsyncRead + Unpin>(client: &mut R, master: &AsyncFd<OwnedFd>, mut keys: DetachKeys) -> bool {
     let mut buffer = vec![0; 4096];
     loop {
         let count = match client.read(&mut buffer).await {
-            Ok(0) | Err(_) => break,
+            Ok(0) | Err(_) => return false,
             Ok(count) => count,
         };
         let (bytes, detach) = keys.filter(&buffer[..count]);
         if write_master(master, &bytes).await.is_err() {
-            break;
+            return false;
         }
         if detach {
-            return;
+            return true;
         }
     }
-    std::future::pending::<()>().await;
 }
 
 async fn write_master(master: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
@@ -220,12 +231,11 @@ async fn wait_exit(mut state: watch::Receiver<ExecState>) {
 
 /// Both pipes to the client in stdcopy frames.
 async fn pump_pipes<W: AsyncWrite + Unpin>(
-    stdout: Option<tokio::net::unix::pipe::Receiver>,
-    stderr: Option<tokio::net::unix::pipe::Receiver>,
+    stdout: &mut Option<tokio::net::unix::pipe::Receiver>,
+    stderr: &mut Option<tokio::net::unix::pipe::Receiver>,
     client: &mut W,
     state: watch::Receiver<ExecState>,
 ) {
-    let (mut stdout, mut stderr) = (stdout, stderr);
     let (mut out, mut err) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     let mut exited = std::pin::pin!(wait_exit(state));
     let mut client_there = true;
@@ -239,7 +249,7 @@ async fn pump_pipes<W: AsyncWrite + Unpin>(
                 return;
             }
         };
-        let (pipe, buffer) = if kind == 1 { (&mut stdout, &out) } else { (&mut stderr, &err) };
+        let (pipe, buffer) = if kind == 1 { (&mut *stdout, &out) } else { (&mut *stderr, &err) };
         match read {
             Ok(0) | Err(_) => *pipe = None,
             Ok(count) => client_there = client_there && write_frame(client, kind, &buffer[..count]).await.is_ok(),

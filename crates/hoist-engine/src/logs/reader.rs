@@ -67,7 +67,9 @@ impl Containers {
             return Err(Error::internal("configured logging driver does not support reading"));
         };
         let (sender, receiver) = mpsc::channel(16);
-        let mut reader = Reader { path, options, tty: record.fixed.config.tty, sender, alive: handle.watch() };
+        // Opened here and now: the container may be gone before the reader's thread runs.
+        let files = open_rotated(&path);
+        let mut reader = Reader { path, files, options, tty: record.fixed.config.tty, sender, alive: handle.watch() };
         std::thread::Builder::new()
             .name("logs".to_owned())
             .spawn(move || {
@@ -82,6 +84,8 @@ impl Containers {
 
 struct Reader {
     path: PathBuf,
+    /// The log as it was when it was asked for, oldest first.
+    files: Vec<File>,
     options: LogOptions,
     tty: bool,
     sender: mpsc::Sender<Vec<u8>>,
@@ -103,31 +107,22 @@ impl From<io::Error> for Stop {
 
 impl Reader {
     fn run(&mut self) -> std::result::Result<(), Stop> {
-        let files = rotated(&self.path);
-        let mut skip = match self.options.tail {
-            Some(count) => Some(tail::start(&files, count, self.only_stream())?),
-            None => None,
+        let mut files = std::mem::take(&mut self.files);
+        if files.is_empty() && self.options.follow {
+            return self.wait_for_file();
+        }
+        let (first, offset) = match self.options.tail {
+            Some(count) => tail::start(&mut files, count, self.only_stream())?,
+            None => (0, 0),
         };
-        for (index, path) in files.iter().enumerate() {
-            let last = index + 1 == files.len();
-            let Ok(mut file) = File::open(path) else { continue };
-            if let Some((at, offset)) = skip {
-                if index < at {
-                    continue;
-                }
-                if index == at {
-                    file.seek(SeekFrom::Start(offset))?;
-                }
-                skip = None;
-            }
+        let last = files.len().saturating_sub(1);
+        for (index, mut file) in files.into_iter().enumerate().skip(first) {
+            file.seek(SeekFrom::Start(if index == first { offset } else { 0 }))?;
             let mut source = Source { input: BufReader::with_capacity(64 * 1024, file), partial: Vec::new() };
             self.drain(&mut source)?;
-            if last && self.options.follow {
+            if index == last && self.options.follow {
                 self.follow(source)?;
             }
-        }
-        if files.is_empty() && self.options.follow {
-            self.wait_for_file()?;
         }
         Ok(())
     }
@@ -256,13 +251,11 @@ impl Source {
 }
 
 /// Existing files of a log, oldest first: `path.N` … `path.1`, `path`.
-fn rotated(path: &Path) -> Vec<PathBuf> {
-    let numbered = |n: u32| PathBuf::from(format!("{}.{n}", path.display()));
-    let mut files: Vec<PathBuf> = (1..).map(numbered).take_while(|p| p.exists()).collect();
+fn open_rotated(path: &Path) -> Vec<File> {
+    let numbered = |n: u32| File::open(format!("{}.{n}", path.display())).ok();
+    let mut files: Vec<File> = (1..).map_while(numbered).collect();
     files.reverse();
-    if path.exists() {
-        files.push(path.to_owned());
-    }
+    files.extend(File::open(path));
     files
 }
 

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::PathBuf;
 
 /// Where the last `count` entries begin: (index into `files`, byte offset). With `only` (a stream's name) entries of the
 /// other stream do not count, so that `tail=1` of stdout shows a line even if stderr spoke last.
-pub(super) fn start(files: &[PathBuf], count: usize, only: Option<&str>) -> io::Result<(usize, u64)> {
+pub(super) fn start(files: &mut [File], count: usize, only: Option<&str>) -> io::Result<(usize, u64)> {
     match only {
         None => of_all(files, count),
         Some(stream) => of_stream(files, count, stream),
@@ -15,13 +14,13 @@ pub(super) fn start(files: &[PathBuf], count: usize, only: Option<&str>) -> io::
 }
 
 /// Reads everything: which entries count is known only when they are seen.
-fn of_stream(files: &[PathBuf], count: usize, stream: &str) -> io::Result<(usize, u64)> {
+fn of_stream(files: &mut [File], count: usize, stream: &str) -> io::Result<(usize, u64)> {
     // As the supervisor writes it; inside a logged line the quotes would be escaped.
     let wanted = format!("\"stream\":\"{stream}\"");
     let mut starts = VecDeque::new();
     let mut end = (0, 0);
-    for (index, path) in files.iter().enumerate() {
-        let Ok(file) = File::open(path) else { continue };
+    for (index, file) in files.iter_mut().enumerate() {
+        file.seek(SeekFrom::Start(0))?;
         let (mut input, mut offset, mut line) = (BufReader::with_capacity(64 * 1024, file), 0, Vec::new());
         loop {
             line.clear();
@@ -43,11 +42,10 @@ fn of_stream(files: &[PathBuf], count: usize, stream: &str) -> io::Result<(usize
 }
 
 /// From the end, block by block.
-fn of_all(files: &[PathBuf], count: usize) -> io::Result<(usize, u64)> {
+fn of_all(files: &mut [File], count: usize) -> io::Result<(usize, u64)> {
     const BLOCK_BYTES: u64 = 64 * 1024;
     let mut left = count;
-    for (index, path) in files.iter().enumerate().rev() {
-        let Ok(mut file) = File::open(path) else { continue };
+    for (index, file) in files.iter_mut().enumerate().rev() {
         let length = file.metadata()?.len();
         if left == 0 {
             return Ok((index, length));
@@ -58,7 +56,7 @@ fn of_all(files: &[PathBuf], count: usize) -> io::Result<(usize, u64)> {
             let start = end.saturating_sub(BLOCK_BYTES);
             file.seek(SeekFrom::Start(start))?;
             buffer.clear();
-            (&mut file).take(end - start).read_to_end(&mut buffer)?;
+            (&mut *file).take(end - start).read_to_end(&mut buffer)?;
             for (at, _) in buffer.iter().enumerate().rev().filter(|(_, b)| **b == b'\n') {
                 let after = start + at as u64 + 1;
                 // The newline that ends the file ends the last line; it begins none.
@@ -92,12 +90,12 @@ mod tests {
         let path = dir.path().join("log");
         std::fs::write(dir.path().join("log.1"), "a\nb\n").unwrap();
         std::fs::write(&path, "c\nd\n").unwrap();
-        let files = [dir.path().join("log.1"), path.clone()];
-        assert_eq!(of_all(&files, 1).unwrap(), (1, 2));
-        assert_eq!(of_all(&files, 2).unwrap(), (1, 0));
-        assert_eq!(of_all(&files, 3).unwrap(), (0, 2));
-        assert_eq!(of_all(&files, 9).unwrap(), (0, 0));
-        assert_eq!(of_all(&files, 0).unwrap(), (1, 4));
+        let mut files = [dir.path().join("log.1"), path.clone()].map(|p| File::open(p).unwrap());
+        assert_eq!(of_all(&mut files, 1).unwrap(), (1, 2));
+        assert_eq!(of_all(&mut files, 2).unwrap(), (1, 0));
+        assert_eq!(of_all(&mut files, 3).unwrap(), (0, 2));
+        assert_eq!(of_all(&mut files, 9).unwrap(), (0, 0));
+        assert_eq!(of_all(&mut files, 0).unwrap(), (1, 4));
     }
 
     #[test]
@@ -107,9 +105,9 @@ mod tests {
         let entry = |stream: &str| format!("{{\"log\":\"x\\n\",\"stream\":\"{stream}\",\"time\":\"\"}}\n");
         let (out, err) = (entry("stdout"), entry("stderr"));
         std::fs::write(&path, format!("{out}{out}{err}{err}")).unwrap();
-        let files = [path];
-        assert_eq!(start(&files, 1, Some("stdout")).unwrap(), (0, out.len() as u64));
-        assert_eq!(start(&files, 1, Some("stderr")).unwrap().1, (2 * out.len() + err.len()) as u64);
-        assert_eq!(start(&files, 1, None).unwrap().1, (2 * out.len() + err.len()) as u64);
+        let mut files = [File::open(path).unwrap()];
+        assert_eq!(start(&mut files, 1, Some("stdout")).unwrap(), (0, out.len() as u64));
+        assert_eq!(start(&mut files, 1, Some("stderr")).unwrap().1, (2 * out.len() + err.len()) as u64);
+        assert_eq!(start(&mut files, 1, None).unwrap().1, (2 * out.len() + err.len()) as u64);
     }
 }
