@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use hoist_sys::mount::{Change, attribute};
 use hoist_sys::rootfs::Kind;
@@ -20,7 +21,7 @@ const HOST_MOUNT: &str = "/sys/fs/cgroup";
 
 /// A v1 hierarchy, as the host has it mounted.
 #[derive(Debug, PartialEq, Eq)]
-struct Hierarchy {
+pub(crate) struct Hierarchy {
     mount_point: PathBuf,
     /// What of the hierarchy the mount shows.
     root: PathBuf,
@@ -37,11 +38,10 @@ pub(super) fn mount(path: &Path, kind: &str, options: &Options, root: BorrowedFd
     }
     let tmpfs = tmpfs().map_err(text)?;
     attach(tmpfs.as_fd(), target.as_fd()).map_err(text)?;
-    let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(text)?;
     let own = std::fs::read_to_string("/proc/self/cgroup").map_err(text)?;
-    for hierarchy in hierarchies(&table, &own) {
+    for hierarchy in known_hierarchies().map_err(text)? {
         let place = hierarchy.mount_point.display().to_string();
-        bind_own_group(&hierarchy, &own, tmpfs.as_fd(), change)
+        bind_own_group(hierarchy, &own, tmpfs.as_fd(), change)
             .map_err(|error| format!("cgroup hierarchy {place}: {}", text(error)))?;
     }
     if change.set & attribute::READ_ONLY != 0 {
@@ -49,6 +49,17 @@ pub(super) fn mount(path: &Path, kind: &str, options: &Options, root: BorrowedFd
         hoist_sys::mount::set_attributes(tmpfs.as_fd(), change).map_err(text)?;
     }
     Ok(())
+}
+
+/// The host's v1 hierarchies: read once, by the spawner for all containers.
+pub(crate) fn known_hierarchies() -> io::Result<&'static [Hierarchy]> {
+    static KNOWN: OnceLock<Vec<Hierarchy>> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known);
+    }
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    Ok(KNOWN.get_or_init(|| hierarchies(&table, &own)))
 }
 
 /// Whether the host has only cgroup v2.

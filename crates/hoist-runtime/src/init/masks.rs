@@ -41,7 +41,7 @@ fn open_existing(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>
     }
 }
 
-/// What masked paths are covered with; opened once, cloned for each.
+/// What masked paths are covered with; made once, cloned for each.
 #[derive(Default)]
 struct Covers {
     null: Option<OwnedFd>,
@@ -50,19 +50,20 @@ struct Covers {
 
 impl Covers {
     fn cover(&mut self, target: BorrowedFd<'_>) -> io::Result<()> {
-        let plain = Change { recursive: false, ..READ_ONLY_FOR_COVERS };
-        match (rootfs::kind_of(target)?, &self.null, &self.empty) {
-            (Kind::File, Some(null), _) => bind_fd(null.as_fd(), target, plain),
-            (Kind::File, None, _) => bind_fd(self.null.insert(host_null()?).as_fd(), target, plain),
-            (Kind::Directory, _, Some(empty)) => bind_fd(empty.as_fd(), target, plain),
-            // A detached mount cannot be cloned before Linux 6.15, so it goes on the first directory itself.
-            (Kind::Directory, _, None) => attach(self.empty.insert(empty_directory()?).as_fd(), target),
+        match (rootfs::kind_of(target)?, &self.empty) {
+            (Kind::File, _) => {
+                if self.null.is_none() {
+                    self.null = Some(host_null()?);
+                }
+                // /dev/null must stay writable.
+                self.null.as_ref().map_or(Ok(()), |null| bind_fd(null.as_fd(), target, Change::default()))
+            }
+            (Kind::Directory, Some(empty)) => bind_fd(empty.as_fd(), target, Change::default()),
+            // The first one is attached itself: a detached mount that is closed costs an RCU grace period.
+            (Kind::Directory, None) => attach(self.empty.insert(empty_directory()?).as_fd(), target),
         }
     }
 }
-
-/// The empty directory is read-only as a whole; /dev/null must stay writable.
-const READ_ONLY_FOR_COVERS: Change = Change { set: 0, clear: 0, propagation: None, recursive: false };
 
 /// The host's /dev/null, never the container's: that one may have been replaced.
 fn host_null() -> io::Result<OwnedFd> {

@@ -74,6 +74,7 @@ pub(crate) struct Context<'a> {
     pub(crate) oci: Option<crate::oci::Steps>,
 }
 
+pub(crate) use cgroup_mounts::known_hierarchies;
 pub(crate) use rootfs::{Source as RootSource, attach_on};
 
 impl Context<'_> {

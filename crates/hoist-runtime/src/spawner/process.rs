@@ -46,6 +46,7 @@ fn serve() -> io::Result<()> {
     signal::reset_dispositions();
     // Asked for once, known to all supervisors.
     let _ = crate::cgroup::version();
+    let _ = crate::init::known_hierarchies();
     // Supervisors are reaped by the kernel; nobody asks for their status.
     signal::ignore(CHILD)?;
     socket::send(socket.as_fd(), READY, &[], SendFlags::empty())?;

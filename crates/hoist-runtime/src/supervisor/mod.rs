@@ -111,7 +111,6 @@ fn isolate() -> Result<()> {
     signal::block_all().or_fail(|| "block signals")?;
     // All others are as the container's processes shall have them, see the spawner.
     signal::set_default(CHILD).or_fail(|| "set action of SIGCHLD")?;
-    rustix::process::setsid().or_fail(|| "setsid")?;
     process::set_subreaper().or_fail(|| "prctl PR_SET_CHILD_SUBREAPER")?;
     process::set_undumpable().or_fail(|| "prctl PR_SET_DUMPABLE")?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());

@@ -98,6 +98,8 @@ pub(super) fn prepare(links: &mut Links, mut launch: Launch) -> Result<Superviso
     } else {
         making.by_clone(links, pipes)?
     };
+    // A session is also a scheduling group, so becoming the leader of one can cost a time slice: not before init runs.
+    rustix::process::setsid().or_fail(|| "setsid")?;
     links.listen(socket::listen(run_dir.as_fd(), SOCKET_NAME).or_fail(|| format!("listen on {SOCKET_NAME}"))?);
     write_pid(&run_dir)?;
     let signals = signal::descriptor(Some(&[CHILD])).or_fail(|| "signalfd")?;
