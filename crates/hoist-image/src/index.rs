@@ -183,7 +183,8 @@ impl Index {
             return self.refresh(&id);
         }
         self.hold(&record.diff_ids);
-        let size_bytes = record.diff_ids.iter().filter_map(|id| self.layer_size(id)).sum();
+        let sizes = record.diff_ids.iter().filter_map(|id| self.layer_size(id));
+        let size_bytes = sizes.fold(0, u64::saturating_add);
         let (image, history) = image_of(&record, document, size_bytes);
         let id = record.id.clone();
         self.hexes.insert(id.trim_start_matches("sha256:").to_owned());

@@ -345,3 +345,20 @@ impl<R: Read> Read for BombGuard<R> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_expands_without_end_is_cut() {
+        let compressed = std::rc::Rc::new(std::cell::Cell::new(0));
+        let plain_bytes = PLAIN_FREE_BYTES - 10;
+        let mut guard = BombGuard { inner: io::repeat(0), compressed_bytes: compressed.clone(), plain_bytes };
+        assert_eq!(guard.read(&mut [0; 10]).unwrap(), 10);
+        assert!(guard.read(&mut [0; 1]).unwrap_err().to_string().contains("expands to more than"));
+        // The same number of bytes from a layer that is really that large is fine.
+        compressed.set(PLAIN_FREE_BYTES / 100);
+        assert_eq!(guard.read(&mut [0; 10]).unwrap(), 10);
+    }
+}

@@ -24,10 +24,10 @@ pub(crate) fn empty(directory: &Path) -> io::Result<u64> {
             found = true;
             let stat = sys::statat(&root, name, AtFlags::SYMLINK_NOFOLLOW)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                bytes += flatten(&root, name, &mut counter)?;
+                bytes = u64::saturating_add(bytes, flatten(&root, name, &mut counter)?);
                 sys::unlinkat(&root, name, AtFlags::REMOVEDIR)?;
             } else {
-                bytes += bytes_freed(&stat);
+                bytes = u64::saturating_add(bytes, bytes_freed(&stat));
                 sys::unlinkat(&root, name, AtFlags::empty())?;
             }
         }
@@ -51,7 +51,7 @@ fn flatten(root: &OwnedFd, name: &[u8], counter: &mut u64) -> io::Result<u64> {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             move_up(&directory, name, root, counter)?;
         } else {
-            bytes += bytes_freed(&stat);
+            bytes = u64::saturating_add(bytes, bytes_freed(&stat));
             sys::unlinkat(&directory, name, AtFlags::empty())?;
         }
     }

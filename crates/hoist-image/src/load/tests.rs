@@ -289,3 +289,24 @@ fn an_image_of_200_layers_loads() {
     place.load(&saved(&["many:1"], &layers.iter().map(Vec::as_slice).collect::<Vec<_>>())).unwrap();
     assert_eq!(place.store.layer_paths(&place.store.get("many:1").unwrap()).len(), 200);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn an_archive_with_bytes_changed_loads_whole_or_leaves_nothing(
+        changes in proptest::collection::vec(proptest::arbitrary::any::<(usize, u8)>(), 1..6)
+    ) {
+        let layer = layer("one");
+        let mut archive = saved(&["x:1"], &[&layer]);
+        let length = archive.len();
+        for (position, byte) in changes {
+            archive[position % length] = byte;
+        }
+        let place = Place::new();
+        match place.load(&archive) {
+            Ok(_) => assert!(place.store.list().iter().all(|image| place.store.layer_paths(image)[0].is_dir())),
+            Err(_) => assert!(std::fs::read_dir(place.root.path().join("layers")).unwrap().next().is_none()),
+        }
+    }
+}

@@ -75,3 +75,33 @@ fn the_best_variant_that_runs_is_chosen() {
     let none = pick(&["linux/amd64", "windows/arm64"], "linux/arm64/v8").unwrap_err();
     assert_eq!(none, "no matching manifest for linux/arm64/v8 in the manifest list entries");
 }
+
+/// A document with some bytes changed.
+fn mangled(text: &str, changes: &[(usize, u8)]) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    for (position, byte) in changes {
+        let position = position % bytes.len();
+        bytes[position] = *byte;
+    }
+    bytes
+}
+
+proptest::proptest! {
+    // CVE-2021-21285: a malformed document must not end the engine.
+    #[test]
+    fn mangled_manifests_and_configs_never_panic(
+        changes in proptest::collection::vec(proptest::arbitrary::any::<(usize, u8)>(), 1..8)
+    ) {
+        let d = descriptor();
+        let image = format!(r#"{{"schemaVersion":2,"config":{d},"layers":[{d},{d}],"annotations":{{"a":"b"}}}}"#);
+        let list = format!(r#"{{"schemaVersion":2,"manifests":[{d}]}}"#);
+        let config = format!(
+            r#"{{"os":"linux","created":"2020-01-01T00:00:00Z","config":{{"Env":["A=b"],"Volumes":{{"/v":{{}}}}}},
+            "rootfs":{{"type":"layers","diff_ids":["{D}"]}},"history":[{{"created_by":"x"}}]}}"#
+        );
+        for text in [&image, &list] {
+            let _ = parse(&mangled(text, &changes), "");
+        }
+        let _ = crate::config::parse(&mangled(&config, &changes));
+    }
+}

@@ -155,7 +155,7 @@ impl Unpacker {
                     stream.content_follows();
                 }
                 let (length, digest) = place::make_file(entry, parent, name, stream, &mut self.buffer)?;
-                self.bytes += length;
+                self.bytes = self.bytes.saturating_add(length);
                 return if whole { stream.content_was(path, length, digest) } else { Ok(()) };
             }
             Kind::Hardlink => return self.link(entry, parent, name),
@@ -169,7 +169,7 @@ impl Unpacker {
             }
             Kind::Symlink => {
                 place::make_symlink(&entry.link, parent, name)?;
-                self.bytes += entry.link.len() as u64;
+                self.bytes = self.bytes.saturating_add(entry.link.len() as u64);
             }
             Kind::Char | Kind::Block | Kind::Fifo => place::make_node(entry, parent, name)?,
         }

@@ -304,3 +304,30 @@ fn a_pull_that_is_dropped_leaves_nothing() {
     }
     place.assert_empty();
 }
+
+#[test]
+fn pulls_of_one_image_side_by_side_all_succeed_and_a_removal_in_between_breaks_none() {
+    let server = Server::with(&made(&["one", "two", "three", "four"], Pack::Gzip), |_| None);
+    let place = Place::new();
+    let reference = Reference::parse(&name(&server)).unwrap();
+    for _ in 0..5 {
+        let remover = place.store.clone();
+        let removed = name(&server);
+        let removing = std::thread::spawn(move || {
+            for _ in 0..20 {
+                let _ = remover.remove(&removed, true, false, &|_| Default::default());
+                std::thread::sleep(Duration::from_millis(3));
+            }
+        });
+        place.block_on(async {
+            let pull = || place.store.pull(&reference, false, None, None, place.sink());
+            let (a, b, c) = tokio::join!(pull(), pull(), pull());
+            a.and(b).and(c).unwrap();
+        });
+        removing.join().unwrap();
+        place.pull(&name(&server)).unwrap();
+        assert_eq!(place.read(&name(&server), "etc/3"), "four");
+    }
+    place.store.remove(&name(&server), true, false, &|_| Default::default()).unwrap();
+    place.assert_empty();
+}
