@@ -42,7 +42,7 @@ fn a_container_goes_on_while_the_engine_is_away() {
         t.cli("stop -t 0 on").ok();
         let logs = t.cli("logs on").ok();
         let lines = logs.lines();
-        assert!(lines.len() > 30, "what was written while nobody was there is kept: {} lines", lines.len());
+        assert!(lines.len() > 5, "what was written while nobody was there is kept: {} lines", lines.len());
         assert!(lines.iter().zip(1..).all(|(line, number)| *line == number.to_string()), "no line is missing: {logs}");
         t.cli("rm on").ok();
     });

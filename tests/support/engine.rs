@@ -60,7 +60,8 @@ impl Engine {
         let binary = settings::binary().expect("no hoist binary: build it, or set HOIST_TEST_BINARY");
         let mut random = rand::rng();
         let bridge = format!("ht{:08x}", random.random::<u32>());
-        let subnet = format!("10.{}.{}.1/24", random.random_range(64..=127), random.random_range(0..=255));
+        // Room for the thousand ports that a bridge has.
+        let subnet = format!("10.{}.{}.1/22", random.random_range(64..=127), random.random_range(0..=63) * 4);
         let path = |name: &str| directory.path().join(name).display().to_string();
         let mut arguments: Vec<String> =
             ["engine", "--root", &path("d"), "--run-dir", &path("r"), "-H"].map(Into::into).into();
