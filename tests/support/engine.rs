@@ -24,6 +24,8 @@ struct Own {
     directory: TempDir,
     binary: PathBuf,
     bridge: String,
+    /// The control group below which all containers of this engine are.
+    cgroup: String,
     arguments: Vec<String>,
 }
 
@@ -60,17 +62,21 @@ impl Engine {
         let binary = settings::binary().expect("no hoist binary: build it, or set HOIST_TEST_BINARY");
         let mut random = rand::rng();
         let bridge = format!("ht{:08x}", random.random::<u32>());
+        let cgroup = format!("hoist-test-{}", &bridge[2..]);
         // Room for the thousand ports that a bridge has.
         let subnet = format!("10.{}.{}.1/22", random.random_range(64..=127), random.random_range(0..=63) * 4);
         let path = |name: &str| directory.path().join(name).display().to_string();
         let mut arguments: Vec<String> =
             ["engine", "--root", &path("d"), "--run-dir", &path("r"), "-H"].map(Into::into).into();
         arguments.push(format!("unix://{}", path("s.sock")));
-        arguments.extend(["--pidfile", &path("pid"), "--bridge", &bridge, "--bip", &subnet].map(Into::into));
+        arguments.extend(["--pidfile", &path("pid"), "--bridge", &bridge, "--cgroup-parent", &cgroup].map(Into::into));
+        if !options.iter().any(|option| option == "--bip") {
+            arguments.extend(["--bip".into(), subnet]);
+        }
         arguments.extend(options.iter().cloned());
         let child = spawn(&binary, &arguments, directory.path());
         let socket = directory.path().join("s.sock");
-        let mut engine = Self { socket, own: Some(Own { child, directory, binary, bridge, arguments }) };
+        let mut engine = Self { socket, own: Some(Own { child, directory, binary, bridge, cgroup, arguments }) };
         engine.wait_until_up();
         engine
     }
@@ -190,7 +196,7 @@ impl Drop for Engine {
         }
         // The disk of `start_on_small_disk` is ours, not the engine's.
         let _ = Command::new("umount").arg(own.directory.path().join("d")).output();
-        let left = clean_up(own.directory.path(), &own.bridge);
+        let left = clean_up(own);
         if std::thread::panicking() {
             let log = self.log();
             let from = log.char_indices().nth_back(6000).map_or(0, |(at, _)| at);
@@ -215,17 +221,21 @@ pub(crate) fn remove_containers(api: &Api, label: &str) {
     }
 }
 
-/// Removes what an engine that ended still has in the kernel, and tells what that was. An empty bridge may stay, as
-/// Docker's does.
-fn clean_up(directory: &Path, bridge: &str) -> Vec<String> {
-    let mut left = Vec::new();
-    let needle = directory.display().to_string();
+/// Removes what an engine that ended still has in the kernel, and tells what that was. An empty bridge and an empty control
+/// group above the containers' may stay, as Docker's do.
+fn clean_up(own: &Own) -> Vec<String> {
+    let needle = own.directory.path().display().to_string();
     let start = Instant::now();
+    let mut left;
     // Tear-down goes on in the background for a moment after the engine answered.
     loop {
-        left.clear();
+        left = Vec::new();
         left.extend(processes(&needle).into_iter().map(|(pid, line)| format!("process {pid} {line}")));
         left.extend(mounts(&needle).into_iter().map(|point| format!("mount {point}")));
+        left.extend(children(&Path::new("/sys/class/net").join(&own.bridge).join("brif")));
+        left.extend(
+            cgroups(&own.cgroup).iter().flat_map(|group| children(group)).filter(|path| Path::new(path).is_dir()),
+        );
         if left.is_empty() || start.elapsed() > Duration::from_secs(3) {
             break;
         }
@@ -239,8 +249,25 @@ fn clean_up(directory: &Path, bridge: &str) -> Vec<String> {
     for point in mounts(&needle).iter().rev() {
         let _ = Command::new("umount").args(["-l", point]).output();
     }
-    let _ = Command::new("ip").args(["link", "delete", bridge]).output();
+    for group in cgroups(&own.cgroup) {
+        let _ = fs::remove_dir(group);
+    }
+    let _ = Command::new("ip").args(["link", "delete", &own.bridge]).output();
+    let _ = Command::new("nft").args(["delete", "table", "inet", &format!("hoist-{}", own.bridge)]).output();
     left
+}
+
+/// What is in a directory.
+fn children(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path().display().to_string()).collect()
+}
+
+/// The group of this name in each hierarchy, or in the only one.
+fn cgroups(name: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = children(root).into_iter().map(PathBuf::from).chain([root.to_path_buf()]);
+    hierarchies.map(|hierarchy| hierarchy.join(name)).filter(|group| group.is_dir()).collect()
 }
 
 /// Processes whose command line names the directory, which is random.
