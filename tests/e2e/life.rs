@@ -85,6 +85,7 @@ fn restart_starts_it_again_with_the_same_files() {
         let name = t.name("restart");
         t.args(&["run", "-d", "--name", &name, "busybox", "sh", "-c", "echo x >> /count; wc -l < /count; sleep 1000"])
             .ok();
+        eventually("the first run is in the log", || t.cli(&format!("logs {name}")).text() == "1");
         let first = state(t, &name)["StartedAt"].clone();
         t.cli(&format!("restart -t 0 {name}")).ok().prints(&name);
         assert_ne!(state(t, &name)["StartedAt"], first);
