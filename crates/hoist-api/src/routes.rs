@@ -168,9 +168,10 @@ pub struct Matched<'p> {
 
 /// Finds the route of a request; `path` without version prefix and query.
 pub fn find<'p>(method: &str, path: &'p str) -> Option<Matched<'p>> {
-    ROUTES.iter().filter(|r| r.method == method || r.method == "*").find_map(|r| {
-        match_path(r.path, path).map(|name| Matched { operation: r.operation, name })
-    })
+    ROUTES
+        .iter()
+        .filter(|r| r.method == method || r.method == "*")
+        .find_map(|r| match_path(r.path, path).map(|name| Matched { operation: r.operation, name }))
 }
 
 fn match_path<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
