@@ -27,7 +27,13 @@ use hoist_tests::{Bed, Entry, Image};
 /// Loads the image `inside`: busybox with the suite's own program in `/bin/inside`.
 #[track_caller]
 fn load_inside(t: &Bed) {
-    let program = std::fs::read(env!("CARGO_BIN_EXE_inside")).unwrap();
-    let image = Image::busybox_with(&[Entry::file("bin/inside", program).mode(0o755)], serde_json::json!({}));
+    let image = Image::busybox_with(&[Entry::file("bin/inside", inside_program()).mode(0o755)], serde_json::json!({}));
     t.load_once("inside:latest", &image);
+}
+
+/// The suite's own program for the inside of containers.
+fn inside_program() -> Vec<u8> {
+    // Elsewhere than where it was built, a variable says where it is.
+    let path = std::env::var("HOIST_TEST_INSIDE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_inside").into());
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

@@ -65,7 +65,7 @@ fn cve_2019_5736_the_engines_executable_cannot_be_written_from_inside() {
     both(|t| {
         crate::load_inside(t);
         let image = format!("{}:v1", t.name("self"));
-        let program = std::fs::read(env!("CARGO_BIN_EXE_inside")).unwrap();
+        let program = crate::inside_program();
         let entries = [
             Entry::file("bin/inside", program).mode(0o755),
             Entry::script("run-self", "#!/proc/self/exe\n"),

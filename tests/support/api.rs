@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::PATIENCE;
+use crate::patience;
 
 /// Where requests go. One connection for each request.
 #[derive(Clone)]
@@ -61,13 +61,13 @@ impl Api {
         match self {
             Self::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(patience()))?;
+                stream.set_write_timeout(Some(patience()))?;
                 Ok(Connection::Unix(stream))
             }
             Self::Tcp(address) => {
                 let stream = TcpStream::connect(address)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(patience()))?;
                 Ok(Connection::Tcp(stream))
             }
         }

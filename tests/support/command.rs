@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use crate::PATIENCE;
+use crate::patience;
 
 /// A program that ended. Assertions return it, so that they can be chained.
 #[derive(Debug, Clone)]
@@ -171,7 +171,7 @@ impl Background {
         while !self.stdout().contains(text) {
             let has_ended = matches!(self.child.try_wait(), Ok(Some(_)));
             let waited = start.elapsed();
-            if (has_ended && waited > Duration::from_millis(500)) || waited > PATIENCE / 2 {
+            if (has_ended && waited > Duration::from_millis(500)) || waited > patience() / 2 {
                 let (out, err) = (self.stdout(), self.stderr());
                 panic!("no {text:?} from `{}` after {waited:?}:\n{out}\n--- stderr\n{err}", self.shown);
             }
@@ -195,9 +195,9 @@ impl Background {
     /// Waits for its end while its input stays open.
     #[track_caller]
     pub fn finish_with_open_stdin(mut self) -> Ran {
-        if !wait_for_end(&mut self.child, PATIENCE) {
+        if !wait_for_end(&mut self.child, patience()) {
             let (out, err) = (self.stdout(), self.stderr());
-            panic!("`{}` hangs since {PATIENCE:?}:\n{out}\n--- stderr\n{err}", self.shown);
+            panic!("`{}` hangs since {:?}:\n{out}\n--- stderr\n{err}", self.shown, patience());
         }
         let status = self.child.wait().unwrap();
         let code =

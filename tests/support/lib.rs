@@ -30,15 +30,17 @@ pub use terminal::Terminal;
 
 use std::time::{Duration, Instant};
 
-/// How long anything in a test may take before it counts as hung.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything in a test may take before it counts as hung. Longer on emulated machines.
+pub fn patience() -> Duration {
+    Duration::from_secs(settings::patience_s().unwrap_or(60))
+}
 
 /// Waits until `condition` holds; a test that waits in vain fails with `what`.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE / 2, "in vain for {:?}: {what}", start.elapsed());
+        assert!(start.elapsed() < patience() / 2, "in vain for {:?}: {what}", start.elapsed());
         std::thread::sleep(Duration::from_millis(10));
     }
 }

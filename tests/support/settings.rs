@@ -37,6 +37,11 @@ pub(crate) fn required(need: &str) -> bool {
     text("HOIST_TEST_REQUIRE").is_some_and(|list| list.split(',').any(|name| name == need || name == "all"))
 }
 
+/// How many seconds a test waits for anything, at most.
+pub(crate) fn patience_s() -> Option<u64> {
+    text("HOIST_TEST_PATIENCE")?.parse().ok()
+}
+
 /// The file in which skips are collected.
 pub(crate) fn skips() -> Option<PathBuf> {
     path("HOIST_TEST_SKIPS")

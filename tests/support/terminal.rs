@@ -11,8 +11,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::PATIENCE;
 use crate::command::wait_for_end;
+use crate::patience;
 
 /// A program whose controlling terminal we hold. Killed when dropped.
 pub struct Terminal {
@@ -94,7 +94,7 @@ impl Terminal {
                 return self;
             }
             assert!(
-                start.elapsed() < PATIENCE / 2,
+                start.elapsed() < patience() / 2,
                 "no {text:?} on the terminal of `{}`:\n{}",
                 self.shown,
                 self.screen()
@@ -111,7 +111,7 @@ impl Terminal {
     /// Waits for the program's end; its exit code and all that came on the screen.
     #[track_caller]
     pub fn finish(mut self) -> (i32, String) {
-        assert!(wait_for_end(&mut self.child, PATIENCE), "`{}` hangs:\n{}", self.shown, self.screen());
+        assert!(wait_for_end(&mut self.child, patience()), "`{}` hangs:\n{}", self.shown, self.screen());
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
         // The reader may be some bytes behind.
         std::thread::sleep(Duration::from_millis(50));

@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod e2e;
+mod guest;
 mod leaks;
 mod project;
 mod test_bed;
@@ -18,11 +19,12 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci          every check: format, clippy, tidy, unit tests, release build, end-to-end tests, leaks
+  ci          every check: format, clippy, tidy, unit tests, release build, end-to-end tests, leaks, guest
   tidy        the project's own rules: edges between crates, names, heads of files, sizes, unsafe, ARCHITECTURE.md
   test-bed    unpack the real docker client and registry, and make the test images, below target/test-bed
   e2e [ARG…]  build the release binary and run the end-to-end tests (ARGs go to nextest; `e2e --help` tells the variables)
   leaks       print what the kernel holds now that an engine could have left behind
+  guest [F…]  run the runtime's part of the suite in a guest with control groups of version 2 only (`guest --help`)
   bench       print sizes, start times and ratios to a peer engine (`bench --help` tells the variables)
 ";
 
@@ -48,6 +50,7 @@ fn run(arguments: Vec<String>) -> Result<()> {
         "e2e" => e2e::run(rest),
         "leaks" => leaks::print(),
         "bench" => bench::run(rest),
+        "guest" => guest::run(rest),
         "" | "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())

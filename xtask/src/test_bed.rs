@@ -37,7 +37,7 @@ pub(crate) fn make() -> Result<PathBuf> {
     Ok(bed)
 }
 
-fn mirror() -> Result<String> {
+pub(crate) fn mirror() -> Result<String> {
     let sources = "/etc/apt/sources.list.d/debian.sources";
     let text = fs::read_to_string(sources).with_context(|| sources.to_string())?;
     let mirror = text.lines().find_map(|line| line.strip_prefix("URIs:")).map(str::trim);
