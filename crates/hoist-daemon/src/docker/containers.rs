@@ -1,7 +1,7 @@
 //! `/containers/…` without streams.
 
 use bytes::Bytes;
-use hoist_api::container::{CreateBody, CreateResponse, UpdateResponse, WaitError, WaitResponse};
+use hoist_api::container::{CreateBody, CreateResponse, UpdateResponse, WaitResponse};
 use hoist_api::error::Error;
 use hoist_api::filters::Filters;
 use hoist_api::host_config::UpdateBody;
@@ -88,9 +88,8 @@ pub(super) fn wait(call: &Call) -> Result<Answer, Error> {
             record = waiting => record,
             () = sender.closed() => return,
         };
-        let state = &record.state;
-        let error = (!state.error.is_empty()).then(|| WaitError { message: state.error.clone() });
-        let answer = WaitResponse { status_code: i64::from(state.exit_code), error };
+        // A failed start is told by the request that started; dockerd puts it into no wait's answer.
+        let answer = WaitResponse { status_code: i64::from(record.state.exit_code), error: None };
         if let Ok(mut bytes) = serde_json::to_vec(&answer) {
             bytes.push(b'\n');
             _ = sender.send(Bytes::from(bytes)).await;

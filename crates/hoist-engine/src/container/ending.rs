@@ -47,6 +47,16 @@ impl Driver {
             "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: {}",
             failure.message
         );
+        // moby's additions: clients derive the exit code from the first, people learn from the second.
+        let text = if text.ends_with("is a directory") {
+            format!("{text}: permission denied")
+        } else if failure.message.contains("mounting") && text.ends_with("not a directory") {
+            format!(
+                "{text}: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
+            )
+        } else {
+            text
+        };
         let error = if code == 128 { Error::internal(text) } else { Error::invalid(text) };
         let error = self.start_failed(error, code);
         if let Some(reply) = self.start_reply.take() {

@@ -94,9 +94,8 @@ pub(crate) fn host_defaults(host: &mut HostConfig, settings: &Settings, version:
     if host.resources.memory > 0 && host.resources.memory_swap == 0 {
         host.resources.memory_swap = host.resources.memory.saturating_mul(2);
     }
-    match version {
-        Version::V1 => _ = host.resources.oom_kill_disable.get_or_insert(false),
-        Version::V2 => host.resources.oom_kill_disable = None,
+    if version == Version::V1 {
+        host.resources.oom_kill_disable.get_or_insert(false);
     }
     for (name, ulimit) in &settings.default_ulimits {
         if !host.resources.ulimits.iter().any(|u| u.name == *name) {
@@ -113,6 +112,21 @@ pub(crate) fn host_defaults(host: &mut HostConfig, settings: &Settings, version:
     if settings.init && host.init.is_none() {
         host.init = Some(true);
     }
+}
+
+/// Takes out limits that this machine's control groups do not have; what was asked for in vain is told, as dockerd tells.
+pub(crate) fn discard_unsupported(host: &mut HostConfig, version: Version) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if version == Version::V1 {
+        return warnings;
+    }
+    if host.resources.memory_swappiness.take().is_some() {
+        warnings.push("Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.".to_owned());
+    }
+    if host.resources.oom_kill_disable.take() == Some(true) {
+        warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".to_owned());
+    }
+    warnings
 }
 
 #[cfg(test)]
@@ -135,6 +149,16 @@ mod tests {
         let mut own = Config { entrypoint: list(&[""]), cmd: list(&["y"]), ..Default::default() };
         with_image(&mut own, &image);
         assert_eq!((own.entrypoint, own.cmd), (None, list(&["y"])));
+    }
+
+    #[test]
+    fn what_cgroup_v2_lacks_is_taken_out_and_told() {
+        let mut host = HostConfig::default();
+        host.resources.memory_swappiness = Some(10);
+        host.resources.oom_kill_disable = Some(true);
+        assert!(discard_unsupported(&mut host.clone(), Version::V1).is_empty());
+        assert_eq!(discard_unsupported(&mut host, Version::V2).len(), 2);
+        assert_eq!((host.resources.memory_swappiness, host.resources.oom_kill_disable), (None, None));
     }
 
     #[test]

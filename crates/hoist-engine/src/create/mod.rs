@@ -36,6 +36,7 @@ pub(crate) fn create(containers: &Containers, request: CreateRequest) -> Result<
     let image = find_image(context, &config.image, &request.platform)?;
     merge::with_image(&mut config, &image.config);
     merge::host_defaults(&mut host_config, &context.settings, hoist_runtime::cgroup::version());
+    let warnings = merge::discard_unsupported(&mut host_config, hoist_runtime::cgroup::version());
     validate::request(&config, &host_config, &context.settings)?;
     let (path, args) = command(&config)?;
     crate::networks::port_requests(&config, &host_config)?;
@@ -88,7 +89,7 @@ pub(crate) fn create(containers: &Containers, request: CreateRequest) -> Result<
     containers.insert(record.clone());
     made.finish();
     context.events.emit("container", "create", &id, record.event_attributes());
-    Ok((id, Vec::new()))
+    Ok((id, warnings))
 }
 
 /// Undoes a create that failed half-way.

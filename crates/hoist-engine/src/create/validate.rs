@@ -2,7 +2,6 @@
 
 use hoist_api::container::Config;
 use hoist_api::host_config::{HostConfig, Resources, RestartPolicy};
-use hoist_runtime::cgroup::Version;
 use hoist_runtime::defaults;
 
 use crate::error::{Error, Result};
@@ -34,9 +33,6 @@ pub(crate) fn request(config: &Config, host: &HostConfig, settings: &Settings) -
     }
     if host.runtime != "runc" && host.runtime != "hoist" && !settings.runtimes.contains_key(&host.runtime) {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
-    }
-    if host.resources.oom_kill_disable == Some(true) && hoist_runtime::cgroup::version() == Version::V2 {
-        return Err(Error::invalid("--oom-kill-disable needs cgroup v1: this machine has cgroup v2"));
     }
     Ok(())
 }
