@@ -9,6 +9,7 @@ mod clients;
 mod crash;
 mod events;
 mod exec;
+mod first_run;
 mod images;
 mod life;
 mod limits;

@@ -104,6 +104,11 @@ impl Engine {
         self.own.as_ref().expect("an engine of our own").directory.path()
     }
 
+    /// The executable of an engine of ours.
+    pub fn binary(&self) -> &Path {
+        &self.own.as_ref().expect("an engine of our own").binary
+    }
+
     pub fn bridge(&self) -> &str {
         &self.own.as_ref().expect("an engine of our own").bridge
     }
