@@ -19,7 +19,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci          every check: format, clippy, tidy, unit tests, release build, end-to-end tests, leaks, guest
+  ci          every check: format, clippy, tidy, unit tests, release build, end-to-end tests, leaks
   tidy        the project's own rules: edges between crates, names, heads of files, sizes, unsafe, ARCHITECTURE.md
   test-bed    unpack the real docker client and registry, and make the test images, below target/test-bed
   e2e [ARG…]  build the release binary and run the end-to-end tests (ARGs go to nextest; `e2e --help` tells the variables)
