@@ -14,7 +14,7 @@ use hoist_runtime::spawner::Spawner;
 use hoist_volume::Volumes;
 
 use crate::container::attach::{self, AttachOptions, Attachment};
-use crate::container::driver::{self, Event, Handle};
+use crate::container::driver::{self, Event, Handle, Phases};
 use crate::container::record::{Record, Records};
 use crate::container::{changes, inspect, list, stop, top, update};
 use crate::create::{self, CreateRequest};
@@ -283,8 +283,8 @@ impl Containers {
         create::create(self, request)
     }
 
-    /// Starts it; returns once its command has been executed.
-    pub async fn start(&self, name: &str) -> Result<()> {
+    /// Starts it; returns once its command has been executed. Tells where the time went.
+    pub async fn start(&self, name: &str) -> Result<Phases> {
         self.get(name)?.ask(|reply| Event::Start { reply }).await
     }
 

@@ -32,7 +32,8 @@ pub(super) async fn run(mut call: Call) -> Result<Answer, Error> {
     let (id, warnings) = engine.containers.create(request)?;
     timing.push(("create".to_owned(), nanos(begun)));
     match start(&engine, &id, &body.run).await {
-        Ok((attachment, waiting)) => {
+        Ok(Started { attachment, waiting, phases }) => {
+            timing.extend(phases);
             timing.push(("start".to_owned(), nanos(begun)));
             let first = Control { id: Some(id), warnings, ..Control::default() };
             let timing = if body.run.timing { timing } else { Vec::new() };
@@ -56,21 +57,24 @@ fn nanos(begun: Instant) -> u64 {
 
 type Waiting = std::pin::Pin<Box<dyn Future<Output = Arc<hoist_engine::Record>> + Send>>;
 
-async fn start(
-    engine: &Engine,
-    id: &str,
-    options: &hoist_api::run::RunOptions,
-) -> Result<(Attachment, Waiting), Error> {
+struct Started {
+    attachment: Attachment,
+    waiting: Waiting,
+    /// Names and nanoseconds.
+    phases: Vec<(String, u64)>,
+}
+
+async fn start(engine: &Engine, id: &str, options: &hoist_api::run::RunOptions) -> Result<Started, Error> {
     let wants = |stream: &str| options.attach.iter().any(|a| a.eq_ignore_ascii_case(stream));
     let attach = AttachOptions { stdin: wants("stdin"), stdout: wants("stdout"), stderr: wants("stderr") };
     let attachment = engine.containers.attach(id, attach).await?;
     let waiting: Waiting = Box::pin(engine.containers.wait(id, WaitCondition::NextExit)?);
-    engine.containers.start(id).await?;
+    let phases = engine.containers.start(id).await?;
     if let Some((rows, columns)) = options.tty_size {
         // It may have ended already.
         _ = engine.containers.resize(id, rows, columns).await;
     }
-    Ok((attachment, waiting))
+    Ok(Started { attachment, waiting, phases })
 }
 
 /// One run's exchange after the upgrade.

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 /// What can happen to a container.
 pub(crate) enum Event {
     Start {
-        reply: Reply,
+        reply: StartReply,
     },
     /// A signal by number; `stopping`: the restart policy rests.
     Kill {
@@ -65,6 +65,11 @@ pub(crate) enum Event {
 
 pub(crate) type Reply = oneshot::Sender<Result<()>>;
 
+/// Where a start's time went: names and nanoseconds, in order.
+pub(crate) type Phases = Vec<(String, u64)>;
+
+pub(crate) type StartReply = oneshot::Sender<Result<Phases>>;
+
 /// An attachment: our end stays with the client, this end goes to the supervisor.
 pub(crate) struct PendingAttach {
     pub socket: OwnedFd,
@@ -109,7 +114,7 @@ impl Handle {
     }
 
     /// Sends an event and waits for its answer.
-    pub(crate) async fn ask(&self, make: impl FnOnce(Reply) -> Event) -> Result<()> {
+    pub(crate) async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T>>) -> Event) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let gone = || Error::no_such_container(self.record().id());
         self.events.send(make(reply)).map_err(|_| gone())?;
@@ -130,7 +135,9 @@ pub(crate) struct Driver {
     pub(super) link: Option<AsyncFd<SupervisorLink>>,
     /// Attachments that came before the start.
     pub(super) waiting: VecDeque<PendingAttach>,
-    pub(super) start_reply: Option<Reply>,
+    pub(super) start_reply: Option<StartReply>,
+    /// What the engine's own part of the start under way took.
+    pub(super) phases: Phases,
     pub(super) execs: HashMap<String, mpsc::UnboundedSender<ExecProgress>>,
     pub(super) restart_at: Option<Instant>,
     pub(super) restart_delay: Duration,
@@ -168,6 +175,7 @@ pub(crate) fn spawn(context: Arc<Context>, record: Record, link: Option<Link>) -
         link,
         waiting: VecDeque::new(),
         start_reply: None,
+        phases: Phases::new(),
         execs: HashMap::new(),
         restart_at: None,
         restart_delay: FIRST_RESTART_DELAY,
@@ -237,7 +245,7 @@ impl Driver {
     pub(super) fn on_supervisor(&mut self, message: Option<FromSupervisor>) {
         match message {
             Some(FromSupervisor::Hello { state, execs, .. }) => self.on_hello(state, &execs),
-            Some(FromSupervisor::Started { pid, started_at_ns, .. }) => self.on_started(pid, started_at_ns),
+            Some(FromSupervisor::Started { pid, started_at_ns, phases }) => self.on_started(pid, started_at_ns, phases),
             Some(FromSupervisor::StartFailed(failure)) => self.on_start_failed(failure),
             Some(FromSupervisor::Exited(exit)) => self.on_exited(&exit),
             Some(FromSupervisor::Oom) => self.emit("oom", &[]),
@@ -286,7 +294,7 @@ impl Driver {
         }
     }
 
-    fn on_started(&mut self, pid: i32, started_at_ns: i64) {
+    fn on_started(&mut self, pid: i32, started_at_ns: i64, phases: Phases) {
         let state = &mut self.record.state;
         state.status = Status::Running;
         state.pid = pid;
@@ -297,8 +305,10 @@ impl Driver {
         state.error.clear();
         self.publish();
         self.emit("start", &[]);
+        let mut all = std::mem::take(&mut self.phases);
+        all.extend(phases);
         if let Some(reply) = self.start_reply.take() {
-            _ = reply.send(Ok(()));
+            _ = reply.send(Ok(all));
         }
         self.save_state();
     }

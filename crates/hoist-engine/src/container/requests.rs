@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use hoist_runtime::protocol::ToSupervisor;
 
-use crate::container::driver::{Driver, FIRST_RESTART_DELAY, PendingAttach, Reply, StartExec, signals};
+use crate::container::driver::{Driver, FIRST_RESTART_DELAY, PendingAttach, StartExec, StartReply, signals};
 use crate::container::record::{Fixed, Status};
 use crate::container::state::{Request, admit};
 use crate::error::{Error, Result};
 
 impl Driver {
-    pub(super) fn on_start(&mut self, reply: Reply) {
+    pub(super) fn on_start(&mut self, reply: StartReply) {
         if let Err(denied) = admit(&self.record, Request::Start) {
             _ = reply.send(Err(denied));
             return;

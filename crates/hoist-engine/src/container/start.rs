@@ -1,18 +1,39 @@
 //! Starting: files, network, lowering, hand-over to the spawner. Everything done before a failure is undone.
 
+use std::time::Instant;
+
 use hoist_network::{EndpointRequest, Setup};
 use hoist_runtime::protocol::ToSupervisor;
 use tokio::io::unix::AsyncFd;
 
-use crate::container::driver::{Driver, SupervisorLink};
+use crate::container::driver::{Driver, Phases, SupervisorLink};
 use crate::container::files;
 use crate::error::{Error, Result, io};
 use crate::lower::{self, Surroundings};
+
+/// How long each phase took.
+struct Clock {
+    last: Instant,
+    phases: Phases,
+}
+
+impl Clock {
+    fn start() -> Clock {
+        Clock { last: Instant::now(), phases: Phases::new() }
+    }
+
+    fn phase(&mut self, name: &str) {
+        let now = Instant::now();
+        self.phases.push((name.to_owned(), u64::try_from((now - self.last).as_nanos()).unwrap_or(u64::MAX)));
+        self.last = now;
+    }
+}
 
 impl Driver {
     /// Launches the container; the supervisor's answer arrives later on the link.
     pub(super) fn launch(&mut self) -> Result<AsyncFd<SupervisorLink>> {
         let context = self.context.clone();
+        let mut clock = Clock::start();
         let directory = context.directory(self.record.id());
         let run_dir = context.run_directory(self.record.id());
         std::fs::create_dir_all(&run_dir).map_err(io("create", &run_dir))?;
@@ -21,7 +42,9 @@ impl Driver {
         if self.record.fixed.host_config.ipc_mode == "shareable" {
             crate::ipc::mount(&directory, self.record.fixed.host_config.shm_size)?;
         }
+        clock.phase("engine: directories");
         let network = self.connect_network()?;
+        clock.phase("engine: network");
         let prepared = files::write(&self.record, &context, &directory).and_then(|()| {
             lower::launch(
                 &self.record,
@@ -36,8 +59,10 @@ impl Driver {
             )
         });
         let launch = prepared?;
+        clock.phase("engine: lower");
         // Recorded before anything runs: a crash from here on finds address and ports in the books.
         self.save_state();
+        clock.phase("engine: save");
         let link = context
             .spawner
             .launch(&launch)
@@ -49,6 +74,8 @@ impl Driver {
             self.hand_over(&attach)?;
         }
         self.send(&ToSupervisor::Start, &[])?;
+        clock.phase("engine: hand over");
+        self.phases = clock.phases;
         self.link.take().ok_or_else(|| Error::internal("the supervisor's link was lost while starting"))
     }
 
