@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod defaults;
 mod failure;
 mod init;
+mod kit;
 pub mod launch;
 pub mod oci;
 pub mod protocol;

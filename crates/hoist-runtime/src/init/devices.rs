@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::mounts::bind_fd;
-use super::open_host;
+use super::{Context, open_host};
 use crate::failure::{OrFail, Result};
 use crate::protocol::Failure;
 
@@ -37,26 +37,35 @@ struct Node<'a> {
     owner: (u32, u32),
 }
 
-pub(super) fn create(spec: &Spec, root: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn create(context: &Context<'_>, root: BorrowedFd<'_>) -> Result<()> {
+    let spec = context.spec();
     if bound_from_host(spec) {
         return Ok(());
     }
-    let directory = rootfs::make_directories(root, Path::new("/dev"), Mode::from_raw_mode(0o755))
-        .or_fail(|| "open /dev of the container")?;
-    for (name, major, minor) in DEFAULT_NODES {
-        let path = Path::new("/dev").join(name);
-        let kind = FileType::CharacterDevice;
-        let node = Node { path: &path, kind, device: (major, minor), mode: 0o666, owner: (0, 0) };
-        make_in(directory.as_fd(), &node).or_fail(|| format!("error creating device nodes: {}", path.display()))?;
+    if !context.kit.is_some_and(|kit| kit.has_devices_of(spec)) {
+        let directory = rootfs::make_directories(root, Path::new("/dev"), Mode::from_raw_mode(0o755))
+            .or_fail(|| "open /dev of the container")?;
+        make_usual(directory.as_fd()).or_fail(|| "error creating device nodes")?;
     }
     for device in spec.linux().as_ref().and_then(|linux| linux.devices().as_ref()).into_iter().flatten() {
         make(root, device)?;
     }
+    Ok(())
+}
+
+/// The nodes and links of every container.
+pub(crate) fn make_usual(directory: BorrowedFd<'_>) -> io::Result<()> {
+    for (name, major, minor) in DEFAULT_NODES {
+        let path = Path::new("/dev").join(name);
+        let kind = FileType::CharacterDevice;
+        let node = Node { path: &path, kind, device: (major, minor), mode: 0o666, owner: (0, 0) };
+        make_in(directory, &node)?;
+    }
     for (name, target) in LINKS {
-        link(directory.as_fd(), name, target)?;
+        link(directory, name, target)?;
     }
     if rustix::fs::access("/proc/kcore", rustix::fs::Access::EXISTS).is_ok() {
-        link(directory.as_fd(), "core", "/proc/kcore")?;
+        link(directory, "core", "/proc/kcore")?;
     }
     Ok(())
 }
@@ -121,13 +130,13 @@ fn bind_host_node(directory: BorrowedFd<'_>, node: &Node<'_>) -> io::Result<()> 
     bind_fd(source.as_fd(), target.as_fd(), Change::default())
 }
 
-fn link(directory: BorrowedFd<'_>, name: &str, target: &str) -> Result<()> {
+fn link(directory: BorrowedFd<'_>, name: &str, target: &str) -> io::Result<()> {
     // The image's own /dev/ptmx would lead to another devpts.
     if name == "ptmx" {
         let _ = rustix::fs::unlinkat(directory, name, rustix::fs::AtFlags::empty());
     }
     match rustix::fs::symlinkat(target, directory, name) {
-        Err(Errno::EXIST) => Ok(()),
-        result => result.or_fail(|| format!("symlink {target} /dev/{name}")),
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }

@@ -6,25 +6,25 @@ use std::path::Path;
 
 use hoist_sys::mount::{Change, attribute};
 use hoist_sys::rootfs::{self, Kind};
-use oci_spec::runtime::Spec;
 use rustix::fs::OFlags;
 use rustix::mount::FsOpenFlags;
 
 use super::mounts::{bind_fd, finish};
-use super::{attach, open_host};
+use super::{Context, attach, open_host};
 use crate::failure::{OrFail, Result};
+use crate::kit::Kit;
 
 const READ_ONLY: Change = Change { set: attribute::READ_ONLY, clear: 0, propagation: None, recursive: true };
 
-pub(super) fn apply(spec: &Spec, root: BorrowedFd<'_>) -> Result<()> {
-    let Some(linux) = spec.linux() else { return Ok(()) };
+pub(super) fn apply(context: &Context<'_>, root: BorrowedFd<'_>) -> Result<()> {
+    let Some(linux) = context.spec().linux() else { return Ok(()) };
     for path in linux.readonly_paths().iter().flatten() {
         let Some(target) = open_existing(root, path).or_fail(|| format!("open readonly path {path}"))? else {
             continue;
         };
         bind_fd(target.as_fd(), target.as_fd(), READ_ONLY).or_fail(|| format!("make {path} read-only"))?;
     }
-    let mut covers = Covers::default();
+    let mut covers = Covers { null: None, empty: None, ready: context.kit.and_then(Kit::empty) };
     for path in linux.masked_paths().iter().flatten() {
         let Some(target) = open_existing(root, path).or_fail(|| format!("open masked path {path}"))? else { continue };
         covers.cover(target.as_fd()).or_fail(|| format!("mask {path}"))?;
@@ -42,13 +42,14 @@ fn open_existing(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>
 }
 
 /// What masked paths are covered with; made once, cloned for each.
-#[derive(Default)]
-struct Covers {
+struct Covers<'a> {
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
+    /// Not yet attached.
+    ready: Option<BorrowedFd<'a>>,
 }
 
-impl Covers {
+impl Covers<'_> {
     fn cover(&mut self, target: BorrowedFd<'_>) -> io::Result<()> {
         match (rootfs::kind_of(target)?, &self.empty) {
             (Kind::File, _) => {
@@ -60,7 +61,10 @@ impl Covers {
             }
             (Kind::Directory, Some(empty)) => bind_fd(empty.as_fd(), target, Change::default()),
             // The first one is attached itself: a detached mount that is closed costs an RCU grace period.
-            (Kind::Directory, None) => attach(self.empty.insert(empty_directory()?).as_fd(), target),
+            (Kind::Directory, None) => {
+                let ready = self.ready.take().map(|ready| ready.try_clone_to_owned());
+                attach(self.empty.insert(ready.unwrap_or_else(empty_directory)?).as_fd(), target)
+            }
         }
     }
 }
@@ -74,7 +78,8 @@ fn host_null() -> io::Result<OwnedFd> {
     if is_null { Ok(null) } else { Err(io::Error::other("/dev/null of the host is no null device")) }
 }
 
-fn empty_directory() -> io::Result<OwnedFd> {
+/// A read-only tmpfs of no size, detached.
+pub(crate) fn empty_directory() -> io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_set_string(&context, "source", "tmpfs")?;
     rustix::mount::fsconfig_set_string(&context, "size", "0k")?;

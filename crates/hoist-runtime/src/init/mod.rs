@@ -36,10 +36,13 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::cgroup::Cgroup;
 use crate::failure::{OrFail, Result};
+use crate::kit::Kit;
 use crate::launch::{Launch, Stdio};
 use crate::protocol::Failure;
 use channel::ChildChannel;
 
+pub(crate) use devices::make_usual as make_usual_devices;
+pub(crate) use masks::empty_directory;
 pub(crate) use process::Filter;
 pub(crate) use security::{check_labels, set_exec_labels};
 pub(crate) use sysctls::check as check_sysctls;
@@ -54,8 +57,10 @@ pub(crate) struct Context<'a> {
     pub(crate) root: &'a rootfs::Source,
     /// Namespaces to join, in this order.
     pub(crate) join: Vec<(Namespaces, OwnedFd)>,
-    /// Namespaces that clone3 made.
-    pub(crate) created: Namespaces,
+    /// The network namespace is new.
+    pub(crate) own_network: bool,
+    /// What need not be made.
+    pub(crate) kit: Option<&'a Kit>,
     /// A new cgroup namespace is made here, after the groups are entered.
     pub(crate) new_cgroup_namespace: bool,
     /// Groups that must still be entered.
@@ -108,9 +113,9 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     }
     let entered = Instant::now();
     mounts::mount_all(context, root.as_fd())?;
-    devices::create(context.spec(), root.as_fd())?;
+    devices::create(context, root.as_fd())?;
     let console = terminal::set_up(context, root.as_fd())?;
-    masks::apply(context.spec(), root.as_fd())?;
+    masks::apply(context, root.as_fd())?;
     set_host_name(context)?;
     sysctls::write(context.spec())?;
     let launch = context.launch;
@@ -170,7 +175,7 @@ fn isolate(context: &Context<'_>) -> Result<()> {
     if context.new_cgroup_namespace {
         namespace::unshare(Namespaces::CGROUP).or_fail(|| "unshare cgroup namespace")?;
     }
-    if context.created.contains(Namespaces::NETWORK) && context.launch.network.is_none() {
+    if context.own_network && context.launch.network.is_none() {
         bring_loopback_up()?;
     }
     Ok(())

@@ -40,7 +40,8 @@ pub(crate) fn mount_all(context: &Context<'_>, root: BorrowedFd<'_>) -> Result<(
         spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let shared = context.shared_sources.iter().find(|(at, _)| *at == index).map(|(_, fd)| fd.as_fd());
-        mount_one(mount, root, shared, label).map_err(|reason| {
+        let ready = context.kit.filter(|_| label.is_none()).and_then(|kit| kit.filesystem(mount));
+        mount_one(mount, root, Given { shared, label, ready }).map_err(|reason| {
             let source = mount.source().as_deref().unwrap_or(Path::new(""));
             Failure::other(format!("error mounting {source:?} to rootfs at {:?}: {reason}", mount.destination()))
         })?;
@@ -48,13 +49,22 @@ pub(crate) fn mount_all(context: &Context<'_>, root: BorrowedFd<'_>) -> Result<(
     Ok(())
 }
 
+/// What comes with a mount of the spec.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    /// The source of a bind, opened outside.
+    shared: Option<BorrowedFd<'a>>,
+    label: Option<&'a str>,
+    /// The filesystem, made before it was asked for.
+    ready: Option<BorrowedFd<'a>>,
+}
+
 /// The error is only the reason.
-fn mount_one(
-    mount: &Mount,
-    root: BorrowedFd<'_>,
-    shared: Option<BorrowedFd<'_>>,
-    label: Option<&str>,
-) -> std::result::Result<(), String> {
+fn mount_one(mount: &Mount, root: BorrowedFd<'_>, given: Given<'_>) -> std::result::Result<(), String> {
+    let Given { shared, label, ready } = given;
+    if let Some(tree) = ready {
+        return mount_ready(mount, root, tree);
+    }
     let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
     let kind = mount.typ().as_deref().unwrap_or("none");
     let target = mount.destination();
@@ -87,6 +97,20 @@ fn mount_one(
     let target = mount_point(root, target, Kind::Directory)?;
     attach(tree.as_fd(), target.as_fd()).map_err(text)?;
     propagate(tree.as_fd(), &options)
+}
+
+fn mount_ready(mount: &Mount, root: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> std::result::Result<(), String> {
+    let target = match mount.typ().as_deref() {
+        Some("sysfs") => ordinary_directory(root, mount.destination(), "sysfs")?,
+        _ => mount_point(root, mount.destination(), Kind::Directory)?,
+    };
+    attach(tree, target.as_fd()).map_err(text)
+}
+
+/// A filesystem as an entry of the default spec asks for it, detached.
+pub(crate) fn usual_filesystem(mount: &Mount) -> std::result::Result<OwnedFd, String> {
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
+    filesystem(mount.typ().as_deref().unwrap_or("none"), mount, &options, &[])
 }
 
 /// A tmpfs with what the root has in its place. It can only be read-only afterwards.

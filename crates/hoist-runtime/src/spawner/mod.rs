@@ -5,6 +5,7 @@
 //! (CVE-2019-5736). It is small, single-threaded and holds nothing but its socket.
 
 mod link;
+mod parking;
 mod process;
 
 use std::fs::File;

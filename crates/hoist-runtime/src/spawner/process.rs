@@ -1,18 +1,21 @@
-//! Inside the spawner process: wait for launches, fork a supervisor for each. Nothing else; it keeps no record of them.
+//! Inside the spawner process: wait for launches, give each to a parked supervisor or to one forked for it. Nothing else; it
+//! keeps no record of them.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use hoist_sys::namespace::Namespaces;
+use hoist_sys::poll::{Interest, Set};
 use hoist_sys::process::{self, Cloned};
 use hoist_sys::{signal, socket};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::parking::Parking;
 use super::{ARGUMENT, MAX_INLINE_BYTES, READY};
-use crate::supervisor;
+use crate::supervisor::{self, Readiness};
 
 /// SIGCHLD (signal(7)).
 const CHILD: i32 = 17;
@@ -51,17 +54,30 @@ fn serve() -> io::Result<()> {
     signal::ignore(CHILD)?;
     socket::send(socket.as_fd(), READY, &[], SendFlags::empty())?;
     let mut buffer = vec![0; MAX_INLINE_BYTES];
+    let (mut parking, mut set) = (Parking::default(), Set::default());
     loop {
+        set.clear();
+        set.add(socket.as_fd(), Interest::Read);
+        if set.wait(parking.refill_in_ms())? == 0 {
+            if let Some(launches) = parking.refill() {
+                drop(socket);
+                wait_parked(&launches, &mut buffer)
+            }
+            continue;
+        }
         let (length, fds) = socket::receive(socket.as_fd(), &mut buffer, RecvFlags::empty())?;
         if length == 0 {
             return Ok(());
         }
-        let mut fds = fds.into_iter();
-        let Some(control) = fds.next() else { continue };
+        let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        if parking.hand_over(&buffer[..length], &borrowed) {
+            continue;
+        }
         match process::clone(Namespaces::default(), None) {
             Ok(Cloned::Child) => {
                 drop(socket);
-                supervise(control, &buffer[..length], fds.next())
+                parking.forget();
+                supervise(fds, &buffer[..length], Readiness::at_once())
             }
             Ok(Cloned::Parent { .. }) => {}
             // The engine sees the connection end without a word, which it takes for a failed start.
@@ -70,9 +86,22 @@ fn serve() -> io::Result<()> {
     }
 }
 
-fn supervise(control: OwnedFd, inline: &[u8], memfd: Option<OwnedFd>) -> ! {
-    match memfd.map(read_all).transpose() {
-        Ok(payload) => supervisor::run(control, payload.as_deref().unwrap_or(inline)),
+/// A parked supervisor: makes ready what it can, and waits for its launch.
+fn wait_parked(launches: &OwnedFd, buffer: &mut [u8]) -> ! {
+    let readiness = Readiness::early();
+    match socket::receive(launches.as_fd(), buffer, RecvFlags::empty()) {
+        Ok((length, fds)) if length > 0 => supervise(fds, &buffer[..length], readiness),
+        // The spawner has ended.
+        _ => process::exit_now(0),
+    }
+}
+
+/// The first fd is the engine's connection, the second the launch if it was too long for a message.
+fn supervise(fds: Vec<OwnedFd>, inline: &[u8], readiness: Readiness) -> ! {
+    let mut fds = fds.into_iter();
+    let Some(control) = fds.next() else { process::exit_now(1) };
+    match fds.next().map(read_all).transpose() {
+        Ok(payload) => supervisor::run(control, payload.as_deref().unwrap_or(inline), readiness),
         Err(_) => process::exit_now(1),
     }
 }

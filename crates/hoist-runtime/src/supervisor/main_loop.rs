@@ -116,6 +116,7 @@ impl Supervisor {
             .push(("start to exec".to_owned(), u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)));
         let phases = std::mem::take(&mut self.phases);
         self.links.send_all(&FromSupervisor::Started { pid, started_at_ns, phases });
+        self.kit = None;
         self.oom_watch = self.cgroup_path.take().and_then(|path| oom::Watch::new(&path));
         // It may have struck before the watch was set.
         self.check_oom();

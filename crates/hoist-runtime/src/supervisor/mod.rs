@@ -34,6 +34,7 @@ use crate::cgroup::Cgroup;
 use crate::failure::{OrFail, Result};
 use crate::init::Filter;
 use crate::init::channel::ParentChannel;
+use crate::kit::Kit;
 use crate::protocol::{Failure, FromSupervisor, State};
 use control::Links;
 use exec::Execs;
@@ -61,6 +62,8 @@ struct Supervisor {
     /// init waits for it.
     root: Option<OwnedFd>,
     filter: Option<Filter>,
+    /// What of the kit may not be closed before init has left us: the end of a mount that nobody took is waited for.
+    kit: Option<Kit>,
     signals: OwnedFd,
     /// The own pid namespace, to come back to after forking into the container's.
     pid_namespace: OwnedFd,
@@ -87,13 +90,32 @@ struct Init {
     owns_pid_namespace: bool,
 }
 
-/// Runs a supervisor in a freshly forked process; does not return.
-pub(crate) fn run(control: OwnedFd, payload: &[u8]) -> ! {
+/// What a freshly forked process has done to be a supervisor, before it looks at a launch.
+pub(crate) struct Readiness {
+    isolated: Result<()>,
+    kit: Kit,
+}
+
+impl Readiness {
+    /// As little as can be: the launch is there.
+    pub(crate) fn at_once() -> Readiness {
+        Readiness { isolated: isolate(), kit: Kit::default() }
+    }
+
+    /// All that can be, while nobody waits.
+    pub(crate) fn early() -> Readiness {
+        let isolated = isolate().and_then(|()| own_session());
+        Readiness { isolated, kit: Kit::make() }
+    }
+}
+
+/// Runs a supervisor; does not return.
+pub(crate) fn run(control: OwnedFd, payload: &[u8], readiness: Readiness) -> ! {
     let mut links = Links::new(control);
-    let supervisor = isolate().and_then(|()| {
+    let supervisor = readiness.isolated.and_then(|()| {
         let launch = serde_json::from_slice(payload)
             .map_err(|error| Failure::other(format!("unreadable launch request: {error}")))?;
-        prepare::prepare(&mut links, launch)
+        prepare::prepare(&mut links, launch, readiness.kit)
     });
     match supervisor {
         Ok(supervisor) => supervisor.main_loop(),
@@ -105,7 +127,16 @@ pub(crate) fn run(control: OwnedFd, payload: &[u8]) -> ! {
     process::exit_now(0)
 }
 
-/// Own session, no part in signals of others, nothing open that is not ours.
+/// A session is also a scheduling group, so becoming the leader of one can cost a time slice: not before init runs, unless
+/// there is time.
+fn own_session() -> Result<()> {
+    match rustix::process::getsid(None) {
+        Ok(session) if session == rustix::process::getpid() => Ok(()),
+        _ => rustix::process::setsid().map(drop).or_fail(|| "setsid"),
+    }
+}
+
+/// No part in signals of others, nothing open that is not ours.
 fn isolate() -> Result<()> {
     let _ = rustix::thread::set_name(c"hoist-sup");
     signal::block_all().or_fail(|| "block signals")?;

@@ -18,11 +18,12 @@ use super::exec::Execs;
 use super::external::External;
 use super::io::{Streams, Wanted};
 use super::log::Logger;
-use super::{CHILD, Init, Supervisor, network, overlay};
+use super::{CHILD, Init, Supervisor, network, overlay, own_session};
 use crate::cgroup::{self, Cgroup};
 use crate::failure::{OrFail, Result};
 use crate::init::channel;
 use crate::init::{self, Context, Filter, RootSource};
+use crate::kit::{Kit, Network};
 use crate::launch::{Launch, Stdio};
 use crate::protocol::{Failure, PID_FILE_NAME, SOCKET_NAME, State, ToSupervisor};
 
@@ -76,7 +77,7 @@ impl Clock {
 }
 
 /// Makes the container, up to where it waits for the word to go. The connections move into the supervisor.
-pub(super) fn prepare(links: &mut Links, mut launch: Launch) -> Result<Supervisor> {
+pub(super) fn prepare(links: &mut Links, mut launch: Launch, kit: Kit) -> Result<Supervisor> {
     let start = Instant::now();
     let mut clock = Clock { start, last: start, phases: Vec::new() };
     check(&launch)?;
@@ -92,14 +93,13 @@ pub(super) fn prepare(links: &mut Links, mut launch: Launch) -> Result<Superviso
     let streams = Streams::new(launch.stdio, Logger::open(&launch.log)?, own_pipes);
     let pid_namespace = File::open("/proc/self/ns/pid").or_fail(|| "open /proc/self/ns/pid")?.into();
     let undo = Undo { cgroup: None, run_dir: lock, child: None, external: None, armed: true };
-    let mut making = Making { launch, root, filter, streams, pid_namespace, undo, clock };
+    let mut making = Making { launch, root, filter, streams, pid_namespace, kit, undo, clock };
     let init = if making.launch.external_runtime.is_some() {
         making.by_external_runtime(links, pipes)?
     } else {
         making.by_clone(links, pipes)?
     };
-    // A session is also a scheduling group, so becoming the leader of one can cost a time slice: not before init runs.
-    rustix::process::setsid().or_fail(|| "setsid")?;
+    own_session()?;
     links.listen(socket::listen(run_dir.as_fd(), SOCKET_NAME).or_fail(|| format!("listen on {SOCKET_NAME}"))?);
     write_pid(&run_dir)?;
     let signals = signal::descriptor(Some(&[CHILD])).or_fail(|| "signalfd")?;
@@ -114,6 +114,7 @@ struct Making {
     filter: Option<Filter>,
     streams: Streams,
     pid_namespace: OwnedFd,
+    kit: Kit,
     undo: Undo,
     clock: Clock,
 }
@@ -182,6 +183,7 @@ impl Making {
                 RootSource::Legacy { .. } => None,
             },
             filter: self.filter,
+            kit: Some(self.kit),
             signals,
             pid_namespace: self.pid_namespace,
             phases: self.clock.phases,
@@ -341,9 +343,24 @@ pub(crate) fn plan_namespaces(spec: &Spec) -> Result<NamespacePlan> {
     Ok(plan)
 }
 
+impl NamespacePlan {
+    /// A new network namespace is there already, if the kit has one.
+    fn join_ready_network(&mut self, kit: &mut Kit) -> Result<()> {
+        if !self.created.contains(Namespaces::NETWORK) {
+            kit.discard_network();
+        } else if let Some(network) = kit.network() {
+            let namespace = network.namespace.try_clone().or_fail(|| "duplicate network namespace")?;
+            self.created = self.created.without(Namespaces::NETWORK);
+            self.join.push((Namespaces::NETWORK, namespace));
+        }
+        Ok(())
+    }
+}
+
 impl Making {
     fn clone_init(&mut self, streams: Option<[OwnedFd; 3]>, go: bool) -> Result<Init> {
-        let plan = plan_namespaces(&self.launch.spec)?;
+        let mut plan = plan_namespaces(&self.launch.spec)?;
+        plan.join_ready_network(&mut self.kit)?;
         let shared_sources = shared_sources(&self.launch.spec)?;
         let (parent, child) = channel::pair().or_fail(|| "make channel to init")?;
         let cgroup = self.undo.cgroup.as_deref();
@@ -358,9 +375,10 @@ impl Making {
                 launch: &self.launch,
                 root: &self.root,
                 join: plan.join,
-                created: plan.created,
+                own_network: plan.created.contains(Namespaces::NETWORK) || self.kit.network().is_some(),
                 new_cgroup_namespace: plan.new_cgroup,
                 cgroup: cgroup.filter(|_| into.is_none()),
+                kit: Some(&self.kit),
                 shared_sources,
                 streams,
                 filter: self.filter.clone(),
@@ -387,8 +405,10 @@ impl Making {
     }
 
     fn set_up_network(&mut self, init: &Init) -> Result<()> {
+        let ready = self.kit.take_network();
         let Some(setup) = self.launch.network.clone() else { return Ok(()) };
-        let done = network::set_up(setup, init.pid, init.pidfd.as_fd());
+        let network = ready.map_or_else(|| Network::of_process(init.pid, init.pidfd.as_fd()), Ok);
+        let done = network.and_then(|network| network::set_up(setup, &network));
         let Some(channel) = &init.channel else { return done };
         if let Err(failure) = done {
             // If init has failed too, that is the cause: its network namespace went away under us.
