@@ -29,6 +29,8 @@ pub enum Operation {
     ContainerUpdate,
     ContainerPrune,
     ExecCreate,
+    /// Hoist's own: create, start and wait in one exchange.
+    ExecRun,
     ExecStart,
     ExecInspect,
     ExecResize,
@@ -76,6 +78,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/info", O::Info),
     route("GET", "/events", O::Events),
     route("POST", "/hoist/run", O::Run),
+    route("POST", "/hoist/containers/{id}/exec", O::ExecRun),
     route("GET", "/containers/json", O::ContainerList),
     route("POST", "/containers/create", O::ContainerCreate),
     route("POST", "/containers/prune", O::ContainerPrune),

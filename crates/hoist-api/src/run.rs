@@ -1,6 +1,10 @@
-//! Hoist's own one-request run, `POST /hoist/run`: create, attach, start and wait in one hijacked exchange.
+//! Hoist's own one-request run, `POST /hoist/run`: create, attach, start and wait in one hijacked exchange; detached it is
+//! create and start, answered by one [`Control`] as the body.
 //!
 //! Frames in both directions are `[kind, 0, 0, 0, length as big-endian u32]` and `length` bytes.
+//!
+//! And the one-request exec, `POST /hoist/containers/{id}/exec`, for processes without a terminal: the body is Docker's
+//! exec body, input is plain bytes, output is in frames of which the last is a [`Control`] with the exit code.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +38,8 @@ pub struct RunOptions {
     pub detach_keys: String,
     /// (rows, columns)
     pub tty_size: Option<(u16, u16)>,
+    /// Nobody attaches, nobody waits.
+    pub detach: bool,
     /// Report where the time went ([`Control::timing`]).
     pub timing: bool,
 }
@@ -56,6 +62,19 @@ pub struct Control {
     /// (phase, nanoseconds)
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub timing: Vec<(String, u64)>,
+}
+
+impl Control {
+    /// With its frame's header.
+    pub fn frame(&self) -> Vec<u8> {
+        // A struct of plain fields always encodes.
+        let payload = serde_json::to_vec(self).unwrap_or_default();
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let mut frame = vec![CONTROL, 0, 0, 0];
+        frame.extend_from_slice(&length.to_be_bytes());
+        frame.extend_from_slice(&payload);
+        frame
+    }
 }
 
 /// Client to engine.

@@ -47,8 +47,17 @@ impl Peer for FastPeer {
     }
 
     fn control(&mut self, message: &[u8]) -> Outcome {
-        let control: wire::Control = serde_json::from_slice(message)
-            .map_err(|error| Failure::new(125, format!("bad control message from the engine: {error}")))?;
+        self.take(parse_control(message)?)
+    }
+}
+
+pub(crate) fn parse_control(message: &[u8]) -> Outcome<wire::Control> {
+    serde_json::from_slice(message)
+        .map_err(|error| Failure::new(125, format!("bad control message from the engine: {error}")))
+}
+
+impl FastPeer {
+    fn take(&mut self, control: wire::Control) -> Outcome {
         if let Some(id) = control.id {
             if let Some(file) = self.id_file.take() {
                 file.write(&id)?;
@@ -77,7 +86,7 @@ fn message(request: &wire::Request) -> Vec<u8> {
 
 /// Runs the container; `None` if the engine does not know the request, or another was asked for.
 pub(crate) fn run(app: &App, args: &Parsed, plan: &Plan) -> Option<Outcome> {
-    if plan.detach || !plan.attaches() || !env::fast_run() {
+    if !(plan.detach || plan.attaches()) || !env::fast_run() {
         return None;
     }
     match try_run(app, args, plan) {
@@ -98,7 +107,7 @@ fn try_run(app: &App, args: &Parsed, plan: &Plan) -> Outcome<bool> {
     // caught before anything starts, so that no signal falls between
     let mut signals = plan.signals()?;
     let mut peer = FastPeer { id_file: IdFile::open(args.text("cidfile"))?, ..FastPeer::default() };
-    let connection = match send(client, args, plan) {
+    let connection = match Answer::of(client, args, plan) {
         Ok(connection) => connection,
         Err(error) if is_unknown_route(&error) => return Ok(false),
         Err(error) if policy == "missing" && run_parts::is_missing_image(&error) => {
@@ -106,9 +115,17 @@ fn try_run(app: &App, args: &Parsed, plan: &Plan) -> Outcome<bool> {
                 eprintln!("Unable to find image '{}' locally", run_parts::tagged(image));
             }
             run_parts::pull_image(app, args, image)?;
-            send(client, args, plan).map_err(|error| failure_of(&error, &mut peer))?
+            Answer::of(client, args, plan).map_err(|error| failure_of(&error, &mut peer))?
         }
         Err(error) => return Err(failure_of(&error, &mut peer)),
+    };
+    let connection = match connection {
+        Answer::Attached(connection) => connection,
+        Answer::Detached(control) => {
+            peer.take(*control)?;
+            println!("{}", peer.id.unwrap_or_default());
+            return Ok(true);
+        }
     };
     let mut wiring = plan.wiring();
     wiring.always_framed = true;
@@ -137,7 +154,7 @@ fn failure_of(error: &Error, peer: &mut FastPeer) -> Failure {
     Failure::new(125, client_text(error))
 }
 
-fn is_unknown_route(error: &Error) -> bool {
+pub(crate) fn is_unknown_route(error: &Error) -> bool {
     matches!(error, Error::Api { status: 404 | 405 | 501, message, .. } if message.contains("page not found") || message.contains("not implemented"))
 }
 
@@ -149,11 +166,36 @@ fn knows_route(client: &Client) -> Outcome<bool> {
     }
 }
 
-fn send(client: &Client, args: &Parsed, plan: &Plan) -> hoist_client::Result<Hijacked> {
+enum Answer {
+    Attached(Hijacked),
+    Detached(Box<wire::Control>),
+}
+
+impl Answer {
+    fn of(client: &Client, args: &Parsed, plan: &Plan) -> hoist_client::Result<Answer> {
+        let (body, query) = (body(plan), query(args));
+        let request =
+            query.into_iter().fold(Request::post("/hoist/run"), |request, (key, value)| request.query(key, value));
+        let request = request.json::<Value>(&body)?;
+        if plan.detach {
+            return Ok(Answer::Detached(Box::new(client.call(request)?.json()?)));
+        }
+        client.hijack(request).map(Answer::Attached)
+    }
+}
+
+fn query(args: &Parsed) -> Vec<(&'static str, String)> {
+    let name = Some(args.text("name").to_owned()).filter(|name| !name.is_empty());
+    let platform = run_parts::platform(args).map(|platform| platform.to_string());
+    name.map(|name| ("name", name)).into_iter().chain(platform.map(|platform| ("platform", platform))).collect()
+}
+
+fn body(plan: &Plan) -> Value {
     let streams = plan.create.streams;
     let attach = [("stdin", streams.stdin), ("stdout", streams.stdout), ("stderr", streams.stderr)];
     let attach: Vec<&str> = attach.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
-    let mut options = json!({"Attach": attach, "DetachKeys": plan.detach_keys_text, "Timing": plan.timing});
+    let mut options =
+        json!({"Attach": attach, "Detach": plan.detach, "DetachKeys": plan.detach_keys_text, "Timing": plan.timing});
     if streams.tty
         && let Some((rows, columns)) = tty::size()
     {
@@ -161,12 +203,5 @@ fn send(client: &Client, args: &Parsed, plan: &Plan) -> hoist_client::Result<Hij
     }
     let mut body = plan.create.body.clone();
     body["HoistRun"] = options;
-    let mut request = Request::post("/hoist/run");
-    if !args.text("name").is_empty() {
-        request = request.query("name", args.text("name"));
-    }
-    if let Some(platform) = run_parts::platform(args) {
-        request = request.query("platform", platform);
-    }
-    client.hijack(request.json::<Value>(&body)?)
+    body
 }

@@ -9,6 +9,7 @@ mod commands;
 mod completion;
 mod config;
 mod env;
+mod fast_exec;
 mod fast_run;
 mod flags;
 mod format;

@@ -2,6 +2,7 @@
 
 use hoist_api::error::Error;
 use hoist_api::exec::{ExecCreate, ExecCreated, ExecStart};
+use hoist_api::run::{Control, STDOUT};
 use hoist_engine::stream::{DetachKeys, frame_header};
 use hyper::StatusCode;
 use tokio::io::AsyncWriteExt;
@@ -9,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use super::Call;
 use super::answer::{self, Answer};
 use super::hijack::hijack;
-use super::streams::content_type;
+use super::streams::{RAW, content_type};
 
 pub(super) async fn create(mut call: Call) -> Result<Answer, Error> {
     let body: ExecCreate = call.json().await?;
@@ -38,18 +39,49 @@ pub(super) async fn start(mut call: Call) -> Result<Answer, Error> {
         match engine.execs.start(&id, &body).await {
             Ok(stream) => {
                 let keys = if tty { keys } else { DetachKeys::none() };
-                stream.named(&id).pump(client, keys, presence.gone()).await;
+                stream.named(&id).pump(client, keys, presence.gone(), |_| Vec::new()).await;
             }
             Err(error) => {
-                let text = format!("{}\r\n", error.message);
-                if !tty {
-                    _ = client.write_all(&frame_header(1, text.len())).await;
-                }
-                _ = client.write_all(text.as_bytes()).await;
+                _ = client.write_all(&refusal(&error, tty)).await;
                 _ = client.shutdown().await;
             }
         }
     }))
+}
+
+/// What is seen in the stream of a command that cannot be executed, as dockerd writes it.
+fn refusal(error: &Error, tty: bool) -> Vec<u8> {
+    let text = format!("{}\r\n", error.message);
+    let mut bytes = if tty { Vec::new() } else { frame_header(STDOUT, text.len()).to_vec() };
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+/// All of it in one exchange (`hoist_api::run`).
+pub(super) async fn run(mut call: Call) -> Result<Answer, Error> {
+    let body: ExecCreate = call.json().await?;
+    if body.tty || body.detach {
+        return Err(Error::invalid(
+            "an exec with a terminal, or detached, is created and started by Docker's requests",
+        ));
+    }
+    let engine = call.engine.clone();
+    let id = engine.execs.create(&call.name, body)?;
+    Ok(hijack(call.request, RAW, move |mut client, presence| async move {
+        match engine.execs.start(&id, &ExecStart::default()).await {
+            Ok(stream) => stream.pump(client, DetachKeys::none(), presence.gone(), last_frame).await,
+            Err(error) => {
+                let mut bytes = refusal(&error, false);
+                bytes.extend(last_frame(engine.execs.inspect(&id).ok().and_then(|exec| exec.exit_code)));
+                _ = client.write_all(&bytes).await;
+                _ = client.shutdown().await;
+            }
+        }
+    }))
+}
+
+fn last_frame(exit_code: Option<i32>) -> Vec<u8> {
+    Control { exit_code: exit_code.map(i64::from), ..Control::default() }.frame()
 }
 
 pub(super) fn inspect(call: &Call) -> Result<Answer, Error> {

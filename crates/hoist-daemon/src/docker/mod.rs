@@ -201,6 +201,7 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ContainerUpdate => containers::update(call).await,
         O::ContainerPrune => containers::prune(&call).await,
         O::ExecCreate => exec::create(call).await,
+        O::ExecRun => exec::run(call).await,
         O::ExecStart => exec::start(call).await,
         O::ExecInspect => exec::inspect(&call),
         O::ExecResize => exec::resize(&call).await,

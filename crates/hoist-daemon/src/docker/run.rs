@@ -37,6 +37,9 @@ pub(super) async fn run(mut call: Call) -> Result<Answer, Error> {
             timing.push(("start".to_owned(), nanos(begun)));
             let first = Control { id: Some(id), warnings, ..Control::default() };
             let timing = if body.run.timing { timing } else { Vec::new() };
+            if body.run.detach {
+                return answer::ok(&Control { timing, ..first });
+            }
             let keys = if attachment.tty { keys } else { DetachKeys::none() };
             let exchange = Exchange { engine, attachment, keys, first, timing, waiting };
             Ok(hijack(call.request, RAW, move |client, presence| exchange.talk(client, presence)))
@@ -197,10 +200,6 @@ async fn control(engine: &Engine, id: &str, container: &mut (impl AsyncWrite + U
 }
 
 async fn send<W: AsyncWrite + Unpin>(client: &mut W, control: &Control) -> std::io::Result<()> {
-    let payload = serde_json::to_vec(control)?;
-    let mut frame = Vec::with_capacity(payload.len() + 8);
-    frame.extend_from_slice(&frame_header(CONTROL, payload.len()));
-    frame.extend_from_slice(&payload);
-    client.write_all(&frame).await?;
+    client.write_all(&control.frame()).await?;
     client.flush().await
 }

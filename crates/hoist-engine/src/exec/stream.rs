@@ -105,9 +105,15 @@ impl ExecStream {
     }
 
     /// Copies between the exec and a client until the exec has ended and its output is delivered, or the client typed the
-    /// detach keys. A client that goes away (`gone`) leaves the process running; its output is read and dropped.
-    pub async fn pump<C>(mut self, client: C, keys: DetachKeys, gone: impl Future<Output = ()>)
-    where
+    /// detach keys. A client that goes away (`gone`) leaves the process running; its output is read and dropped. `last`
+    /// makes of the exit code what the client gets after the output.
+    pub async fn pump<C>(
+        mut self,
+        client: C,
+        keys: DetachKeys,
+        gone: impl Future<Output = ()>,
+        last: impl FnOnce(Option<i32>) -> Vec<u8>,
+    ) where
         C: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let (mut from_client, mut to_client) = tokio::io::split(client);
@@ -126,6 +132,10 @@ impl ExecStream {
             () = self.output(&mut to_client) => true,
             () = input => false,
         };
+        if ended {
+            let exit_code = self.state.borrow().exit_code;
+            _ = to_client.write_all(&last(exit_code)).await;
+        }
         _ = to_client.shutdown().await;
         drop((from_client, to_client));
         if !ended {

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     app::{App, Failure, Outcome},
+    fast_exec,
     flags::{Flag, Parsed, list, switch, text, value},
     opts::key_value,
     stream::{
@@ -69,6 +70,11 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         "WorkingDir": args.text("workdir"),
         "Cmd": command,
     });
+    if !(detach || terminal)
+        && let Some(outcome) = fast_exec::run(client, &path(container, "exec"), &body, stdin)
+    {
+        return outcome;
+    }
     let created: Value = client.call(Request::post(path(container, "exec")).json(&body)?)?.json()?;
     let id = created["Id"].as_str().filter(|id| !id.is_empty()).ok_or_else(|| Failure::from("exec ID empty"))?;
     let start = Request::post(format!("/exec/{id}/start"))
