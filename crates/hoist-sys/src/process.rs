@@ -174,6 +174,22 @@ pub fn trim_stack() {
     unsafe { libc::madvise((end - RANGE_BYTES) as *mut libc::c_void, RANGE_BYTES, libc::MADV_DONTNEED) };
 }
 
+/// Unmaps the pages of the program's code and constants that are in memory; those that are needed come back from the page
+/// cache. A process that mostly waits then does not count for what it once ran through.
+pub fn trim_text() {
+    unsafe extern "C" {
+        /// Set by the linker (ld(1)): the first byte of the program, and the first one after its code.
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    const PAGE_BYTES: usize = 4096;
+    let start = (&raw const __executable_start) as usize & !(PAGE_BYTES - 1);
+    let end = (&raw const etext) as usize & !(PAGE_BYTES - 1);
+    // SAFETY: headers, constants and code are mapped from the file, read-only and never written: what is dropped is read
+    // again, the same, when it is touched, this code included.
+    unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! Waits for everything at once: engines, streams, init's reports, children's ends.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use hoist_sys::poll::{Interest, Set};
 use hoist_sys::{process, signal};
@@ -15,6 +16,9 @@ use crate::protocol::{Failure, FromSupervisor, PROTOCOL_VERSION, State, ToSuperv
 /// cgroup v1 tells of an OOM before its killer has struck and counted.
 const OOM_RECHECKS: u8 = 25;
 const OOM_RECHECK_MS: i32 = 20;
+/// A container that has run this long is one that stays: the supervisor makes itself small. Earlier it would cost a short
+/// run more than it is worth.
+const SETTLE_MS: i32 = 200;
 
 /// How the loop ends.
 pub(super) enum End {
@@ -44,9 +48,15 @@ impl Supervisor {
             self.links.register(&mut set);
             self.execs.register(&mut set);
             self.streams.register(&mut set);
-            let timeout_ms = (self.oom_rechecks > 0).then_some(OOM_RECHECK_MS);
+            let timeout_ms = match self.oom_rechecks {
+                0 => self.settles_at.map(|_| SETTLE_MS),
+                _ => Some(OOM_RECHECK_MS),
+            };
             if set.wait(timeout_ms).is_err() {
                 continue;
+            }
+            if self.settles_at.is_some_and(|at| Instant::now() >= at) {
+                self.settle();
             }
             let mut end = None;
             if channel.is_some_and(|index| set.ready(index).any()) {
@@ -120,8 +130,14 @@ impl Supervisor {
         self.oom_watch = self.cgroup_path.take().and_then(|path| oom::Watch::new(&path));
         // It may have struck before the watch was set.
         self.check_oom();
+        self.settles_at = Some(Instant::now() + Duration::from_millis(SETTLE_MS.unsigned_abs().into()));
+    }
+
+    fn settle(&mut self) {
+        self.settles_at = None;
         process::trim_heap();
         process::trim_stack();
+        process::trim_text();
     }
 
     /// Tells the engines when the OOM killer has struck since the last look.

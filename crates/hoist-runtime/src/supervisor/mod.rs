@@ -74,6 +74,8 @@ struct Supervisor {
     oom_watch: Option<oom::Watch>,
     cgroup_path: Option<PathBuf>,
     phases: Vec<(String, u64)>,
+    /// When to become small.
+    settles_at: Option<Instant>,
     /// When the launch request was taken up.
     since: Instant,
 }

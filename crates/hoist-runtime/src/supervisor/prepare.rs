@@ -187,6 +187,7 @@ impl Making {
             signals,
             pid_namespace: self.pid_namespace,
             phases: self.clock.phases,
+            settles_at: None,
             since: self.clock.start,
         }
     }
