@@ -1,13 +1,18 @@
 //! The engine's one SQLite database: opened once, shared by the subsystems, each of which owns its tables and migrations.
 //!
-//! Owns: the connection, its pragmas, the `schema_version` table. Knows nothing of what the tables mean.
+//! Owns: the connection, its pragmas, the `schema_version` table, the queue of changes that nobody waits for. Knows nothing
+//! of what the tables mean.
 
 #![forbid(unsafe_code)]
+
+mod queue;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use rusqlite::{self, Connection, OptionalExtension, Transaction, params};
+
+use queue::Queue;
 
 /// What can go wrong with the database; every text names the file.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,7 @@ pub struct Db {
 struct Shared {
     path: PathBuf,
     connection: Mutex<Connection>,
+    queue: Arc<Queue>,
 }
 
 impl Db {
@@ -62,7 +68,13 @@ impl Db {
             )
             .map_err(fail)?;
         connection.set_prepared_statement_cache_capacity(64);
-        Ok(Db { shared: Arc::new(Shared { path: path.to_owned(), connection: Mutex::new(connection) }) })
+        Ok(Db {
+            shared: Arc::new(Shared {
+                path: path.to_owned(),
+                connection: Mutex::new(connection),
+                queue: Arc::default(),
+            }),
+        })
     }
 
     /// Brings `subsystem`'s tables up to date: runs the steps (SQL batches) it has not seen yet, each in a transaction.
@@ -104,30 +116,37 @@ impl Db {
 
     /// Runs one transaction: all of it happens or none.
     pub fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Error> {
-        self.transaction(&mut self.lock(), change)
+        transaction(&mut self.lock(), change).map_err(|source| self.fail(source))
     }
 
     /// Like [`Db::write`], and on disk (synced) before it returns.
     pub fn write_durable<T>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Error> {
-        let mut connection = self.lock();
-        connection.pragma_update(None, "synchronous", "FULL").map_err(|source| self.fail(source))?;
-        let result = self.transaction(&mut connection, change);
-        let relaxed = connection.pragma_update(None, "synchronous", "NORMAL").map_err(|source| self.fail(source));
-        result.and_then(|value| relaxed.map(|()| value))
+        durable_transaction(&mut self.lock(), change).map_err(|source| self.fail(source))
     }
 
-    fn transaction<T>(
+    /// Hands one transaction to a thread that works off such changes in their order; `done` learns there how it ended, and
+    /// must not use the database. Whoever reads or writes afterwards finds the change made. `durable`: on disk (synced)
+    /// before `done` is called. A crash of the process may lose what was not done yet.
+    pub fn write_later(
         &self,
-        connection: &mut Connection,
-        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T, Error> {
-        let run = || {
-            let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            let value = change(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
+        durable: bool,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
+        done: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) {
+        let path = self.shared.path.clone();
+        let job = move |connection: &mut Connection| {
+            let result =
+                if durable { durable_transaction(connection, change) } else { transaction(connection, change) };
+            done(result.map_err(|source| Error::Sqlite { path, source }));
         };
-        run().map_err(|source| self.fail(source))
+        let shared = Arc::downgrade(&self.shared);
+        let has_worker = self.shared.queue.push(Box::new(job), move || {
+            // Taking the connection works the queue off.
+            shared.upgrade().map(|shared| drop(shared.lock())).is_some()
+        });
+        if !has_worker {
+            drop(self.lock());
+        }
     }
 
     fn fail(&self, source: rusqlite::Error) -> Error {
@@ -135,9 +154,45 @@ impl Db {
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
-        // A panic inside a closure rolled its transaction back when it unwound: the connection is sound.
-        self.shared.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock()
     }
+}
+
+impl Shared {
+    /// The connection, with nothing left in the queue that was put there before.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic inside a closure rolled its transaction back when it unwound: the connection is sound.
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        self.queue.work_off(&mut connection);
+        connection
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.queue.close();
+        self.queue.work_off(self.connection.get_mut().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+fn transaction<T>(
+    connection: &mut Connection,
+    change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let value = change(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+fn durable_transaction<T>(
+    connection: &mut Connection,
+    change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let result = transaction(connection, change);
+    let relaxed = connection.pragma_update(None, "synchronous", "NORMAL");
+    result.and_then(|value| relaxed.map(|()| value))
 }
 
 #[cfg(test)]
@@ -153,6 +208,33 @@ mod tests {
         db.migrate("t", &steps).unwrap();
         db.write(|tx| tx.execute("INSERT INTO t VALUES (1, 2)", [])).unwrap();
         assert!(matches!(db.migrate("t", &steps[..1]), Err(Error::Newer { found: 2, known: 1, .. })));
+    }
+
+    #[test]
+    fn changes_for_later_are_seen_by_whoever_reads_next_and_done_in_their_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open(&directory.path().join("db")).unwrap();
+        db.migrate("t", &["CREATE TABLE t (x INTEGER PRIMARY KEY)"]).unwrap();
+        let (told, results) = std::sync::mpsc::channel();
+        for number in [1, 2, 1, 3] {
+            let told = told.clone();
+            let insert = move |tx: &Transaction<'_>| tx.execute("INSERT INTO t VALUES (?1)", [number]).map(drop);
+            db.write_later(number == 2, insert, move |result| told.send(result.is_ok()).unwrap());
+        }
+        assert_eq!(db.read(|c| c.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0))).unwrap(), 3);
+        assert_eq!(results.iter().take(4).collect::<Vec<_>>(), [true, true, false, true]);
+        // The worker does it without anybody asking, and what is left at the end is done then.
+        let waiting = told.clone();
+        db.write_later(
+            false,
+            |tx| tx.execute("DELETE FROM t", []).map(drop),
+            move |r| waiting.send(r.is_ok()).unwrap(),
+        );
+        assert!(results.recv().unwrap());
+        db.write_later(false, |tx| tx.execute("INSERT INTO t VALUES (9)", []).map(drop), |_| {});
+        drop(db);
+        let db = Db::open(&directory.path().join("db")).unwrap();
+        assert_eq!(db.read(|c| c.query_row("SELECT x FROM t", [], |r| r.get::<_, i64>(0))).unwrap(), 9);
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn adopt(containers: &Containers, mut record: Record) -> Result<bool> {
         {
             tracing::error!(container = record.id(), "cannot take the network endpoint back: {e}");
         }
-        containers.insert_linked(record, Some(link));
+        containers.insert_linked(record, link);
         return Ok(false);
     }
     let unsettled = record.state.status.alive() || record.state.endpoint.is_some();
@@ -93,7 +93,7 @@ fn adopt(containers: &Containers, mut record: Record) -> Result<bool> {
 /// Writes down how a container ended whose supervisor is gone.
 fn settle(containers: &Containers, record: &mut Record) {
     let context = containers.context();
-    let directory = context.directory(record.id());
+    let directory = context.exit_directory(record);
     if record.state.started_ns == 0 && read_exit(&directory, 0).is_none() {
         return;
     }
@@ -134,10 +134,22 @@ fn collect(containers: &Containers) {
             }
         }
     }
+    collect_run_directories(containers);
     let known: std::collections::HashSet<String> = containers.records().iter().map(|r| r.id().to_owned()).collect();
     for holder in context.images.lease_holders() {
         if !known.contains(&holder) {
             _ = context.images.release(&holder);
+        }
+    }
+}
+
+/// Run directories of containers that no record names. A supervisor there was never told to go on, and gives up.
+fn collect_run_directories(containers: &Containers) {
+    let parent = containers.context().settings.run_dir.join("containers");
+    for entry in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
+        let id = entry.file_name().to_string_lossy().into_owned();
+        if containers.get(&id).is_err() && Link::connect(&entry.path()).is_err() {
+            _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }

@@ -14,10 +14,10 @@ use hoist_runtime::spawner::Spawner;
 use hoist_volume::Volumes;
 
 use crate::container::attach::{self, AttachOptions, Attachment};
-use crate::container::driver::{self, Event, Handle, Phases};
+use crate::container::driver::{self, Beginning, Event, Handle, Phases};
 use crate::container::record::{Record, Records};
 use crate::container::{changes, inspect, list, stop, top, update};
-use crate::create::{self, CreateRequest};
+use crate::create::{self, CreateRequest, Recording};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::exec::Registry;
@@ -91,6 +91,11 @@ impl Context {
         self.settings.run_dir.join("containers").join(id)
     }
 
+    /// Where the supervisor leaves the exit file: with the container, unless the container goes when it ends.
+    pub(crate) fn exit_directory(&self, record: &Record) -> PathBuf {
+        if record.durable() { self.directory(record.id()) } else { self.run_directory(record.id()) }
+    }
+
     /// The container's control group.
     pub(crate) fn cgroup_path(&self, record: &Record) -> PathBuf {
         let own = &record.fixed.host_config.resources.cgroup_parent;
@@ -108,6 +113,7 @@ impl Context {
             id: record.id().to_owned(),
             pid: record.state.pid,
             directory: self.directory(record.id()),
+            run_dir: self.run_directory(record.id()),
             hostname: record.fixed.config.hostname.clone(),
             ipc_shareable: record.fixed.host_config.ipc_mode == "shareable",
         })
@@ -235,12 +241,21 @@ impl Containers {
 
     /// Puts a record into the books and starts its task.
     pub(crate) fn insert(&self, record: Record) -> Handle {
-        self.insert_linked(record, None)
+        self.insert_with(record, Beginning::Recorded)
     }
 
-    pub(crate) fn insert_linked(&self, record: Record, link: Option<hoist_runtime::spawner::Link>) -> Handle {
+    pub(crate) fn insert_linked(&self, record: Record, link: hoist_runtime::spawner::Link) -> Handle {
+        self.insert_with(record, Beginning::Adopted(link))
+    }
+
+    /// `unrecorded`: the record is to be written to the database yet, with this lease.
+    pub(crate) fn insert_new(&self, record: Record, unrecorded: Option<hoist_image::LeaseChange>) -> Handle {
+        self.insert_with(record, unrecorded.map_or(Beginning::Recorded, Beginning::Unrecorded))
+    }
+
+    fn insert_with(&self, record: Record, beginning: Beginning) -> Handle {
         let (id, name) = (record.id().to_owned(), record.name.clone());
-        let handle = driver::spawn(self.context.clone(), record, link);
+        let handle = driver::spawn(self.context.clone(), record, beginning);
         let mut index = self.context.index();
         index.by_name.insert(name, id.clone());
         index.by_id.insert(id, handle.clone());
@@ -279,8 +294,8 @@ impl Containers {
     }
 
     /// Creates a container; returns id and warnings.
-    pub fn create(&self, request: CreateRequest) -> Result<(String, Vec<String>)> {
-        create::create(self, request)
+    pub fn create(&self, request: CreateRequest, recording: Recording) -> Result<(String, Vec<String>)> {
+        create::create(self, request, recording)
     }
 
     /// Starts it; returns once its command has been executed. Tells where the time went.
@@ -389,7 +404,8 @@ impl Containers {
     pub fn inspect(&self, name: &str, size: bool) -> Result<Container> {
         let record = self.get(name)?.record();
         let directory = self.context.directory(record.id());
-        let mut answer = inspect::inspect(&record, &directory, self.context.execs.of_container(record.id()));
+        let run_dir = self.context.run_directory(record.id());
+        let mut answer = inspect::inspect(&record, &directory, &run_dir, self.context.execs.of_container(record.id()));
         if size {
             let own = changes::upper_size_bytes(&directory);
             answer.size_rw = Some(own);

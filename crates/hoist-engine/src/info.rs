@@ -104,7 +104,7 @@ impl System {
             architecture: std::env::consts::ARCH.to_owned(),
             index_server_address: "https://index.docker.io/v1/".to_owned(),
             registry_config: self.registry_config(),
-            n_cpu: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            n_cpu: cpus(),
             mem_total: machine.memory_bytes,
             generic_resources: Value::Null,
             docker_root_dir: crate::merged::display(&settings.root),
@@ -246,4 +246,10 @@ fn flag(path: &str) -> bool {
 
 fn proxy(name: &str) -> String {
     std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase())).unwrap_or_default()
+}
+
+/// CPUs that the engine may use. Looked up once: it reads a dozen files.
+pub(crate) fn cpus() -> usize {
+    static CPUS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 }

@@ -30,7 +30,7 @@ mod volumes;
 pub use container::attach::{AttachOptions, Attachment};
 pub use container::record::{Record, Status};
 pub use containers::{Containers, ListOptions, WaitCondition};
-pub use create::CreateRequest;
+pub use create::{CreateRequest, Recording};
 pub use engine::Engine;
 pub(crate) use error::Error;
 pub use exec::{ExecStream, Execs};

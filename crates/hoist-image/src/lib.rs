@@ -39,6 +39,7 @@ use hoist_db::Db;
 
 pub use error::Error;
 pub use history::HistoryEntry;
+pub use lease::LeaseChange;
 pub use progress::{Progress, ProgressSink};
 pub use remove::{Removed, Users};
 

@@ -37,7 +37,7 @@ pub(super) async fn create(mut call: Call) -> Result<Answer, Error> {
         platform: call.query.get("platform").to_owned(),
         body,
     };
-    let (id, warnings) = call.engine.containers.create(request)?;
+    let (id, warnings) = call.engine.containers.create(request, hoist_engine::Recording::Now)?;
     answer::json(StatusCode::CREATED, &CreateResponse { id, warnings })
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use hoist_api::error::Error;
 use hoist_api::run::{CONTAINER_HEADER, CONTROL, Control, Request, RunBody, STDIN};
 use hoist_engine::stream::{DetachKeys, frame_header};
-use hoist_engine::{AttachOptions, Attachment, CreateRequest, Engine, WaitCondition};
+use hoist_engine::{AttachOptions, Attachment, CreateRequest, Engine, Recording, WaitCondition};
 use hyper::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -29,7 +29,7 @@ pub(super) async fn run(mut call: Call) -> Result<Answer, Error> {
         body: body.create,
     };
     let mut timing = vec![("decode".to_owned(), nanos(begun))];
-    let (id, warnings) = engine.containers.create(request)?;
+    let (id, warnings) = engine.containers.create(request, Recording::WithStart)?;
     timing.push(("create".to_owned(), nanos(begun)));
     match start(&engine, &id, &body.run).await {
         Ok(Started { attachment, waiting, phases }) => {

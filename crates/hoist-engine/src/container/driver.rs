@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hoist_image::LeaseChange;
 use hoist_runtime::protocol::{ExecProcess, Failure, FromSupervisor, ToSupervisor};
 use hoist_runtime::spawner::Link;
 use tokio::io::unix::AsyncFd;
@@ -59,6 +60,8 @@ pub(crate) enum Event {
         exec: Box<StartExec>,
         reply: oneshot::Sender<std::result::Result<(), ExecRefused>>,
     },
+    /// The record, or its state at the start, is written, or could not be: the program may run, or must not.
+    Recorded(Result<()>),
     /// Orderly end of the engine: stop watching, leave the container to its supervisor.
     Abandon,
 }
@@ -132,6 +135,12 @@ pub(crate) struct Driver {
     pub(super) context: Arc<Context>,
     pub(super) record: Record,
     snapshots: watch::Sender<Arc<Record>>,
+    /// For answers that come later.
+    pub(super) events: mpsc::WeakUnboundedSender<Event>,
+    /// The record is not in the database yet.
+    pub(super) unrecorded: Option<LeaseChange>,
+    /// Why the start under way was given up.
+    pub(super) not_recorded: Option<Error>,
     pub(super) link: Option<AsyncFd<SupervisorLink>>,
     /// Attachments that came before the start.
     pub(super) waiting: VecDeque<PendingAttach>,
@@ -158,10 +167,24 @@ impl AsRawFd for SupervisorLink {
     }
 }
 
+/// How a task begins.
+pub(crate) enum Beginning {
+    Recorded,
+    /// The record is not in the database yet; nor is the lease on its image.
+    Unrecorded(LeaseChange),
+    /// Its supervisor is running.
+    Adopted(Link),
+}
+
 /// Starts the task for a record.
-pub(crate) fn spawn(context: Arc<Context>, record: Record, link: Option<Link>) -> Handle {
+pub(crate) fn spawn(context: Arc<Context>, record: Record, beginning: Beginning) -> Handle {
     let (events, inbox) = mpsc::unbounded_channel();
     let (snapshots, reader) = watch::channel(Arc::new(record.clone()));
+    let (link, unrecorded) = match beginning {
+        Beginning::Recorded => (None, None),
+        Beginning::Unrecorded(lease) => (None, Some(lease)),
+        Beginning::Adopted(link) => (Some(link), None),
+    };
     let link = link.and_then(|link| {
         crate::stream::watch(SupervisorLink(link))
             .map_err(|e| tracing::error!(container = record.id(), "cannot watch the supervisor: {e}"))
@@ -172,6 +195,9 @@ pub(crate) fn spawn(context: Arc<Context>, record: Record, link: Option<Link>) -
         context,
         record,
         snapshots,
+        events: events.downgrade(),
+        unrecorded,
+        not_recorded: None,
         link,
         waiting: VecDeque::new(),
         start_reply: None,
@@ -192,7 +218,12 @@ impl Driver {
         while !self.gone {
             tokio::select! {
                 event = inbox.recv() => match event {
-                    Some(Event::Abandon) | None => return,
+                    Some(Event::Abandon) | None => {
+                        if self.unrecorded.is_some() {
+                            self.save_state();
+                        }
+                        return;
+                    }
                     Some(event) => self.on_event(event).await,
                 },
                 message = receive(self.link.as_ref()) => self.on_supervisor(message),
@@ -212,13 +243,35 @@ impl Driver {
         self.context.events.emit("container", action, self.record.id(), attributes);
     }
 
-    pub(super) fn save_state(&self) {
-        if let Err(e) = self.context.records.save_state(&self.record) {
+    /// In the database before this returns.
+    pub(super) fn save_state(&mut self) {
+        let records = &self.context.records;
+        let saved = match self.unrecorded.take() {
+            Some(lease) => records.insert(&self.record, lease, self.record.durable()),
+            None => records.save_state(&self.record),
+        };
+        if let Err(e) = saved {
+            tracing::error!(container = self.record.id(), "cannot save the container's state: {e}");
+        }
+    }
+
+    /// In the database soon. For what a later engine finds out by itself from the supervisor or its exit file.
+    pub(super) fn save_state_soon(&self) {
+        let id = self.record.id().to_owned();
+        let complain = move |result: Result<()>| {
+            if let Err(e) = result {
+                tracing::error!(container = id, "cannot save the container's state: {e}");
+            }
+        };
+        if let Err(e) = self.context.records.save_state_later(&self.record, complain) {
             tracing::error!(container = self.record.id(), "cannot save the container's state: {e}");
         }
     }
 
     async fn on_event(&mut self, event: Event) {
+        if self.unrecorded.is_some() && !matches!(event, Event::Attach { .. } | Event::Start { .. }) {
+            self.save_state();
+        }
         match event {
             Event::Start { reply } => self.on_start(reply),
             Event::Kill { signal, stopping, reply } => _ = reply.send(self.on_kill(signal, stopping)),
@@ -230,6 +283,7 @@ impl Driver {
             Event::Attach { attach, reply } => _ = reply.send(self.on_attach(attach)),
             Event::Resize { rows, columns, reply } => _ = reply.send(self.on_resize(rows, columns)),
             Event::Exec { exec, reply } => _ = reply.send(self.on_exec(*exec).map_err(ExecRefused)),
+            Event::Recorded(result) => self.on_recorded(result),
             Event::Abandon => {}
         }
     }
@@ -310,7 +364,7 @@ impl Driver {
         if let Some(reply) = self.start_reply.take() {
             _ = reply.send(Ok(all));
         }
-        self.save_state();
+        self.save_state_soon();
     }
 }
 

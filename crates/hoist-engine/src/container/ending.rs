@@ -31,7 +31,8 @@ impl Driver {
         self.save_state();
         self.publish();
         if self.record.fixed.host_config.auto_remove {
-            self.remove_now(true);
+            self.delete_soon();
+            self.leave(true);
         }
         error
     }
@@ -57,7 +58,11 @@ impl Driver {
         } else {
             text
         };
-        let error = if code == 128 { Error::internal(text) } else { Error::invalid(text) };
+        let error = match self.not_recorded.take() {
+            Some(error) => error,
+            None if code == 128 => Error::internal(text),
+            None => Error::invalid(text),
+        };
         let error = self.start_failed(error, code);
         if let Some(reply) = self.start_reply.take() {
             _ = reply.send(Err(error));
@@ -79,7 +84,7 @@ impl Driver {
             self.save_state();
             return;
         }
-        let exit = crate::adopt::read_exit(&self.context.directory(self.record.id()), self.record.state.started_ns);
+        let exit = crate::adopt::read_exit(&self.context.exit_directory(&self.record), self.record.state.started_ns);
         let exit = exit.unwrap_or_else(|| {
             tracing::error!(container = self.record.id(), "the supervisor was lost; ending the container");
             _ = hoist_runtime::cgroup::at(&self.context.cgroup_path(&self.record)).remove();
@@ -116,7 +121,7 @@ impl Driver {
         }
         let auto_remove = self.record.fixed.host_config.auto_remove;
         if !auto_remove {
-            self.save_state();
+            self.save_state_soon();
         }
         self.publish();
         if std::mem::take(&mut self.stopping) {
@@ -127,7 +132,8 @@ impl Driver {
             &[("exitCode", exit.exit_code.to_string()), ("execDuration", (ran_ns / 1_000_000_000).to_string())],
         );
         if auto_remove {
-            self.remove_now(true);
+            self.delete_soon();
+            self.leave(true);
         }
     }
 
@@ -204,7 +210,8 @@ impl Driver {
         }
         self.restart_at = None;
         if !self.gone {
-            self.remove_now(volumes);
+            self.delete();
+            self.leave(volumes);
         }
         _ = reply.send(Ok(()));
     }
@@ -222,12 +229,25 @@ impl Driver {
         true
     }
 
-    /// Takes the container out of the books; its files go in the background.
-    pub(super) fn remove_now(&mut self, volumes: bool) {
-        self.record.state.status = Status::Removing;
+    fn delete(&self) {
         if let Err(e) = self.context.records.delete(self.record.id()) {
             tracing::error!(container = self.record.id(), "cannot delete the container's record: {e}");
         }
+    }
+
+    /// For a container that removes itself: a later engine that finds its record finds out that it has ended, too.
+    fn delete_soon(&self) {
+        let id = self.record.id().to_owned();
+        self.context.records.delete_later(self.record.id(), move |result| {
+            if let Err(e) = result {
+                tracing::error!(container = id, "cannot delete the container's record: {e}");
+            }
+        });
+    }
+
+    /// Takes the container out of the books; its files go in the background.
+    fn leave(&mut self, volumes: bool) {
+        self.record.state.status = Status::Removing;
         self.context.forget(&self.record, volumes);
         self.emit("destroy", &[]);
         self.record.state.removed = true;

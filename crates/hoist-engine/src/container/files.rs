@@ -1,5 +1,6 @@
-//! The files that Docker binds into a container: hostname, hosts, resolv.conf. They live in the container's directory and
-//! are rewritten in place at each start (the same inode: others edit them while the container runs).
+//! The files that Docker binds into a container: hostname, hosts, resolv.conf. They live in the directory of its run, in
+//! memory on most machines, and are rewritten in place at each start (the same inode: others edit them while the container
+//! runs).
 
 use std::net::IpAddr;
 use std::path::Path;

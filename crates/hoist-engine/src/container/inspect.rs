@@ -11,10 +11,10 @@ use serde_json::json;
 use crate::container::record::{Record, Status};
 use crate::merged::display;
 
-/// The answer of inspect; `directory` is the container's directory, `execs` its known execs.
-pub(crate) fn inspect(record: &Record, directory: &Path, execs: Vec<String>) -> Container {
+/// The answer of inspect; `directory` is the container's directory, `run_dir` that of its run, `execs` its known execs.
+pub(crate) fn inspect(record: &Record, directory: &Path, run_dir: &Path, execs: Vec<String>) -> Container {
     let fixed = &record.fixed;
-    let file = |name: &str| display(&directory.join(name));
+    let file = |name: &str| display(&run_dir.join(name));
     let tmpfs = |path: &str| fixed.host_config.tmpfs.as_ref().is_some_and(|t| t.contains_key(path));
     Container {
         id: fixed.id.clone(),

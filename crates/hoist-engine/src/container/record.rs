@@ -7,7 +7,8 @@ use std::sync::Arc;
 use hoist_api::container::{Config, MountPoint};
 use hoist_api::host_config::{HostConfig, RestartPolicy};
 use hoist_api::network::EndpointSettings;
-use hoist_db::{Db, params};
+use hoist_db::{Db, Transaction, params, rusqlite};
+use hoist_image::LeaseChange;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, Translate};
@@ -140,6 +141,11 @@ impl Record {
         &self.fixed.host_config.restart_policy
     }
 
+    /// It must survive a power cut: one that is removed when it ends would not be missed.
+    pub(crate) fn durable(&self) -> bool {
+        !self.fixed.host_config.auto_remove
+    }
+
     /// Attributes of its events: labels, image, name.
     pub fn event_attributes(&self) -> BTreeMap<String, String> {
         let mut attributes = self.fixed.config.labels.clone();
@@ -171,25 +177,36 @@ impl Records {
         Ok(Records { db })
     }
 
-    /// Writes a new record; `durable`: it survives a power cut once this returns.
-    pub(crate) fn insert(&self, record: &Record, durable: bool) -> Result<()> {
-        let (fixed, state) = (json(&*record.fixed)?, json(&record.state)?);
-        let change = |tx: &hoist_db::Transaction<'_>| {
-            tx.prepare_cached("INSERT INTO container VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![record.id(), record.name, fixed, state])
-                .map(drop)
-        };
+    /// Writes a new record and the lease on its image; `durable`: they survive a power cut once this returns.
+    pub(crate) fn insert(&self, record: &Record, lease: LeaseChange, durable: bool) -> Result<()> {
+        let change = insertion(record, lease)?;
         if durable { self.db.write_durable(change).api() } else { self.db.write(change).api() }
     }
 
+    /// The same, while others go on.
+    pub(crate) fn insert_later(
+        &self,
+        record: &Record,
+        lease: LeaseChange,
+        durable: bool,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) -> Result<()> {
+        self.db.write_later(durable, insertion(record, lease)?, |result| done(result.api()));
+        Ok(())
+    }
+
     pub(crate) fn save_state(&self, record: &Record) -> Result<()> {
-        let state = json(&record.state)?;
-        let change = |tx: &hoist_db::Transaction<'_>| {
-            tx.prepare_cached("UPDATE container SET state = ?2 WHERE id = ?1")?
-                .execute(params![record.id(), state])
-                .map(drop)
-        };
-        self.db.write(change).api()
+        self.db.write(state_update(record)?).api()
+    }
+
+    /// The same, while others go on.
+    pub(crate) fn save_state_later(
+        &self,
+        record: &Record,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) -> Result<()> {
+        self.db.write_later(false, state_update(record)?, |result| done(result.api()));
+        Ok(())
     }
 
     /// Writes name and fixed part too (rename, update).
@@ -206,7 +223,12 @@ impl Records {
     }
 
     pub(crate) fn delete(&self, id: &str) -> Result<()> {
-        self.db.write(|tx| tx.prepare_cached("DELETE FROM container WHERE id = ?1")?.execute([id]).map(drop)).api()
+        self.db.write(deletion(id)).api()
+    }
+
+    /// The same, while others go on.
+    pub(crate) fn delete_later(&self, id: &str, done: impl FnOnce(Result<()>) + Send + 'static) {
+        self.db.write_later(false, deletion(id), |result| done(result.api()));
     }
 
     /// All records; those that cannot be read come back by name and stay in the table.
@@ -228,6 +250,31 @@ impl Records {
         }
         Ok((records, unreadable))
     }
+}
+
+type Change = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send>;
+
+fn insertion(record: &Record, lease: LeaseChange) -> Result<Change> {
+    let (id, name) = (record.id().to_owned(), record.name.clone());
+    let (fixed, state) = (json(&*record.fixed)?, json(&record.state)?);
+    Ok(Box::new(move |tx| {
+        lease.apply(tx)?;
+        tx.prepare_cached("INSERT INTO container VALUES (?1, ?2, ?3, ?4)")?.execute(params![id, name, fixed, state])?;
+        Ok(())
+    }))
+}
+
+fn state_update(record: &Record) -> Result<Change> {
+    let (id, state) = (record.id().to_owned(), json(&record.state)?);
+    Ok(Box::new(move |tx| {
+        tx.prepare_cached("UPDATE container SET state = ?2 WHERE id = ?1")?.execute(params![id, state])?;
+        Ok(())
+    }))
+}
+
+fn deletion(id: &str) -> Change {
+    let id = id.to_owned();
+    Box::new(move |tx| tx.prepare_cached("DELETE FROM container WHERE id = ?1")?.execute([id]).map(drop))
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String> {

@@ -6,7 +6,7 @@ use hoist_network::{EndpointRequest, Setup};
 use hoist_runtime::protocol::ToSupervisor;
 use tokio::io::unix::AsyncFd;
 
-use crate::container::driver::{Driver, Phases, SupervisorLink};
+use crate::container::driver::{Driver, Event, Phases, SupervisorLink};
 use crate::container::files;
 use crate::error::{Error, Result, io};
 use crate::lower::{self, Surroundings};
@@ -38,20 +38,22 @@ impl Driver {
         let run_dir = context.run_directory(self.record.id());
         std::fs::create_dir_all(&run_dir).map_err(io("create", &run_dir))?;
         // A leftover of the last run must not be taken for this one's.
-        _ = std::fs::remove_file(directory.join("exit.json"));
+        let exit_directory = context.exit_directory(&self.record);
+        _ = std::fs::remove_file(exit_directory.join("exit.json"));
         if self.record.fixed.host_config.ipc_mode == "shareable" {
             crate::ipc::mount(&directory, self.record.fixed.host_config.shm_size)?;
         }
         clock.phase("engine: directories");
         let network = self.connect_network()?;
         clock.phase("engine: network");
-        let prepared = files::write(&self.record, &context, &directory).and_then(|()| {
+        let prepared = files::write(&self.record, &context, &run_dir).and_then(|()| {
             lower::launch(
                 &self.record,
                 Surroundings {
                     settings: &context.settings,
                     directory: &directory,
                     run_dir: &run_dir,
+                    exit_directory: &exit_directory,
                     network,
                     seccomp: &context.seccomp,
                     peer: &|name| context.peer(name),
@@ -60,9 +62,6 @@ impl Driver {
         });
         let launch = prepared?;
         clock.phase("engine: lower");
-        // Recorded before anything runs: a crash from here on finds address and ports in the books.
-        self.save_state();
-        clock.phase("engine: save");
         let link = context
             .spawner
             .launch(&launch)
@@ -73,10 +72,43 @@ impl Driver {
         for attach in std::mem::take(&mut self.waiting) {
             self.hand_over(&attach)?;
         }
-        self.send(&ToSupervisor::Start, &[])?;
+        self.record_start()?;
         clock.phase("engine: hand over");
         self.phases = clock.phases;
         self.link.take().ok_or_else(|| Error::internal("the supervisor's link was lost while starting"))
+    }
+
+    /// Recorded before anything runs: an engine after this one finds the container, its address and its ports in the books.
+    /// The writing goes on beside the supervisor's preparations, the word to go is given when it is done.
+    fn record_start(&mut self) -> Result<()> {
+        let events = self.events.clone();
+        let done = move |result| {
+            if let Some(events) = events.upgrade() {
+                _ = events.send(Event::Recorded(result));
+            }
+        };
+        match self.unrecorded.take() {
+            Some(lease) => self.context.records.insert_later(&self.record, lease, self.record.durable(), done),
+            None => self.context.records.save_state_later(&self.record, done),
+        }
+    }
+
+    pub(super) fn on_recorded(&mut self, result: Result<()>) {
+        if self.link.is_none() {
+            // The start has failed meanwhile.
+            return;
+        }
+        let word = match result {
+            Ok(()) => ToSupervisor::Start,
+            Err(error) => {
+                self.not_recorded = Some(error);
+                ToSupervisor::Abort
+            }
+        };
+        if let Err(e) = self.send(&word, &[]) {
+            // The link's end is about to be read, and ends the start.
+            tracing::warn!(container = self.record.id(), "cannot tell the supervisor to go on: {e}");
+        }
     }
 
     /// Takes an endpoint in the container's network, if it has one of its own.

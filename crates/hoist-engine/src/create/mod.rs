@@ -26,8 +26,22 @@ pub struct CreateRequest {
     pub body: CreateBody,
 }
 
+/// When the record of a new container is written to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recording {
+    /// Before create returns.
+    Now,
+    /// With the start, which must follow at once: it is written while the container is being prepared, and the container's
+    /// program runs only when it is written.
+    WithStart,
+}
+
 /// Checks the request and makes the container; returns its id and warnings.
-pub(crate) fn create(containers: &Containers, request: CreateRequest) -> Result<(String, Vec<String>)> {
+pub(crate) fn create(
+    containers: &Containers,
+    request: CreateRequest,
+    recording: Recording,
+) -> Result<(String, Vec<String>)> {
     let context = containers.context();
     let CreateBody { mut config, mut host_config, networking_config } = request.body;
     if config == Config::default() {
@@ -83,10 +97,16 @@ pub(crate) fn create(containers: &Containers, request: CreateRequest) -> Result<
     };
     let record = Record { name: name.clone(), fixed: Arc::new(fixed), state: State::default() };
     fill_volumes(context, &record, &resolved.volumes)?;
-    context.images.lease(&id, &image).api()?;
+    let lease = context.images.lease_deferred(&id, &image).api()?;
     make_directories(&context.directory(&id))?;
-    context.records.insert(&record, !record.fixed.host_config.auto_remove)?;
-    containers.insert(record.clone());
+    let unrecorded = match recording {
+        Recording::Now => {
+            context.records.insert(&record, lease, record.durable())?;
+            None
+        }
+        Recording::WithStart => Some(lease),
+    };
+    containers.insert_new(record.clone(), unrecorded);
     made.finish();
     context.events.emit("container", "create", &id, record.event_attributes());
     Ok((id, warnings))

@@ -75,7 +75,7 @@ pub(crate) fn resources(limits: &Resources, update: bool) -> Result<()> {
         let other = if limits.cpu_period > 0 { "Period" } else { "Quota" };
         return Err(Error::invalid(format!("Conflicting options: Nano CPUs and CPU {other} cannot both be set")));
     }
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cpus = crate::info::cpus();
     let limit_nano = i64::try_from(cpus).unwrap_or(1).saturating_mul(1_000_000_000);
     if limits.nano_cpus < 0 || limits.nano_cpus > limit_nano || (1..10_000_000).contains(&limits.nano_cpus) {
         return Err(Error::invalid(format!(

@@ -25,6 +25,7 @@ pub(crate) struct Peer {
     pub id: String,
     pub pid: i32,
     pub directory: PathBuf,
+    pub run_dir: PathBuf,
     pub hostname: String,
     pub ipc_shareable: bool,
 }
@@ -35,6 +36,8 @@ pub(crate) struct Surroundings<'a> {
     /// The container's directory below the root.
     pub directory: &'a Path,
     pub run_dir: &'a Path,
+    /// Where the exit file goes.
+    pub exit_directory: &'a Path,
     pub network: Option<Setup>,
     /// Compiled seccomp programs by profile.
     pub seccomp: &'a security::Programs,
@@ -76,7 +79,7 @@ pub(crate) fn launch(record: &Record, around: Surroundings<'_>) -> Result<Launch
             netns_fd_at: setup.netns_fd_at,
             netns_batch: setup.netns_batch,
         }),
-        state_dir: around.directory.to_owned(),
+        state_dir: around.exit_directory.to_owned(),
         run_dir: around.run_dir.to_owned(),
         init: host.init == Some(true),
         external_runtime: external(record, around.settings)?,

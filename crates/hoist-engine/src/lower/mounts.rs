@@ -89,8 +89,8 @@ fn user_mount(record: &MountRecord) -> Mount {
 /// `/etc/resolv.conf`, `/etc/hostname`, `/etc/hosts`, unless the user mounted something there.
 fn files(record: &Record, around: &Surroundings<'_>) -> Result<Vec<Mount>> {
     let directory = match record.fixed.host_config.network_mode.strip_prefix("container:") {
-        Some(name) => (around.peer)(name)?.directory,
-        None => around.directory.to_owned(),
+        Some(name) => (around.peer)(name)?.run_dir,
+        None => around.run_dir.to_owned(),
     };
     let mut mounts = Vec::new();
     for (file, destination) in

@@ -45,6 +45,11 @@ impl Links {
         Links { listener: None, links: vec![link], buffer: vec![0; MAX_MESSAGE_BYTES], polled_listener: None }
     }
 
+    /// No engine is there.
+    pub(super) fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
     pub(super) fn listen(&mut self, listener: OwnedFd) {
         self.listener = Some(listener);
     }

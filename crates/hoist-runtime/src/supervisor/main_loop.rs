@@ -160,14 +160,20 @@ impl Supervisor {
             self.links.send(new, &greeting);
         }
         if !self.links.readable(set) {
-            return None;
+            return self.forsaken();
         }
         while let Some(received) = self.links.receive() {
             if let Some(end) = self.handle_message(received) {
                 return Some(end);
             }
         }
-        None
+        self.forsaken()
+    }
+
+    /// An engine that went before it gave the word to go may not have recorded the container: no other will give it.
+    fn forsaken(&self) -> Option<End> {
+        let forsaken = !self.init.go_given && self.links.is_empty();
+        forsaken.then(|| End::Failed(Failure::other("the engine ended before the start")))
     }
 
     fn handle_message(&mut self, received: Received) -> Option<End> {
