@@ -32,6 +32,9 @@ pub use process::spawner_main_if_requested;
 const ARGUMENT: &str = "__hoist-spawner";
 /// Launches that are larger travel in a memfd.
 const MAX_INLINE_BYTES: usize = 96 * 1024;
+/// How many supervisors usually wait for launches: containers often come in twos and threes, and one that waits is a process
+/// and a network namespace.
+const PARKED: usize = 2;
 /// A spawner says this once it is ready.
 const READY: &[u8] = b"ready";
 const READY_TIMEOUT_MS: i32 = 10_000;
@@ -40,6 +43,7 @@ const READY_TIMEOUT_MS: i32 = 10_000;
 #[derive(Debug)]
 pub struct Spawner {
     running: Mutex<Running>,
+    parked: usize,
 }
 
 #[derive(Debug)]
@@ -52,7 +56,12 @@ impl Spawner {
     /// Starts the spawner and waits until it is ready. The program's `main` must call [`spawner_main_if_requested`]
     /// before anything else.
     pub fn start() -> io::Result<Spawner> {
-        Ok(Spawner { running: Mutex::new(Running::start()?) })
+        Spawner::start_with(PARKED)
+    }
+
+    /// With this many supervisors waiting for launches; 0: each is made when it is asked for.
+    pub fn start_with(parked: usize) -> io::Result<Spawner> {
+        Ok(Spawner { running: Mutex::new(Running::start(parked)?), parked })
     }
 
     /// Asks the spawner to fork a supervisor for `launch`; returns its control connection at once, while the supervisor
@@ -65,7 +74,7 @@ impl Spawner {
         let fds: Vec<BorrowedFd<'_>> = [control.as_fd()].into_iter().chain(memfd.iter().map(AsFd::as_fd)).collect();
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.send(inline, &fds).is_err() {
-            *running = Running::start()?;
+            *running = Running::start(self.parked)?;
             running.send(inline, &fds)?;
         }
         Ok(Link::new(own))
@@ -78,12 +87,13 @@ impl Spawner {
 }
 
 impl Running {
-    fn start() -> io::Result<Running> {
+    fn start(parked: usize) -> io::Result<Running> {
         let (own, theirs) = socket::pair(SocketFlags::empty())?;
         let program = own_program()?;
         let child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
             .arg0("hoist-spawner")
             .arg(ARGUMENT)
+            .arg(parked.to_string())
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(theirs))

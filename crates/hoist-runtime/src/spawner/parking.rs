@@ -8,21 +8,23 @@ use hoist_sys::process::{self, Cloned};
 use hoist_sys::socket;
 use rustix::net::{SendFlags, SocketFlags};
 
-/// How many wait.
-const PLACES: usize = 2;
 /// They are replaced once there was no launch for this long: making one would slow the next launch down.
 const QUIET_MS: i32 = 15;
 
 /// The waiting ones, by our ends of their sockets.
-#[derive(Default)]
 pub(super) struct Parking {
+    places: usize,
     parked: VecDeque<OwnedFd>,
 }
 
 impl Parking {
+    pub(super) fn new(places: usize) -> Parking {
+        Parking { places, parked: VecDeque::new() }
+    }
+
     /// When to call [`Parking::refill`]; `None`: all places are taken.
     pub(super) fn refill_in_ms(&self) -> Option<i32> {
-        (self.parked.len() < PLACES).then_some(QUIET_MS)
+        (self.parked.len() < self.places).then_some(QUIET_MS)
     }
 
     /// Forks one more. In the child its end of the socket is returned.

@@ -23,8 +23,10 @@ const CHILD: i32 = 17;
 /// Becomes the spawner, and does not return, if this process was started as one. To be called first in `main`.
 pub fn spawner_main_if_requested() {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == ARGUMENT) && arguments.next().is_none() {
-        let status = match serve() {
+    if arguments.next().is_some_and(|first| first == ARGUMENT)
+        && let Some(parked) = arguments.next().and_then(|count| count.to_str()?.parse().ok())
+    {
+        let status = match serve(parked) {
             Ok(()) => 0,
             Err(error) => {
                 tracing::error!(%error, "spawner ends");
@@ -35,7 +37,7 @@ pub fn spawner_main_if_requested() {
     }
 }
 
-fn serve() -> io::Result<()> {
+fn serve(parked: usize) -> io::Result<()> {
     let _ = rustix::thread::set_name(c"hoist-spawner");
     process::set_undumpable()?;
     // Interrupting the engine's terminal must not reach us: the engine decides, by closing the socket.
@@ -54,7 +56,7 @@ fn serve() -> io::Result<()> {
     signal::ignore(CHILD)?;
     socket::send(socket.as_fd(), READY, &[], SendFlags::empty())?;
     let mut buffer = vec![0; MAX_INLINE_BYTES];
-    let (mut parking, mut set) = (Parking::default(), Set::default());
+    let (mut parking, mut set) = (Parking::new(parked), Set::default());
     loop {
         set.clear();
         set.add(socket.as_fd(), Interest::Read);

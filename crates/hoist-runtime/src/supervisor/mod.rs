@@ -107,12 +107,15 @@ impl Readiness {
     /// All that can be, while nobody waits.
     pub(crate) fn early() -> Readiness {
         let isolated = isolate().and_then(|()| own_session());
-        Readiness { isolated, kit: Kit::make() }
+        let kit = Kit::make();
+        let _ = rustix::thread::set_name(c"hoist-parked");
+        Readiness { isolated, kit }
     }
 }
 
 /// Runs a supervisor; does not return.
 pub(crate) fn run(control: OwnedFd, payload: &[u8], readiness: Readiness) -> ! {
+    let _ = rustix::thread::set_name(c"hoist-sup");
     let mut links = Links::new(control);
     let supervisor = readiness.isolated.and_then(|()| {
         let launch = serde_json::from_slice(payload)
@@ -140,7 +143,6 @@ fn own_session() -> Result<()> {
 
 /// No part in signals of others, nothing open that is not ours.
 fn isolate() -> Result<()> {
-    let _ = rustix::thread::set_name(c"hoist-sup");
     signal::block_all().or_fail(|| "block signals")?;
     // All others are as the container's processes shall have them, see the spawner.
     signal::set_default(CHILD).or_fail(|| "set action of SIGCHLD")?;

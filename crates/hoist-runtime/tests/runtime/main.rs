@@ -35,23 +35,33 @@ fn main() {
     namespace::unshare(Namespaces::NETWORK | Namespaces::MOUNT).expect("unshare");
     rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .expect("private mounts");
-    let spawner = Spawner::start().expect("start spawner");
     if arguments.iter().any(|argument| argument == "--bench") {
-        return bench::run(&spawner);
+        return bench::run(&Spawner::start().expect("start spawner"));
     }
+    let all = [life::TESTS, streams::TESTS, exec::TESTS, hostile::TESTS, external::TESTS, host::TESTS].concat();
     let mut failed = 0;
-    for (name, test) in
-        [life::TESTS, streams::TESTS, exec::TESTS, hostile::TESTS, external::TESTS, host::TESTS].concat()
-    {
-        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
-            continue;
+    // Once with supervisors made when they are asked for, once with supervisors that wait: it must not matter.
+    for parked in [0, 2] {
+        let spawner = Spawner::start_with(parked).expect("start spawner");
+        for (name, test) in &all {
+            if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
+                continue;
+            }
+            container::wait_for(|| parked_supervisors(&spawner) >= parked);
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| test(&spawner)));
+            println!("test {name}, {parked} parked ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
+            failed += usize::from(outcome.is_err());
         }
-        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| test(&spawner)));
-        println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
-        failed += usize::from(outcome.is_err());
     }
-    drop(spawner);
     assert_eq!(failed, 0, "{failed} tests failed");
+}
+
+/// Children of the spawner that wait for a launch.
+fn parked_supervisors(spawner: &Spawner) -> usize {
+    let pid = spawner.pid();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let name = |child: &str| std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+    children.split_whitespace().filter(|child| name(child).trim() == "hoist-parked").count()
 }
 
 fn cannot_run() -> Option<&'static str> {
