@@ -9,7 +9,9 @@ use serde_json::Value;
 
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
 /// Parent of all control groups of these tests.
-pub(crate) const GROUPS: &str = "/hoist-test-oci";
+pub(crate) fn groups() -> String {
+    format!("/hoist-test-oci-{}", std::process::id())
+}
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Bundle {
@@ -35,7 +37,7 @@ impl Bundle {
         bundle.change(|config| {
             config["process"]["terminal"] = false.into();
             config["process"]["args"] = args.into();
-            config["linux"]["cgroupsPath"] = format!("{GROUPS}/{}", bundle.id).into();
+            config["linux"]["cgroupsPath"] = format!("{}/{}", groups(), bundle.id).into();
         });
         bundle
     }
@@ -111,7 +113,7 @@ impl Bundle {
     /// Nothing is left of the container.
     pub(crate) fn assert_gone(&self) {
         assert!(!self.root.join(&self.id).exists(), "state is left");
-        let group = hoist_runtime::cgroup::at(Path::new(&format!("{GROUPS}/{}", self.id)));
+        let group = hoist_runtime::cgroup::at(Path::new(&format!("{}/{}", groups(), self.id)));
         for (_, directory) in group.paths() {
             assert!(!directory.exists(), "{} is left", directory.display());
         }

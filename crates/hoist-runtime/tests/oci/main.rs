@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a program of tests without the usual harness")]
 
 mod bundle;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod hooks;
 mod life;
 mod refusals;
@@ -11,6 +13,8 @@ mod refusals;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+
+use harness::Wanted;
 
 /// A named test.
 type Test = (&'static str, fn());
@@ -23,23 +27,24 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == AS_RUNTIME) {
         return hoist_runtime::oci::main(arguments);
     }
+    let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let wanted = Wanted::of(&words);
+    let all = [life::TESTS, hooks::TESTS, refusals::TESTS].concat();
+    if wanted.list(all.iter().map(|(name, _)| *name)) {
+        return ExitCode::SUCCESS;
+    }
     if let Some(reason) = cannot_run() {
         println!("skipped: {reason}");
         assert!(std::env::var_os("HOIST_TEST_REQUIRE").is_none(), "required tests were skipped: {reason}");
         return ExitCode::SUCCESS;
     }
-    let wanted: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let wanted: Vec<&String> = wanted.iter().filter(|word| !word.starts_with('-')).collect();
     let mut failed = 0;
-    for (name, test) in [life::TESTS, hooks::TESTS, refusals::TESTS].concat() {
-        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
-            continue;
-        }
+    for (name, test) in all.into_iter().filter(|(name, _)| wanted.includes(name)) {
         let outcome = std::panic::catch_unwind(test);
         println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
         failed += u8::from(outcome.is_err());
     }
-    let _ = hoist_runtime::cgroup::at(Path::new(bundle::GROUPS)).remove();
+    let _ = hoist_runtime::cgroup::at(Path::new(&bundle::groups())).remove();
     ExitCode::from(failed)
 }
 

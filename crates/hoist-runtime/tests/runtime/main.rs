@@ -7,6 +7,8 @@ mod bench;
 mod container;
 mod exec;
 mod external;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod host;
 mod hostile;
 mod life;
@@ -15,9 +17,12 @@ mod streams;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
+use harness::Wanted;
 use hoist_runtime::spawner::{Spawner, spawner_main_if_requested};
 use hoist_sys::namespace::{self, Namespaces};
 use rustix::mount::MountPropagationFlags;
+
+const PARKED: usize = 2;
 
 /// A named test.
 type Test = (&'static str, fn(&Spawner));
@@ -25,7 +30,12 @@ type Test = (&'static str, fn(&Spawner));
 fn main() {
     spawner_main_if_requested();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = Wanted::of(&arguments);
+    let all = [life::TESTS, streams::TESTS, exec::TESTS, hostile::TESTS, external::TESTS, host::TESTS].concat();
+    let cold: Vec<String> = all.iter().map(|(name, _)| format!("without_parked_supervisors::{name}")).collect();
+    if wanted.list(all.iter().map(|(name, _)| *name).chain(cold.iter().map(String::as_str))) {
+        return;
+    }
     if let Some(reason) = cannot_run() {
         println!("skipped: {reason}");
         assert!(std::env::var_os("HOIST_TEST_REQUIRE").is_none(), "required tests were skipped: {reason}");
@@ -38,20 +48,16 @@ fn main() {
     if arguments.iter().any(|argument| argument == "--bench") {
         return bench::run(&Spawner::start().expect("start spawner"));
     }
-    let all = [life::TESTS, streams::TESTS, exec::TESTS, hostile::TESTS, external::TESTS, host::TESTS].concat();
+    // Once with supervisors that wait, once with supervisors made when they are asked for: it must not matter.
+    let warm = all.iter().map(|(name, test)| (*name, *test, PARKED));
+    let cold = cold.iter().zip(&all).map(|(name, (_, test))| (name.as_str(), *test, 0));
     let mut failed = 0;
-    // Once with supervisors made when they are asked for, once with supervisors that wait: it must not matter.
-    for parked in [0, 2] {
+    for (name, test, parked) in warm.chain(cold).filter(|(name, ..)| wanted.includes(name)) {
         let spawner = Spawner::start_with(parked).expect("start spawner");
-        for (name, test) in &all {
-            if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
-                continue;
-            }
-            container::wait_for(|| parked_supervisors(&spawner) >= parked);
-            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| test(&spawner)));
-            println!("test {name}, {parked} parked ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
-            failed += usize::from(outcome.is_err());
-        }
+        container::wait_for(|| parked_supervisors(&spawner) >= parked);
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| test(&spawner)));
+        println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
+        failed += usize::from(outcome.is_err());
     }
     assert_eq!(failed, 0, "{failed} tests failed");
 }
