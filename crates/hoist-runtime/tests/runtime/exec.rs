@@ -137,9 +137,15 @@ fn terminal(spawner: &Spawner) {
         hoist_sys::socket::receive(own.as_fd(), &mut byte, rustix::net::RecvFlags::empty()).unwrap();
     assert_eq!((length, byte[0], fds.len()), (1, b'm', 1));
     let master: OwnedFd = fds.remove(0);
-    rustix::io::write(&master, b"word\n").unwrap();
-    let mut output = Vec::new();
     let mut file = std::fs::File::from(master);
+    let mut output = Vec::new();
+    // What is typed is echoed: not into the middle of what is expected.
+    while !output.ends_with(b"/dev/pts/0\r\n") {
+        let mut byte = [0];
+        file.read_exact(&mut byte).unwrap();
+        output.push(byte[0]);
+    }
+    rustix::io::write(&file, b"word\n").unwrap();
     // A terminal ends with EIO.
     let _ = file.read_to_end(&mut output);
     let output = String::from_utf8(output).unwrap();

@@ -7,7 +7,7 @@ use hoist_runtime::protocol::{FailureKind, FromSupervisor, State, ToSupervisor};
 use hoist_runtime::spawner::{Link, Spawner};
 
 use super::Test;
-use super::container::{Container, demultiplex, receive};
+use super::container::{Container, demultiplex, receive, wait_for};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_container_runs_and_its_output_and_exit_code_come_back", runs),
@@ -260,7 +260,10 @@ fn spawner_restarts(spawner: &Spawner) {
     container.launch.stdio.open_stdin = true;
     let mut running = container.run(spawner);
     running.started();
-    hoist_sys::signal::send(spawner.pid() as i32, 9).unwrap();
+    let pid = spawner.pid();
+    hoist_sys::signal::send(pid as i32, 9).unwrap();
+    // What is sent to a dying process is lost with it: until then the start would fail, and say so.
+    wait_for(|| std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z ")));
     assert_eq!(Container::new(&["true"]).output(spawner).1.unwrap().exit_code, 0);
     running.write(b"\n");
     assert_eq!(running.end().unwrap().exit_code, 4);
