@@ -23,7 +23,7 @@ use crate::cgroup::Cgroup;
 use crate::init::channel::{self, ParentChannel, Report};
 use crate::init::{self, Context, Filter};
 use crate::launch::{Launch, Log, Rootfs, Stdio};
-use crate::supervisor::{overlay, prepare};
+use crate::supervisor::{namespaces, overlay, prepare};
 
 /// Groups of containers whose bundle names none.
 const DEFAULT_PARENT: &str = "/hoist-runtime";
@@ -202,7 +202,7 @@ fn clone_init(
     filter: Option<Filter>,
     undo: &Undo,
 ) -> Result<(Init, OwnedFd)> {
-    let plan = prepare::plan_namespaces(&launch.spec)?;
+    let plan = namespaces::plan(&launch.spec)?;
     let root = overlay::open(&launch.rootfs)?;
     let shared_sources = launch.spec.mounts().iter().flatten().enumerate();
     let shared_sources = shared_sources

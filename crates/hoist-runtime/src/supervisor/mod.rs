@@ -16,6 +16,7 @@ mod finish;
 mod io;
 mod log;
 mod main_loop;
+pub(crate) mod namespaces;
 mod network;
 mod oom;
 pub(crate) mod overlay;

@@ -18,7 +18,7 @@ use super::exec::Execs;
 use super::external::External;
 use super::io::{Streams, Wanted};
 use super::log::Logger;
-use super::{CHILD, Init, Supervisor, network, overlay, own_session};
+use super::{CHILD, Init, Supervisor, namespaces, network, overlay, own_session};
 use crate::cgroup::{self, Cgroup};
 use crate::failure::{OrFail, Result};
 use crate::init::channel;
@@ -300,67 +300,9 @@ fn early_messages(links: &mut Links, streams: &mut Streams) -> Result<bool> {
     Ok(go)
 }
 
-/// Namespaces to make and to join.
-pub(crate) struct NamespacePlan {
-    pub(crate) created: Namespaces,
-    pub(crate) new_cgroup: bool,
-    pub(crate) join: Vec<(Namespaces, OwnedFd)>,
-    pub(crate) join_pid: Option<OwnedFd>,
-}
-
-pub(crate) fn plan_namespaces(spec: &Spec) -> Result<NamespacePlan> {
-    let mut plan =
-        NamespacePlan { created: Namespaces::default(), new_cgroup: false, join: Vec::new(), join_pid: None };
-    let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten();
-    for namespace in listed {
-        let kind = match namespace.typ() {
-            LinuxNamespaceType::Mount => Namespaces::MOUNT,
-            LinuxNamespaceType::Cgroup => Namespaces::CGROUP,
-            LinuxNamespaceType::Uts => Namespaces::UTS,
-            LinuxNamespaceType::Ipc => Namespaces::IPC,
-            LinuxNamespaceType::Pid => Namespaces::PID,
-            LinuxNamespaceType::Network => Namespaces::NETWORK,
-            LinuxNamespaceType::User => return Err(Failure::other("user namespaces are not supported")),
-            LinuxNamespaceType::Time => return Err(Failure::other("time namespaces are not supported")),
-        };
-        let Some(path) = namespace.path() else {
-            if kind == Namespaces::CGROUP {
-                plan.new_cgroup = true
-            } else {
-                plan.created |= kind
-            }
-            continue;
-        };
-        let fd = File::open(path).or_fail(|| format!("open namespace {}", path.display()))?.into();
-        match kind {
-            Namespaces::PID => plan.join_pid = Some(fd),
-            Namespaces::MOUNT => return Err(Failure::other("joining a mount namespace is not supported")),
-            _ => plan.join.push((kind, fd)),
-        }
-    }
-    if !plan.created.contains(Namespaces::MOUNT) {
-        return Err(Failure::other("the container needs a new mount namespace"));
-    }
-    Ok(plan)
-}
-
-impl NamespacePlan {
-    /// A new network namespace is there already, if the kit has one.
-    fn join_ready_network(&mut self, kit: &mut Kit) -> Result<()> {
-        if !self.created.contains(Namespaces::NETWORK) {
-            kit.discard_network();
-        } else if let Some(network) = kit.network() {
-            let namespace = network.namespace.try_clone().or_fail(|| "duplicate network namespace")?;
-            self.created = self.created.without(Namespaces::NETWORK);
-            self.join.push((Namespaces::NETWORK, namespace));
-        }
-        Ok(())
-    }
-}
-
 impl Making {
     fn clone_init(&mut self, streams: Option<[OwnedFd; 3]>, go: bool) -> Result<Init> {
-        let mut plan = plan_namespaces(&self.launch.spec)?;
+        let mut plan = namespaces::plan(&self.launch.spec)?;
         plan.join_ready_network(&mut self.kit)?;
         let shared_sources = shared_sources(&self.launch.spec)?;
         let (parent, child) = channel::pair().or_fail(|| "make channel to init")?;

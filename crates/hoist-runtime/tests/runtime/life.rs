@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_program_finds_user_groups_directory_limits_and_environment_as_asked_for", process_settings),
     ("the_program_is_confined_as_dockers_default_has_it", confinement),
     ("a_container_that_is_never_told_to_start_waits_and_can_be_given_up", waits_for_start),
+    ("a_container_is_not_started_before_it_is_recorded", a_container_is_not_started_before_it_is_recorded),
     ("a_later_engine_finds_the_supervisor_and_the_exit_file_tells_the_rest", later_engine),
     ("joined_namespaces_are_those_of_the_other_container", joined_namespaces),
     ("many_containers_start_at_once", many_at_once),
@@ -176,6 +177,27 @@ fn waits_for_start(spawner: &Spawner) {
     }
     link.send(&ToSupervisor::Start, &[]).unwrap();
     assert_eq!(receive(&link, exit_code), 0);
+}
+
+fn a_container_is_not_started_before_it_is_recorded(spawner: &Spawner) {
+    let container = Container::new(&["touch", "/ran"]);
+    let prepared = |link: &Link| {
+        let state = |message| match message {
+            FromSupervisor::Hello { state, .. } => Some(state),
+            _ => None,
+        };
+        while receive(link, state) != State::Prepared {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            link.send(&ToSupervisor::Status, &[]).unwrap();
+        }
+    };
+    let link = spawner.launch(&container.launch).unwrap();
+    prepared(&link);
+    drop(link);
+    wait_for(|| Link::connect(&container.directory.join("run")).is_err());
+    container.assert_nothing_left();
+    assert!(!container.directory.join("upper/ran").exists());
+    assert!(!container.directory.join("state/exit.json").exists());
 }
 
 fn exit_code(message: FromSupervisor) -> Option<i32> {
