@@ -140,3 +140,79 @@ fn namespaces_are_new_shared_or_the_hosts() {
         t.cli("run --rm --pid container:no-such-container busybox true").fails_with(125);
     });
 }
+
+/// A container's own control group, as a script that prints its files: those of version 2, or their elders of version 1.
+fn files(unified: &str, legacy: &str) -> String {
+    let is_unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    format!("sh -c 'cd /sys/fs/cgroup; cat {}'", if is_unified { unified } else { legacy })
+}
+
+#[test]
+fn reservations_and_memory_nodes_are_in_the_control_groups() {
+    both(|t| {
+        let read = files("memory.low cpuset.mems", "memory/memory.soft_limit_in_bytes cpuset/cpuset.mems");
+        t.cli(&format!("run --rm -m 32m --memory-reservation 16m --cpuset-mems 0 busybox {read}"))
+            .ok()
+            .prints("16777216\n0");
+        // What nobody asked for is 100 or 1024; how shares become weights has changed in runc.
+        let read = files("cpu.weight", "cpu/cpu.shares");
+        let weight: u32 = t.cli(&format!("run --rm --cpu-shares 512 busybox {read}")).ok().text().parse().unwrap();
+        assert!((1..100).contains(&weight) || weight == 512, "{weight}");
+    });
+}
+
+#[test]
+fn a_disks_bandwidth_is_limited() {
+    both(|t| {
+        let disks = ["vda", "sda", "xvda", "nvme0n1"].into_iter();
+        let Some(disk) = disks.into_iter().find(|disk| std::path::Path::new("/sys/block").join(disk).exists()) else {
+            skip!("disk", "no block device of a known name");
+        };
+        let device = std::fs::read_to_string(format!("/sys/block/{disk}/dev")).unwrap();
+        let device = device.trim();
+        let options = format!("--device-read-bps /dev/{disk}:1mb --device-write-iops /dev/{disk}:100");
+        let legacy = "blkio/blkio.throttle.read_bps_device blkio/blkio.throttle.write_iops_device";
+        let ran = t.cli(&format!("run --rm {options} busybox {}", files("io.max", legacy))).ok();
+        let unified = format!("{device} rbps=1048576 wbps=max riops=max wiops=100");
+        assert!([unified, format!("{device} 1048576\n{device} 100")].iter().any(|text| text == ran.text()), "{ran}");
+    });
+}
+
+#[test]
+fn an_update_changes_the_limits_of_what_runs() {
+    both(|t| {
+        let name = t.name("update");
+        t.cli(&format!("run -d --name {name} -m 64m --memory-swap 64m --pids-limit 20 busybox sleep 1000")).ok();
+        t.cli(&format!("update -m 32m --memory-swap 32m --pids-limit 30 --cpus 0.25 --cpuset-cpus 0 {name}")).ok();
+        let unified = "memory.max pids.max cpu.max cpuset.cpus";
+        let legacy = "memory/memory.limit_in_bytes pids/pids.max cpu/cpu.cfs_quota_us cpuset/cpuset.cpus";
+        let ran = t.cli(&format!("exec {name} {}", files(unified, legacy))).ok();
+        assert_eq!(ran.text().replace(" 100000", ""), "33554432\n30\n25000\n0");
+        t.cli(&format!("rm -f {name}")).ok();
+    });
+}
+
+/// All of a container's processes, not only the first.
+#[test]
+fn a_paused_group_is_frozen_as_a_whole_and_thaws() {
+    both(|t| {
+        let name = t.name("frozen");
+        t.cli(&format!("run -d --name {name} busybox sh -c 'sleep 1000 & sleep 1000'")).ok();
+        let pid = t.inspect(&name)["State"]["Pid"].to_string();
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let group =
+            |line: &str| groups.lines().find_map(|found| found.split_once(line)).map(|(_, path)| path.to_string());
+        let is_frozen = match (group(":freezer:"), group("0::")) {
+            (Some(path), _) => (format!("/sys/fs/cgroup/freezer{path}/freezer.state"), "FROZEN"),
+            (None, path) => (format!("/sys/fs/cgroup{}/cgroup.events", path.unwrap_or_default()), "frozen 1"),
+        };
+        let (file, word) = is_frozen;
+        let is_frozen = || std::fs::read_to_string(&file).unwrap().contains(word);
+        assert!(!is_frozen());
+        t.cli(&format!("pause {name}")).ok();
+        eventually("all of it is frozen", is_frozen);
+        t.cli(&format!("unpause {name}")).ok();
+        eventually("all of it goes on", || !is_frozen());
+        t.cli(&format!("rm -f {name}")).ok();
+    });
+}

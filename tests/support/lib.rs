@@ -24,7 +24,7 @@ pub use engine::Engine;
 pub use frames::{demultiplex, frames};
 pub use image::{Entry, Image, Layer};
 pub use registry::Registry;
-pub use settings::test_bed;
+pub use settings::{binary, test_bed};
 pub use skip::skipped;
 pub use terminal::Terminal;
 

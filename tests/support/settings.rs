@@ -8,7 +8,7 @@ pub fn test_bed() -> PathBuf {
 }
 
 /// The executable under test. Without the variable, the newest build is taken.
-pub(crate) fn binary() -> Option<PathBuf> {
+pub fn binary() -> Option<PathBuf> {
     if let Some(binary) = path("HOIST_TEST_BINARY") {
         return Some(binary);
     }

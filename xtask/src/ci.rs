@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::project::{cargo, has_program, succeed};
-use crate::{e2e, leaks, test_bed, tidy};
+use crate::{e2e, guest, leaks, test_bed, tidy};
 
 type Stage = (&'static str, fn() -> Result<()>);
 
@@ -20,6 +20,7 @@ const STAGES: &[Stage] = &[
     ("release build", || e2e::build_release().map(drop)),
     ("test bed", || test_bed::make().map(drop)),
     ("end to end", end_to_end),
+    ("guest", guest::in_ci),
 ];
 
 /// Runs all stages, or those whose names are given.

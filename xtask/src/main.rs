@@ -19,12 +19,12 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci          every check: format, clippy, tidy, unit tests, release build, end-to-end tests, leaks
+  ci          every check: format, clippy, tidy, unit tests, release build, end-to-end tests, leaks, the guest
   tidy        the project's own rules: edges between crates, names, heads of files, sizes, unsafe, ARCHITECTURE.md
   test-bed    unpack the real docker client and registry, and make the test images, below target/test-bed
   e2e [ARG…]  build the release binary and run the end-to-end tests (ARGs go to nextest; `e2e --help` tells the variables)
   leaks       print what the kernel holds now that an engine could have left behind
-  guest [F…]  run the runtime's part of the suite in a guest with control groups of version 2 only (`guest --help`)
+  guest [F…]  run tests in a guest with control groups of version 2 only, or cut its power (`guest --help`)
   bench       print sizes, start times and ratios to a peer engine (`bench --help` tells the variables)
 ";
 

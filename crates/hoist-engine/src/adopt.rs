@@ -79,10 +79,13 @@ fn adopt(containers: &Containers, mut record: Record) -> Result<bool> {
         "on-failure" => unsettled && record.state.exit_code != 0 && !record.state.manually_stopped,
         _ => false,
     };
-    if record.fixed.host_config.auto_remove && record.state.started_ns != 0 {
-        // It ended while no engine was there to remove it.
-        context.records.delete(record.id())?;
-        context.forget(&record, true);
+    let auto_remove = record.fixed.host_config.auto_remove;
+    // The directory is there before the record and goes after it. Without one, a power cut took the record's end back.
+    let was_removed = !context.directory(record.id()).is_dir();
+    if was_removed || (auto_remove && record.state.started_ns != 0) {
+        // Or it ended while no engine was there to remove it.
+        context.records.delete(record.id(), false)?;
+        context.forget(&record, auto_remove);
         return Ok(false);
     }
     context.records.save_state(&record)?;

@@ -222,8 +222,9 @@ impl Records {
         self.db.write_durable(change).api()
     }
 
-    pub(crate) fn delete(&self, id: &str) -> Result<()> {
-        self.db.write(deletion(id)).api()
+    /// Takes a record out; `durable`: it does not come back after a power cut once this returns.
+    pub(crate) fn delete(&self, id: &str, durable: bool) -> Result<()> {
+        if durable { self.db.write_durable(deletion(id)).api() } else { self.db.write(deletion(id)).api() }
     }
 
     /// The same, while others go on.
