@@ -11,6 +11,7 @@ use super::bundle::Bundle;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_container_is_created_started_killed_and_deleted", created_started_killed_deleted),
+    ("after_create_the_bundle_is_not_read_and_a_second_start_does_nothing", decided_at_create),
     ("run_ends_with_the_programs_exit_code_and_leaves_nothing", run_leaves_nothing),
     ("exec_runs_in_the_container_with_its_own_user_and_environment", exec_in_container),
     ("a_process_file_decides_everything_about_an_exec", exec_process_file),
@@ -44,6 +45,24 @@ fn created_started_killed_deleted() {
     bundle.run(&["delete", &bundle.id]);
     bundle.assert_gone();
     assert!(bundle.fail(&["state", &bundle.id]).contains("does not exist"));
+}
+
+fn decided_at_create() {
+    let bundle = Bundle::new(&["sh", "-c", "echo ran >> /tmp/runs"]);
+    bundle.change(|config| config["root"]["readonly"] = false.into());
+    let runs = bundle.path.join("rootfs/tmp/runs");
+    std::fs::create_dir_all(bundle.path.join("rootfs/tmp")).unwrap();
+    bundle.create(&[]);
+    assert!(!runs.exists(), "the program ran before its start");
+    bundle.change(|config| config["process"]["args"] = ["sh", "-c", "echo changed >> /tmp/runs"].as_slice().into());
+    assert!(bundle.fail(&["create", &bundle.id]).contains("already exists"));
+    bundle.run(&["start", &bundle.id]);
+    bundle.wait_for("stopped");
+    assert!(bundle.fail(&["start", &bundle.id]).contains("that has stopped"));
+    assert_eq!(std::fs::read_to_string(&runs).unwrap(), "ran\n");
+    bundle.run(&["delete", &bundle.id]);
+    assert!(runs.exists(), "the bundle is not the runtime's to delete");
+    bundle.assert_gone();
 }
 
 fn run_leaves_nothing() {
