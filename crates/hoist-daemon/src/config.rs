@@ -269,6 +269,7 @@ fn resolve(source: &Source, dialect: Dialect) -> Result<Config, String> {
         image: hoist_image::Config {
             registry_mirrors: source.texts("registry-mirror")?,
             insecure_registries: source.texts("insecure-registry")?,
+            ..hoist_image::Config::default()
         },
         network: network(source, dialect)?,
         cgroup_parent: source.text("cgroup-parent")?.unwrap_or_else(|| "/hoist".to_owned()),

@@ -230,6 +230,7 @@ impl Images {
         let only_dangling = filters.boolean("dangling")?.unwrap_or(true);
         let until_ns = listing::until(filters)?;
         let users = self.users();
+        self.store().forget_interrupted();
         let mut report = PruneReport::default();
         for image in self.store().list() {
             let labels = image.config.labels.clone().unwrap_or_default();

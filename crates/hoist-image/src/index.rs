@@ -33,6 +33,8 @@ struct Layer {
     size_bytes: u64,
     /// Images, leases and work in progress that need it.
     users: usize,
+    /// Whether the tables know it.
+    recorded: bool,
 }
 
 impl Index {
@@ -125,7 +127,21 @@ impl Index {
     }
 
     pub(crate) fn add_layer(&mut self, diff_id: &str, size_bytes: u64) {
-        self.layers.entry(diff_id.to_owned()).or_insert(Layer { size_bytes, users: 0 });
+        self.settle_layer(diff_id, size_bytes);
+        if let Some(layer) = self.layers.get_mut(diff_id) {
+            layer.recorded = true;
+        }
+    }
+
+    /// Adds a layer that is on disk and not in the tables yet.
+    pub(crate) fn settle_layer(&mut self, diff_id: &str, size_bytes: u64) {
+        self.layers.entry(diff_id.to_owned()).or_insert(Layer { size_bytes, users: 0, recorded: false });
+    }
+
+    /// Those of the layers that the tables do not know yet, with their sizes.
+    pub(crate) fn unrecorded<'a>(&self, diff_ids: impl Iterator<Item = &'a String>) -> Vec<(String, u64)> {
+        let layer = |diff_id: &String| self.layers.get(diff_id).filter(|layer| !layer.recorded);
+        diff_ids.filter_map(|diff_id| Some((diff_id.clone(), layer(diff_id)?.size_bytes))).collect()
     }
 
     pub(crate) fn hold(&mut self, diff_ids: &[String]) {

@@ -156,6 +156,20 @@ impl Ingest {
         }
     }
 
+    /// Makes a layer known before any image has it: it stays as long as this work or any other holds it, and is recorded
+    /// with the first image.
+    pub(crate) fn settle(&self, draft: LayerDraft) -> Result<(), Error> {
+        let _serial = self.shared.commit_lock();
+        if self.hold_existing(&draft.diff_id) {
+            self.discard(&draft);
+            return Ok(());
+        }
+        self.shared.disk.adopt_layer(&draft.directory, &draft.diff_id)?;
+        self.shared.index_mut().settle_layer(&draft.diff_id, draft.size_bytes);
+        self.hold_existing(&draft.diff_id);
+        Ok(())
+    }
+
     /// Takes away a draft that is not needed.
     pub(crate) fn discard(&self, draft: &LayerDraft) {
         if let Err(e) = self.shared.disk.discard(&draft.directory) {
@@ -174,19 +188,22 @@ impl Ingest {
         let documents = images.iter().map(|image| config::parse(&image.config)).collect::<Result<Vec<_>, _>>()?;
         let blobs = self.draft_blobs(images)?;
         let drafts = std::mem::take(&mut *self.drafts.lock().unwrap_or_else(PoisonError::into_inner));
-        if !drafts.is_empty() {
+        let needed = || documents.iter().flat_map(|document| &document.diff_ids);
+        if !drafts.is_empty() || !self.shared.index().unrecorded(needed()).is_empty() {
             self.shared.disk.sync()?;
         }
         let _serial = self.shared.commit_lock();
         let mut fresh: Vec<&LayerDraft> = Vec::new();
-        for diff_id in documents.iter().flat_map(|document| &document.diff_ids) {
+        for diff_id in needed() {
             if self.shared.index().layer_size(diff_id).is_some() || fresh.iter().any(|d| d.diff_id == *diff_id) {
                 continue;
             }
             let draft = drafts.get(diff_id).ok_or_else(|| Error::Other(format!("layer {diff_id} is missing")))?;
             fresh.push(draft);
         }
-        let placed = self.place(&blobs, &fresh).and_then(|()| self.record(images, &documents, &fresh));
+        let mut layers = self.shared.index().unrecorded(needed());
+        layers.extend(fresh.iter().map(|draft| (draft.diff_id.clone(), draft.size_bytes)));
+        let placed = self.place(&blobs, &fresh).and_then(|()| self.record(images, &documents, &layers));
         if placed.is_err() {
             for draft in &fresh {
                 // Best effort: no record names it, so the next start collects it.
@@ -223,7 +240,7 @@ impl Ingest {
         &self,
         images: &[ImageDraft],
         documents: &[config::Document],
-        fresh: &[&LayerDraft],
+        layers: &[(String, u64)],
     ) -> Result<Vec<Renamed>, Error> {
         let rows: Vec<ImageRecord> = images
             .iter()
@@ -236,8 +253,8 @@ impl Ingest {
             })
             .collect();
         self.shared.db.write_durable(|tx| {
-            for draft in fresh {
-                records::put_layer(tx, &draft.diff_id, draft.size_bytes)?;
+            for (diff_id, size_bytes) in layers {
+                records::put_layer(tx, diff_id, *size_bytes)?;
             }
             for (image, row) in images.iter().zip(&rows) {
                 records::put_image(tx, row)?;
@@ -252,8 +269,8 @@ impl Ingest {
             Ok(())
         })?;
         let mut index = self.shared.index_mut();
-        for draft in fresh {
-            index.add_layer(&draft.diff_id, draft.size_bytes);
+        for (diff_id, size_bytes) in layers {
+            index.add_layer(diff_id, *size_bytes);
         }
         let mut renamed = Vec::new();
         for ((image, row), document) in images.iter().zip(rows).zip(documents) {

@@ -11,6 +11,7 @@ mod config;
 mod decompress;
 mod digest;
 mod disk;
+mod downloads;
 mod error;
 mod history;
 mod import;
@@ -52,6 +53,10 @@ pub struct Config {
     pub registry_mirrors: Vec<String>,
     /// Hosts, host:port or CIDRs spoken to without TLS verification or by plain HTTP; 127.0.0.0/8 and ::1 always are.
     pub insecure_registries: Vec<String>,
+    /// Layers downloaded at a time; none is Docker's three.
+    pub max_concurrent_downloads: Option<usize>,
+    /// Attempts at a layer that make no progress; none is Docker's five.
+    pub max_download_attempts: Option<u32>,
 }
 
 /// The images of one engine. Clones share it.
@@ -64,7 +69,8 @@ pub struct Store {
 pub(crate) struct Shared {
     pub(crate) disk: disk::Disk,
     pub(crate) db: Db,
-    pub(crate) config: Config,
+    config: RwLock<Arc<Config>>,
+    pub(crate) downloads: downloads::Downloads,
     index: RwLock<index::Index>,
     /// Held while tables, directories and index change together; readers of the index do not wait for it.
     commit: Mutex<()>,
@@ -130,10 +136,28 @@ impl Store {
         let blobs: HashSet<&str> = snapshot.blobs.iter().map(|(_, digest, _)| digest.as_str()).collect();
         disk.collect(&layers, &blobs)?;
         let index = RwLock::new(read_index(&disk, snapshot));
-        let shared = Arc::new(Shared { disk, db, config, index, commit: Mutex::new(()) });
+        let downloads = downloads::Downloads::new(config.max_concurrent_downloads);
+        let config = RwLock::new(Arc::new(config));
+        let shared = Arc::new(Shared { disk, db, config, downloads, index, commit: Mutex::new(()) });
         let unused = shared.index().unused_layers();
         shared.sweep(unused)?;
         Ok(Store { shared })
+    }
+
+    /// Changes the settings while pulls go on; those keep the ones they began with.
+    pub fn reconfigure(&self, config: Config) {
+        self.shared.downloads.set_parallel(config.max_concurrent_downloads);
+        *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// The settings as they are now.
+    pub fn config(&self) -> Arc<Config> {
+        self.shared.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gives up what is kept of interrupted pulls.
+    pub fn forget_interrupted(&self) {
+        self.shared.downloads.forget_idle();
     }
 
     /// By name, name:tag, name@digest, full id or unique id prefix (with or without `sha256:`). From memory, no disk.

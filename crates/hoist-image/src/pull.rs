@@ -2,21 +2,17 @@
 //! side; nothing becomes visible before everything was verified.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use hoist_api::reference::Reference;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::downloads::{Downloads, LayerFailure};
 use crate::ingest::{ImageDraft, Ingest};
 use crate::manifest::{self, Descriptor, ImageManifest, Manifest};
-use crate::registry::{self, Failure, FetchedManifest, LayerEvent, Repository};
-use crate::unpack::Whiteouts;
-use crate::{Credentials, Error, Platform, Progress, ProgressSink, Store, config, digest, records};
+use crate::registry::{self, Failure, FetchedManifest, Repository};
+use crate::{Credentials, Error, Platform, Progress, ProgressSink, Shared, Store, config, digest, records};
 
-const PARALLEL_LAYERS: usize = 3;
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 const INDEX_DEPTH_MAX: usize = 4;
 
 /// One pull from one place.
@@ -36,6 +32,13 @@ struct Described {
     document: config::Document,
 }
 
+impl Described {
+    /// Each layer with its diff id, lowest first.
+    fn layers(&self) -> impl Iterator<Item = (&Descriptor, &String)> {
+        self.image.layers.iter().zip(&self.document.diff_ids)
+    }
+}
+
 impl Store {
     /// Pulls one tag or digest (`all_tags`: every tag). The future may be dropped: nothing half-done becomes visible.
     pub async fn pull(
@@ -50,7 +53,7 @@ impl Store {
             return Err(Error::Invalid("tag can't be used with --all-tags/-a".to_owned()));
         }
         let reference = if all_tags { reference.clone() } else { reference.clone().with_default_tag() };
-        let places = registry::places(&reference, &self.shared.config, credentials).await?;
+        let places = registry::places(&reference, &self.config(), credentials).await?;
         let mut last = Error::Other(format!("no registry for {reference}"));
         for place in places {
             let (mirror, shown) = (place.is_mirror(), place.shown());
@@ -195,35 +198,44 @@ impl Pull {
     async fn bring_in(&self, described: Described, names: Vec<Reference>) -> Result<(), Error> {
         let ingest = Arc::new(Ingest::begin(&self.store.shared)?);
         let jobs = self.plan(&ingest, &described);
-        let permits = Arc::new(Semaphore::new(PARALLEL_LAYERS));
+        let layers: Vec<_> = described.layers().map(|(d, diff_id)| (d.clone(), diff_id.clone())).collect();
         let mut running = JoinSet::new();
         for (descriptor, diff_id) in jobs {
-            let (ingest, permits) = (ingest.clone(), permits.clone());
+            let (ingest, shared) = (ingest.clone(), self.store.shared.clone());
             let (repository, progress) = (self.repository.clone(), self.progress.clone());
-            let reference = names[0].clone();
-            running.spawn(async move {
-                // The semaphore is never closed.
-                let _permit = permits.acquire().await;
-                let layer = LayerJob { ingest, repository, progress, descriptor, diff_id };
-                layer.run(&reference).await
-            });
+            let layer = LayerJob { ingest, shared, repository, progress, descriptor, diff_id };
+            running.spawn(layer.run());
         }
+        let downloads = &self.store.shared.downloads;
         while let Some(joined) = running.join_next().await {
-            joined.map_err(|e| Error::Other(format!("layer task: {e}")))??;
+            let failure = match joined.map_err(|e| Error::Other(format!("layer task: {e}")))? {
+                Ok(()) => continue,
+                Err(failure) => failure,
+            };
+            running.shutdown().await;
+            if !failure.is_transient() {
+                downloads.forget(&layers);
+            }
+            return Err(match failure {
+                LayerFailure::Fetch(failure) => failure.for_pull(&names[0]),
+                LayerFailure::Unpack(text) => Error::Other(text),
+            });
         }
         let config_media_type = described.image.config.media_type.clone();
         let manifests = described.manifests.into_iter().map(|m| (m.digest, m.media_type, m.bytes)).collect();
         let draft =
             ImageDraft { config: described.config, config_media_type, manifests, names, parent: None, tagged_ns: 0 };
         let commit = tokio::task::spawn_blocking(move || ingest.commit(&[draft]));
-        commit.await.map_err(|e| Error::Other(format!("image commit: {e}")))?.map(drop)
+        let committed = commit.await.map_err(|e| Error::Other(format!("image commit: {e}")))?;
+        downloads.forget(&layers);
+        committed.map(drop)
     }
 
     /// Which layers are to be fetched; says for each what will happen.
     fn plan(&self, ingest: &Ingest, described: &Described) -> Vec<(Descriptor, String)> {
         let mut jobs = Vec::new();
         let mut seen = HashSet::new();
-        for (descriptor, diff_id) in described.image.layers.iter().zip(&described.document.diff_ids) {
+        for (descriptor, diff_id) in described.layers() {
             let id = digest::short(&descriptor.digest);
             if !seen.insert(diff_id) || ingest.hold_existing(diff_id) {
                 (self.progress)(Progress::status(Some(id), "Already exists"));
@@ -232,16 +244,17 @@ impl Pull {
                 jobs.push((descriptor.clone(), diff_id.clone()));
             }
         }
-        for (descriptor, _) in jobs.iter().skip(PARALLEL_LAYERS) {
+        for (descriptor, _) in jobs.iter().skip(self.store.shared.downloads.parallel()) {
             (self.progress)(Progress::status(Some(digest::short(&descriptor.digest)), "Waiting"));
         }
         jobs
     }
 }
 
-/// One layer on its way.
+/// One layer that a pull needs.
 struct LayerJob {
     ingest: Arc<Ingest>,
+    shared: Arc<Shared>,
     repository: Arc<Repository>,
     progress: ProgressSink,
     descriptor: Descriptor,
@@ -249,51 +262,15 @@ struct LayerJob {
 }
 
 impl LayerJob {
-    async fn run(&self, reference: &Reference) -> Result<(), Error> {
-        let (id, total) = (digest::short(&self.descriptor.digest), self.descriptor.size);
-        let (sink, reader) = registry::channel();
-        let (ingest, expected) = (self.ingest.clone(), self.descriptor.digest.clone());
-        let unpacking =
-            tokio::task::spawn_blocking(move || ingest.unpack_verified(reader, Whiteouts::Overlay, &expected));
-        let last = Mutex::new(None::<Instant>);
-        let report = |event: LayerEvent| match event {
-            LayerEvent::Received(bytes) => {
-                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-                if bytes == total || last.is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL) {
-                    *last = Some(Instant::now());
-                    (self.progress)(Progress::bytes(id, "Downloading", bytes, total));
-                }
+    async fn run(self) -> Result<(), LayerFailure> {
+        loop {
+            let layer = (&self.descriptor, self.diff_id.as_str());
+            let wanted = Downloads::want(&self.shared, layer, &self.repository, &self.progress);
+            let mut wanted = wanted.map_err(|e| LayerFailure::Unpack(e.to_string()))?;
+            wanted.finished().await?;
+            if self.ingest.hold_existing(&self.diff_id) {
+                return Ok(());
             }
-            LayerEvent::Retrying(pause) => {
-                let seconds = pause.as_secs().max(1);
-                let text = format!("Retrying in {seconds} second{}", if seconds == 1 { "" } else { "s" });
-                (self.progress)(Progress::status(Some(id), text));
-            }
-        };
-        let fetched = self.repository.layer(&self.descriptor, &sink, &report).await;
-        match &fetched {
-            Ok(()) => {
-                (self.progress)(Progress::status(Some(id), "Verifying Checksum"));
-                sink.finish().await;
-            }
-            Err(_) => drop(sink),
         }
-        let unpacked = unpacking.await.map_err(|e| Error::Other(format!("layer task: {e}")))?;
-        let layer = match (fetched, unpacked) {
-            // The unpacker's own failure made the download stop.
-            (Err(failure), Err(e)) if failure == registry::not_wanted() => return Err(e),
-            (Err(failure), _) => return Err(failure.for_pull(reference)),
-            (Ok(()), unpacked) => unpacked?,
-        };
-        (self.progress)(Progress::status(Some(id), "Download complete"));
-        (self.progress)(Progress::bytes(id, "Extracting", total, total));
-        if layer.diff_id != self.diff_id {
-            let text = format!("layer {} unpacks to {}, the image config says {}", id, layer.diff_id, self.diff_id);
-            self.ingest.discard(&layer);
-            return Err(Error::Other(text));
-        }
-        self.ingest.keep(layer);
-        (self.progress)(Progress::status(Some(id), "Pull complete"));
-        Ok(())
     }
 }

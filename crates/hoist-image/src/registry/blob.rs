@@ -10,7 +10,7 @@ use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use super::client::{ATTEMPTS, Repository, back_off};
+use super::client::{Repository, back_off};
 use super::endpoint::Origin;
 use super::error::Failure;
 use super::transport::{document, next_chunk};
@@ -100,29 +100,29 @@ impl Repository {
         Err(Failure::Broken("the list of tags does not end".to_owned()))
     }
 
-    /// Streams a layer into `sink`, resuming where a connection broke. Returns when all of it was taken. Says nothing
-    /// about the digest, which the receiver computes.
+    /// Streams a layer into `sink` from `offset`, resuming where a connection broke. Returns when all of it was taken; may
+    /// be dropped before, then `offset` says how far it came. Says nothing about the digest, which the receiver computes.
     pub(crate) async fn layer(
         &self,
         descriptor: &Descriptor,
+        offset: &mut u64,
         sink: &ChunkSink,
         report: &(dyn Fn(LayerEvent) + Send + Sync),
     ) -> Result<(), Failure> {
-        let mut offset = 0;
         let mut attempt = 0;
         loop {
-            let before = offset;
-            let failure = match self.layer_part(descriptor, &mut offset, sink, report).await {
+            let before = *offset;
+            let failure = match self.layer_part(descriptor, offset, sink, report).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
             // Progress earns new attempts: a line that drops every minute still gets there.
-            attempt = if offset > before { 1 } else { attempt + 1 };
-            if !failure.is_transient() || attempt >= ATTEMPTS {
+            attempt = if *offset > before { 1 } else { attempt + 1 };
+            if !failure.is_transient() || attempt >= self.attempts() {
                 return Err(failure);
             }
             let pause = back_off(attempt);
-            tracing::debug!(digest = %descriptor.digest, ?failure, offset, attempt, "layer download is resumed");
+            tracing::debug!(digest = %descriptor.digest, ?failure, offset = *offset, attempt, "layer download is resumed");
             report(LayerEvent::Retrying(pause));
             tokio::time::sleep(pause).await;
         }
@@ -165,9 +165,11 @@ impl Repository {
             if *offset + chunk.len() as u64 > descriptor.size {
                 return Err(too_long(descriptor));
             }
-            *offset += chunk.len() as u64;
             let waited = Instant::now();
-            sink.send(chunk).await?;
+            let place = sink.place().await?;
+            // No waiting between these two: the offset counts what the unpacker has.
+            *offset += chunk.len() as u64;
+            place.send(Part::Data(chunk));
             // Time the unpacker took is not the server's.
             pace.forgive(waited.elapsed());
             report(LayerEvent::Received(*offset));
@@ -255,6 +257,7 @@ pub(crate) fn not_wanted() -> Failure {
 }
 
 /// The sending half of a layer's stream.
+#[derive(Debug)]
 pub(crate) struct ChunkSink {
     sender: mpsc::Sender<Part>,
 }
@@ -277,8 +280,8 @@ pub(crate) fn channel() -> (ChunkSink, ChunkReader) {
 }
 
 impl ChunkSink {
-    async fn send(&self, chunk: Bytes) -> Result<(), Failure> {
-        self.sender.send(Part::Data(chunk)).await.map_err(|_| not_wanted())
+    async fn place(&self) -> Result<mpsc::Permit<'_, Part>, Failure> {
+        self.sender.reserve().await.map_err(|_| not_wanted())
     }
 
     /// Says that all came. Without it the reader sees a failure, not an end.

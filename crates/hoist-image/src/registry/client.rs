@@ -18,7 +18,8 @@ use crate::{Config, Credentials, Error};
 
 const REDIRECTS_MAX: usize = 10;
 const ERROR_BODY_MAX_BYTES: u64 = 64 * 1024;
-pub(super) const ATTEMPTS: u32 = 5;
+/// Docker's default of `max-download-attempts`.
+const ATTEMPTS: u32 = 5;
 
 /// A repository at the place it is read from.
 pub(crate) struct Repository {
@@ -28,6 +29,7 @@ pub(crate) struct Repository {
     credentials: Option<Credentials>,
     challenge: Mutex<Option<Challenge>>,
     tokens: Mutex<HashMap<String, String>>,
+    attempts: u32,
 }
 
 /// The places a reference may be pulled from, best first.
@@ -45,6 +47,7 @@ pub(crate) async fn places(
         credentials: credentials.filter(|_| !endpoint.mirror).cloned(),
         challenge: Mutex::default(),
         tokens: Mutex::default(),
+        attempts: config.max_download_attempts.unwrap_or(ATTEMPTS),
         endpoint,
     };
     Ok(endpoints.into_iter().map(place).collect())
@@ -67,6 +70,10 @@ async fn is_insecure(domain: &str, config: &Config, transport: &Transport) -> bo
 }
 
 impl Repository {
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
     pub(crate) fn is_mirror(&self) -> bool {
         self.endpoint.mirror
     }
@@ -97,7 +104,7 @@ impl Repository {
                 Err(failure) => failure,
             };
             attempt += 1;
-            if !failure.is_transient() || attempt >= ATTEMPTS {
+            if !failure.is_transient() || attempt >= self.attempts {
                 return Err(failure);
             }
             tracing::debug!(what, ?failure, attempt, "registry request is tried again");

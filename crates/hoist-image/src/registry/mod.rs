@@ -11,7 +11,7 @@ mod resolve;
 mod tls;
 mod transport;
 
-pub(crate) use blob::{FetchedManifest, LayerEvent, channel, not_wanted};
+pub(crate) use blob::{ChunkSink, FetchedManifest, LayerEvent, channel, not_wanted};
 pub(crate) use client::{Repository, places};
 pub(crate) use error::Failure;
 

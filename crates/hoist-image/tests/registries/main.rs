@@ -4,4 +4,5 @@
 
 mod misbehaving;
 mod real;
+mod sharing;
 mod support;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hoist_api::reference::Reference;
 use hoist_db::Db;
@@ -161,11 +162,13 @@ pub(crate) struct Answer {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) cut_after: Option<usize>,
+    /// Waits so long after so many body bytes.
+    pub(crate) stall: Option<(usize, Duration)>,
 }
 
 impl Answer {
     pub(crate) fn ok(body: &[u8]) -> Answer {
-        Answer { status: 200, headers: Vec::new(), body: body.to_vec(), cut_after: None }
+        Answer { status: 200, headers: Vec::new(), body: body.to_vec(), cut_after: None, stall: None }
     }
 
     pub(crate) fn status(status: u16, body: &str) -> Answer {
@@ -243,7 +246,11 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &Handler) {
         let body = if asked.method == "HEAD" { &[][..] } else { &answer.body[..] };
         let sent = answer.cut_after.unwrap_or(body.len()).min(body.len());
         let mut out = stream;
-        if out.write_all(head.as_bytes()).and_then(|()| out.write_all(&body[..sent])).is_err() || sent < body.len() {
+        let (first, wait) = answer.stall.unwrap_or((sent, Duration::ZERO));
+        let first = first.min(sent);
+        let begun = out.write_all(head.as_bytes()).and_then(|()| out.write_all(&body[..first]));
+        std::thread::sleep(wait);
+        if begun.and_then(|()| out.write_all(&body[first..sent])).is_err() || sent < body.len() {
             return;
         }
     }
