@@ -3,6 +3,7 @@
 //! One module for each noun. Every test passes on a real dockerd too (`HOIST_TEST_PEER_SOCKET`), or skips there because it
 //! wants an engine of its own.
 
+mod archives;
 mod attach;
 mod bad_input;
 mod clients;

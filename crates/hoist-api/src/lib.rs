@@ -12,6 +12,7 @@ pub mod host_config;
 pub mod image;
 pub mod inspect;
 pub mod network;
+pub mod platform;
 pub mod reference;
 pub mod routes;
 pub mod run;

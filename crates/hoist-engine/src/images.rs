@@ -9,7 +9,7 @@ use hoist_api::image::{ContainerConfig, History, Inspect, Metadata, PruneReport,
 use hoist_api::inspect::GraphDriver;
 use hoist_api::reference::Reference;
 use hoist_api::time::rfc3339_nano;
-use hoist_image::{Credentials, Image, Platform, ProgressSink, Store, Users};
+use hoist_image::{Credentials, Image, Platform, ProgressSink, Store, UrlSource, Users};
 use serde_json::json;
 
 use crate::containers::{Containers, Context};
@@ -66,10 +66,15 @@ impl Images {
     }
 
     /// Loads an archive. Blocking.
-    pub fn load(&self, tar: &mut dyn Read, progress: &ProgressSink) -> Result<()> {
-        self.store().load(tar, progress).api()?;
+    pub fn load(&self, tar: &mut dyn Read, platforms: &[Platform], progress: &ProgressSink) -> Result<()> {
+        self.store().load(tar, platforms, progress).api()?;
         self.emit("load", "", "");
         Ok(())
+    }
+
+    /// Begins to read what a URL names, for an import.
+    pub async fn open_url(&self, url: &str) -> Result<UrlSource> {
+        UrlSource::open(url).await.api()
     }
 
     /// Imports a root filesystem; returns the image's id. Blocking.
@@ -177,9 +182,15 @@ impl Images {
         Ok(answer)
     }
 
-    /// `GET /images/{name}/json`.
-    pub fn inspect(&self, name: &str) -> Result<Inspect> {
+    fn of_platform(&self, name: &str, platform: Option<&Platform>) -> Result<Arc<Image>> {
         let image = self.store().get(name).api()?;
+        check_platform(&image, name, platform)?;
+        Ok(image)
+    }
+
+    /// `GET /images/{name}/json`.
+    pub fn inspect(&self, name: &str, platform: Option<&Platform>) -> Result<Inspect> {
+        let image = self.of_platform(name, platform)?;
         let text = |key: &str| image.document.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
         let layers: Vec<String> = self.store().layer_paths(&image).iter().map(|p| crate::merged::display(p)).collect();
         let mut data = json!({});
@@ -209,8 +220,8 @@ impl Images {
         })
     }
 
-    pub fn history(&self, name: &str) -> Result<Vec<History>> {
-        let image = self.store().get(name).api()?;
+    pub fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<History>> {
+        let image = self.of_platform(name, platform)?;
         let entries = self.store().history(&image).api()?;
         Ok(entries
             .into_iter()
@@ -254,6 +265,19 @@ impl Images {
     pub fn count(&self) -> usize {
         self.store().list().len()
     }
+}
+
+/// Refuses an image that is for another platform than somebody wants.
+pub(crate) fn check_platform(image: &Image, name: &str, wanted: Option<&Platform>) -> Result<()> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let (architecture, os, variant) = (image.architecture.clone(), image.os.clone(), image.variant.clone());
+    let have = Platform { architecture, os, variant };
+    if have.fits(wanted) {
+        return Ok(());
+    }
+    Err(Error::not_found(format!(
+        "image with reference {name} was found but its platform ({have}) does not match the specified platform ({wanted})"
+    )))
 }
 
 /// The tags that pass `reference` filters (all without one): patterns of `*` and `?` as Go's `path.Match`.

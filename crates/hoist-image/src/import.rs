@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::ingest::{ImageDraft, Ingest};
 use crate::manifest::MEDIA_DOCKER_CONFIG;
 use crate::unpack::Whiteouts;
-use crate::{Digest, Error, Platform, Shared, Store, config, digest, registry};
+use crate::{Digest, Error, Platform, Shared, Store, config, digest};
 
 impl Store {
     /// `docker import`: a root filesystem tar becomes an image of one layer. Returns its id. Blocking.
@@ -22,7 +22,7 @@ impl Store {
         message: &str,
         platform: Option<&Platform>,
     ) -> Result<Digest, Error> {
-        let platform = platform.cloned().unwrap_or_else(registry::host_platform);
+        let platform = platform.cloned().unwrap_or_else(Platform::host);
         if platform.os != "linux" {
             return Err(Error::Invalid(format!(
                 "image operating system {:?} cannot be used on this platform",

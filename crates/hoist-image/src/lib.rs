@@ -41,7 +41,9 @@ use hoist_db::Db;
 pub use error::Error;
 pub use history::HistoryEntry;
 pub use lease::LeaseChange;
+pub use hoist_api::platform::Platform;
 pub use progress::{Progress, ProgressSink};
+pub use registry::UrlSource;
 pub use remove::{Removed, Users};
 
 /// `sha256:<64 hex>`
@@ -116,14 +118,6 @@ impl std::fmt::Debug for Credentials {
         // Secrets stay out of logs.
         f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
     }
-}
-
-/// What an image was made for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Platform {
-    pub os: String,
-    pub architecture: String,
-    pub variant: String,
 }
 
 impl Store {

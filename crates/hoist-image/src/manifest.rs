@@ -182,12 +182,5 @@ fn level(variant: &str) -> Option<u32> {
     variant.strip_prefix('v')?.parse().ok()
 }
 
-impl std::fmt::Display for Platform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
-    }
-}
-
 #[cfg(test)]
 mod tests;

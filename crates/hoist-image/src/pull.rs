@@ -142,7 +142,7 @@ impl Pull {
                     return Err(Error::Invalid("invalid manifest: indexes nested too deep".to_owned()));
                 }
                 Manifest::Index(entries) => {
-                    let wanted = self.platform.clone().unwrap_or_else(registry::host_platform);
+                    let wanted = self.platform.clone().unwrap_or_else(Platform::host);
                     let chosen = manifest::choose(&entries, &wanted)?;
                     let next = self.manifest_by_digest(&chosen.digest).await.map_err(|f| f.for_pull(reference))?;
                     manifests.push(next);

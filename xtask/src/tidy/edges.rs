@@ -42,6 +42,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["hoist-image", "hoist-daemon"]),
     ("rustls-native-certs", &["hoist-image"]),
     ("hickory-resolver", &["hoist-image"]),
+    ("bzip2", &["hoist-image"]),
+    ("liblzma", &["hoist-image"]),
     ("zstd", &["hoist-image"]),
     ("flate2", &["hoist-image"]),
     ("netlink-packet-route", &["hoist-network"]),

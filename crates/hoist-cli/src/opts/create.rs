@@ -1,5 +1,6 @@
 //! The create request that the flags of `create` and `run` make.
 
+use hoist_api::platform::Platform;
 use serde_json::{Map, Value, json};
 
 use super::{device, key_value, mount, network, port, resource, security};
@@ -41,6 +42,9 @@ pub(crate) fn build(args: &Parsed, socket: &str) -> Result<Create, String> {
     // signatures of images are nobody's any more: the switch that skips them is taken, its opposite is not
     if !args.is_or("disable-content-trust", true) {
         return Err("--disable-content-trust=false: content trust is not supported".to_owned());
+    }
+    if let Some(platform) = args.get("platform").filter(|platform| !platform.is_empty()) {
+        Platform::parse(platform).map_err(|why| format!("error parsing specified platform: {why}"))?;
     }
     let streams = streams(args);
     let ports = port::parse(&args.all("publish"), &args.all("expose"))?;

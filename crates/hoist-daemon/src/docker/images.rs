@@ -32,14 +32,14 @@ pub(super) fn list(call: &Call) -> Result<Answer, Error> {
 }
 
 pub(super) fn inspect(call: &Call) -> Result<Answer, Error> {
-    let found = call.engine.images.inspect(&call.name)?;
+    let found = call.engine.images.inspect(&call.name, one_platform(call)?.as_ref())?;
     let mut value = serde_json::to_value(found).map_err(|e| Error::internal(e.to_string()))?;
     call.version.image(&mut value);
     answer::ok(&value)
 }
 
 pub(super) fn history(call: &Call) -> Result<Answer, Error> {
-    answer::ok(&call.engine.images.history(&call.name)?)
+    answer::ok(&call.engine.images.history(&call.name, one_platform(call)?.as_ref())?)
 }
 
 pub(super) fn tag(call: &Call) -> Result<Answer, Error> {
@@ -104,11 +104,6 @@ async fn pull(call: Call) -> Result<Answer, Error> {
 
 async fn import(call: Call) -> Result<Answer, Error> {
     let source = call.query.get("fromSrc").to_owned();
-    if source != "-" {
-        return Err(Error::not_implemented(
-            "importing from a URL is not supported by this engine yet: download it and import from stdin",
-        ));
-    }
     let invalid = |e: hoist_api::reference::ReferenceError| Error::invalid(e.to_string());
     let (repo, tag) = (call.query.get("repo"), call.query.get("tag"));
     let reference = match (repo, tag) {
@@ -119,12 +114,22 @@ async fn import(call: Call) -> Result<Answer, Error> {
     let mut config = ContainerConfig::default();
     apply_changes(&mut config, &call.query.all("changes"))?;
     let platform = platform(call.query.get("platform"))?;
-    let message = call.query.get("message").to_owned();
+    let message = match call.query.get("message") {
+        "" => format!("Imported from {source}"),
+        text => text.to_owned(),
+    };
     let engine = call.engine.clone();
-    let mut tar = BodyReader::new(call.request.into_body());
-    let (out, _, receiver) = progress_stream();
+    let (out, sink, receiver) = progress_stream();
+    let mut tar: Box<dyn Read + Send> = match source.as_str() {
+        "-" => Box::new(BodyReader::new(call.request.into_body())),
+        url => {
+            let opened = engine.images.open_url(url).await?;
+            sink(Progress { status: Some(format!("Downloading from {}", opened.url())), ..Progress::default() });
+            Box::new(opened.into_reader(&sink))
+        }
+    };
     tokio::task::spawn_blocking(move || {
-        let imported = engine.images.import(&mut tar, reference.as_ref(), &config, &message, platform.as_ref());
+        let imported = engine.images.import(&mut *tar, reference.as_ref(), &config, &message, platform.as_ref());
         // Drained to its end: a client that still writes would block.
         _ = io::copy(&mut tar, &mut io::sink());
         match imported {
@@ -137,9 +142,7 @@ async fn import(call: Call) -> Result<Answer, Error> {
 
 /// `POST /images/load`
 pub(super) async fn load(call: Call) -> Result<Answer, Error> {
-    if !call.query.get("platform").is_empty() {
-        return Err(Error::not_implemented("load --platform is not supported by this engine yet"));
-    }
+    let platforms = platforms(&call.query.all("platform"))?;
     let engine = call.engine.clone();
     let quiet = call.query.flag_or("quiet", true);
     let mut tar = BodyReader::new(call.request.into_body());
@@ -154,7 +157,7 @@ pub(super) async fn load(call: Call) -> Result<Answer, Error> {
         } else {
             sink
         };
-        let loaded = engine.images.load(&mut tar, &sink);
+        let loaded = engine.images.load(&mut tar, &platforms, &sink);
         _ = io::copy(&mut tar, &mut io::sink());
         if let Err(error) = loaded {
             out.send_blocking(Line::Failed(error));
@@ -168,17 +171,28 @@ fn platform(text: &str) -> Result<Option<Platform>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
-    let parts: Vec<&str> = text.split('/').collect();
-    let (os, architecture, variant) = match parts.as_slice() {
-        [os, architecture] => (*os, *architecture, ""),
-        [os, architecture, variant] => (*os, *architecture, *variant),
-        _ => {
-            return Err(Error::invalid(format!(
-                "\"{text}\": unknown operating system or architecture: invalid argument"
-            )));
-        }
-    };
-    Ok(Some(Platform { os: os.to_owned(), architecture: architecture.to_owned(), variant: variant.to_owned() }))
+    let platform = Platform::parse(text).map_err(Error::invalid)?;
+    if platform.os == "linux" { Ok(Some(platform)) } else { Err(Error::invalid("operating system is not supported")) }
+}
+
+/// The platform of a request that may name one.
+fn one_platform(call: &Call) -> Result<Option<Platform>, Error> {
+    Ok(platforms(&call.query.all("platform"))?.into_iter().next())
+}
+
+/// The JSON objects that newer requests name platforms by; empty ones name none.
+fn platforms(values: &[String]) -> Result<Vec<Platform>, Error> {
+    let given = values.iter().filter(|text| !text.is_empty());
+    given
+        .map(|text| {
+            let parsed: Platform = hoist_api::decode::from_slice(text.as_bytes())
+                .map_err(|e| Error::invalid(format!("failed to parse platform: {e}")))?;
+            if parsed.os.is_empty() || parsed.architecture.is_empty() {
+                return Err(Error::invalid("both OS and Architecture must be provided"));
+            }
+            Ok(parsed)
+        })
+        .collect()
 }
 
 #[derive(Deserialize, Default)]
@@ -273,7 +287,7 @@ fn progress_json(progress: &Progress) -> Value {
             Some((current, total)) => json!({"current": current, "total": total}),
             None => json!({}),
         };
-        if progress.id.is_some() {
+        if progress.id.is_some() || progress.detail.is_some() {
             object.insert("progressDetail".to_owned(), detail);
         }
     }

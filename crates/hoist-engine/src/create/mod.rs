@@ -8,12 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hoist_api::container::{Config, CreateBody};
+use hoist_api::platform::Platform;
 use hoist_api::time::now_ns;
 use hoist_image::Image;
 
 use crate::container::record::{Fixed, Record, State};
 use crate::containers::{Containers, Context};
 use crate::error::{Error, Result, Translate, io};
+use crate::images::check_platform;
 use crate::names;
 
 /// What a create request asks for.
@@ -146,31 +148,12 @@ fn find_image(context: &Context, name: &str, platform: &str) -> Result<Arc<Image
         return Err(Error::invalid("invalid reference format"));
     }
     let image = context.images.get(name).api()?;
-    if platform.is_empty() {
-        return Ok(image);
-    }
-    let mut parts = platform.split('/');
-    let (os, architecture, variant) = (parts.next(), parts.next(), parts.next());
-    let fits = os.is_none_or(|os| os == image.os)
-        && architecture.is_none_or(|a| normal_architecture(a) == image.architecture)
-        && variant.is_none_or(|v| image.variant.is_empty() || v == image.variant);
-    if fits {
-        return Ok(image);
-    }
-    Err(Error::not_found(format!(
-        "image with reference {name} was found but its platform ({}/{}) does not match the specified platform ({platform})",
-        image.os, image.architecture
-    )))
-}
-
-/// The OCI name of an architecture that users may spell as the kernel does.
-fn normal_architecture(name: &str) -> &str {
-    match name {
-        "x86_64" | "x86-64" => "amd64",
-        "aarch64" => "arm64",
-        "i386" | "i686" => "386",
-        other => other,
-    }
+    let wanted = match platform {
+        "" => None,
+        text => Some(Platform::parse(text).map_err(Error::invalid)?),
+    };
+    check_platform(&image, name, wanted.as_ref())?;
+    Ok(image)
 }
 
 fn command(config: &Config) -> Result<(String, Vec<String>)> {

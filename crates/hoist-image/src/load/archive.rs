@@ -61,14 +61,8 @@ impl Archive {
         stream: &mut impl Read,
         (documents_bytes, progress): (&mut u64, &ProgressSink),
     ) -> Result<(), Error> {
-        let (format, mut payload) = match decompress::sniff(&mut *stream) {
-            Ok(sniffed) => sniffed,
-            Err(e) if e.kind() == std::io::ErrorKind::Unsupported => {
-                self.failures.insert(path, e.to_string());
-                return Ok(());
-            }
-            Err(e) => return Err(Error::Invalid(format!("cannot read the archive: {path}: {e}"))),
-        };
+        let broken = |e: std::io::Error| Error::Invalid(format!("cannot read the archive: {path}: {e}"));
+        let (format, mut payload) = decompress::sniff(&mut *stream).map_err(broken)?;
         if format != decompress::Format::Unknown {
             return self.add_layer(ingest, path, payload, entry.payload_bytes, progress);
         }
@@ -83,7 +77,7 @@ impl Archive {
             return Err(Error::Invalid(text));
         }
         let mut bytes = Vec::new();
-        payload.read_to_end(&mut bytes).map_err(|e| Error::Invalid(format!("cannot read the archive: {path}: {e}")))?;
+        payload.read_to_end(&mut bytes).map_err(broken)?;
         self.documents.insert(path, bytes);
         Ok(())
     }

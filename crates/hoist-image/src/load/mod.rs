@@ -14,7 +14,7 @@ use std::io::{self, Read};
 use hoist_api::reference::Reference;
 
 use crate::ingest::{ImageDraft, Ingest};
-use crate::{Error, Progress, ProgressSink, Store, config, decompress, digest};
+use crate::{Error, Platform, Progress, ProgressSink, Store, config, decompress, digest};
 use archive::Archive;
 
 /// An image found in an archive and what to say about it.
@@ -23,9 +23,10 @@ struct Found {
 }
 
 impl Store {
-    /// `docker load`: docker-archive of any release or OCI layout tar, optionally gzip/zstd (xz, bzip2: clear error).
+    /// `docker load`: docker-archive of any release or OCI layout tar, in any compression that layers may have.
+    /// With `platforms`, only images for one of them.
     /// Reads `tar` to its end unless it fails. Blocking.
-    pub fn load(&self, tar: &mut dyn Read, progress: &ProgressSink) -> Result<(), Error> {
+    pub fn load(&self, tar: &mut dyn Read, platforms: &[Platform], progress: &ProgressSink) -> Result<(), Error> {
         let read_error = |e: io::Error| Error::Invalid(format!("cannot read the archive: {e}"));
         let (format, sniffed) = decompress::sniff(tar).map_err(read_error)?;
         let plain = decompress::open(format, sniffed).map_err(read_error)?;
@@ -34,7 +35,7 @@ impl Store {
         let found = if archive.has("manifest.json") {
             docker::images(&archive)?
         } else if archive.has("index.json") {
-            oci::images(&archive)?
+            oci::images(&archive, platforms)?
         } else if archive.has("repositories") {
             legacy::images(&archive)?
         } else {
@@ -42,6 +43,7 @@ impl Store {
             return Err(Error::Invalid(text.to_owned()));
         };
         let drafts: Vec<ImageDraft> = found.into_iter().map(|found| found.draft).collect();
+        let drafts = of_platforms(drafts, platforms)?;
         for draft in &drafts {
             hold_layers(&ingest, &archive, draft)?;
         }
@@ -64,6 +66,25 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The images that are for one of the platforms; without platforms all.
+fn of_platforms(mut drafts: Vec<ImageDraft>, platforms: &[Platform]) -> Result<Vec<ImageDraft>, Error> {
+    if platforms.is_empty() {
+        return Ok(drafts);
+    }
+    for at in (0..drafts.len()).rev() {
+        let config::Document { os, architecture, variant, .. } = config::parse(&drafts[at].config)?;
+        let have = Platform { architecture, os, variant };
+        if !platforms.iter().any(|wanted| have.fits(wanted)) {
+            drafts.remove(at);
+        }
+    }
+    if drafts.is_empty() {
+        let wanted: Vec<String> = platforms.iter().map(Platform::to_string).collect();
+        return Err(Error::NotFound(format!("the archive has no image for platform {}", wanted.join(", "))));
+    }
+    Ok(drafts)
 }
 
 /// Layers that the store had are kept from now on; a missing one is an error here, not half-way through the commit.

@@ -6,7 +6,7 @@ use super::archive::Archive;
 use super::{Found, check_layers, check_runs_here, merge};
 use crate::ingest::ImageDraft;
 use crate::manifest::{self, Descriptor, MEDIA_OCI_CONFIG, MEDIA_OCI_MANIFEST, Manifest};
-use crate::{Error, config, digest, registry};
+use crate::{Error, Platform, config, digest};
 
 /// An index of indexes of … ends somewhere.
 const DEPTH_MAX: usize = 4;
@@ -15,18 +15,22 @@ const ANNOTATION_NAME: &str = "org.opencontainers.image.ref.name";
 /// BuildKit's attestations lie beside the images they are about.
 const ANNOTATION_ATTESTATION: &str = "vnd.docker.reference.type";
 
-pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
+pub(super) fn images(archive: &Archive, platforms: &[Platform]) -> Result<Vec<Found>, Error> {
     let Manifest::Index(entries) = manifest::parse(archive.document("index.json")?, "")? else {
         return Err(Error::Invalid("invalid archive: index.json is not an index".to_owned()));
     };
     let mut found = Vec::new();
     let mut not_here = None;
+    let host = [Platform::host()];
+    let platforms = if platforms.is_empty() { &host } else { platforms };
     for entry in entries.iter().filter(|entry| annotation(entry, ANNOTATION_ATTESTATION).is_none()) {
-        match image(archive, entry) {
-            Ok(draft) => found.push(Found { draft }),
-            // One of several may be for another machine.
-            Err(e @ Error::NotFound(_)) => not_here = Some(e),
-            Err(e) => return Err(e),
+        for platform in platforms {
+            match image(archive, entry, platform) {
+                Ok(draft) => found.push(Found { draft }),
+                // One of several may be for another machine.
+                Err(e @ Error::NotFound(_)) => not_here = Some(e),
+                Err(e) => return Err(e),
+            }
         }
     }
     match not_here {
@@ -35,7 +39,7 @@ pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
     }
 }
 
-fn image(archive: &Archive, entry: &Descriptor) -> Result<ImageDraft, Error> {
+fn image(archive: &Archive, entry: &Descriptor, platform: &Platform) -> Result<ImageDraft, Error> {
     let names = name_of(entry)?.into_iter().collect();
     let mut manifests = Vec::new();
     let mut next = entry.clone();
@@ -47,7 +51,7 @@ fn image(archive: &Archive, entry: &Descriptor) -> Result<ImageDraft, Error> {
             Manifest::Index(_) if manifests.len() >= DEPTH_MAX => {
                 return Err(Error::Invalid("invalid archive: indexes nested too deep".to_owned()));
             }
-            Manifest::Index(inner) => next = manifest::choose(&inner, &registry::host_platform())?.clone(),
+            Manifest::Index(inner) => next = manifest::choose(&inner, platform)?.clone(),
         }
     };
     image.check_is_image()?;

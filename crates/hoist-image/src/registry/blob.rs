@@ -272,6 +272,7 @@ pub(crate) struct ChunkReader {
 enum Part {
     Data(Bytes),
     End,
+    Failed(String),
 }
 
 pub(crate) fn channel() -> (ChunkSink, ChunkReader) {
@@ -282,6 +283,17 @@ pub(crate) fn channel() -> (ChunkSink, ChunkReader) {
 impl ChunkSink {
     async fn place(&self) -> Result<mpsc::Permit<'_, Part>, Failure> {
         self.sender.reserve().await.map_err(|_| not_wanted())
+    }
+
+    /// Hands over a piece; false if nobody reads any more.
+    pub(super) async fn send(&self, chunk: Bytes) -> bool {
+        self.sender.send(Part::Data(chunk)).await.is_ok()
+    }
+
+    /// Says why no more comes.
+    pub(super) async fn fail(self, text: String) {
+        // Nobody reads: nobody wants to know.
+        let _ = self.sender.send(Part::Failed(text)).await;
     }
 
     /// Says that all came. Without it the reader sees a failure, not an end.
@@ -297,6 +309,7 @@ impl Read for ChunkReader {
             match self.receiver.blocking_recv() {
                 Some(Part::Data(chunk)) => self.current = chunk,
                 Some(Part::End) => self.ended = true,
+                Some(Part::Failed(text)) => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, text)),
                 None => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "download was cancelled")),
             }
         }

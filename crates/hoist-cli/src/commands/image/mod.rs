@@ -10,8 +10,8 @@ pub(super) mod pull;
 pub(super) mod rm;
 pub(super) mod tag;
 
+use hoist_api::platform::Platform;
 use hoist_client::query::path_segment;
-use serde_json::json;
 
 use super::Command;
 use crate::app::Outcome;
@@ -36,15 +36,6 @@ fn path(name: &str, what: &str) -> String {
 
 /// `os/arch[/variant]` as the JSON some routes want.
 pub(crate) fn platform_json(text: &str) -> Outcome<String> {
-    let parts: Vec<&str> = text.split('/').collect();
-    let is_word =
-        |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    if parts.is_empty() || parts.len() > 3 || !parts.iter().all(is_word) {
-        return Err(format!("invalid platform: {text:?}: must be os[/arch[/variant]]").into());
-    }
-    let mut platform = json!({"os": parts[0], "architecture": parts.get(1).copied().unwrap_or("amd64")});
-    if let Some(variant) = parts.get(2) {
-        platform["variant"] = (*variant).into();
-    }
-    Ok(platform.to_string())
+    let platform = Platform::parse(text).map_err(|why| format!("invalid platform: {why}"))?;
+    Ok(serde_json::to_string(&platform).map_err(|why| why.to_string())?)
 }
