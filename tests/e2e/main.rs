@@ -7,6 +7,7 @@ mod archives;
 mod attach;
 mod bad_input;
 mod clients;
+mod configuration;
 mod crash;
 mod events;
 mod exec;

@@ -104,6 +104,11 @@ impl Engine {
         self.own.as_ref().expect("an engine of our own").directory.path()
     }
 
+    /// The executable, if the engine is ours.
+    pub fn own_binary(&self) -> Option<std::path::PathBuf> {
+        self.own.as_ref().map(|own| own.binary.clone())
+    }
+
     /// The executable of an engine of ours.
     pub fn binary(&self) -> &Path {
         &self.own.as_ref().expect("an engine of our own").binary

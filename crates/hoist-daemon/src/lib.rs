@@ -9,6 +9,7 @@ mod hello;
 mod listen;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::config::{Config, Dialect};
 /// Must be called while the process has one thread: the spawner is forked first.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let dialect = Dialect::of(&args);
-    let config = match config::read(args, dialect) {
+    let config = match config::read(args.clone(), dialect) {
         Ok(config) => config,
         Err(config::Stop::Shown(code)) => return code,
         Err(config::Stop::Bad(text)) => {
@@ -31,6 +32,10 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    if config.validate {
+        _ = writeln!(std::io::stderr(), "configuration OK");
+        return ExitCode::SUCCESS;
+    }
     if !rustix::process::geteuid().is_root() {
         report("the engine needs root: run it with sudo or as a system service");
         return ExitCode::from(1);
@@ -39,7 +44,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         // A client started us from its terminal: we are to outlive it. Failing means we lead a session already.
         _ = rustix::process::setsid();
     }
-    start_logging(&config);
+    let level = start_logging(&config);
     let spawner = match Spawner::start() {
         Ok(spawner) => spawner,
         Err(e) => {
@@ -60,7 +65,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let ended = runtime.block_on(serve(config, spawner));
+    let ended = runtime.block_on(serve(config, spawner, Reload { args, dialect, level }));
     runtime.shutdown_timeout(Duration::from_secs(2));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,10 +76,10 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     }
 }
 
-async fn serve(config: Config, spawner: Spawner) -> Result<(), String> {
+async fn serve(config: Config, spawner: Spawner, reload: Reload) -> Result<(), String> {
     let pid_file = config.pid_file.clone();
     if let Some(path) = &pid_file {
-        config::write_pid_file(path)?;
+        config::pid_file::write(path)?;
     }
     // Bound before the engine opens, served after: a client that connects early waits instead of failing.
     let doors = listen::bind(&config.hosts, config.group.as_deref())?;
@@ -83,7 +88,7 @@ async fn serve(config: Config, spawner: Spawner) -> Result<(), String> {
     let serving = docker::serve(engine.clone(), doors);
     let ended = tokio::select! {
         ended = serving => ended,
-        signal = stop_signal() => signal.map(|name| tracing::info!("{name} received, shutting down")),
+        signal = stop_signal(&engine, &reload) => signal.map(|name| tracing::info!("{name} received, shutting down")),
     };
     engine.shut_down().await;
     listen::remove(&config.hosts);
@@ -93,31 +98,64 @@ async fn serve(config: Config, spawner: Spawner) -> Result<(), String> {
     ended
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn stop_signal() -> Result<&'static str, String> {
+/// What a reload needs: the command line that the configuration file is read beside, and the way to change how much is
+/// logged.
+struct Reload {
+    args: Vec<OsString>,
+    dialect: Dialect,
+    level: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Reload {
+    /// Reads the configuration anew; one that is wrong changes nothing.
+    fn run(&self, engine: &Engine) {
+        let config = match config::read(self.args.clone(), self.dialect) {
+            Ok(config) => config,
+            Err(config::Stop::Bad(text)) => return tracing::error!("configuration not reloaded: {text}"),
+            Err(config::Stop::Shown(_)) => return tracing::error!("configuration not reloaded"),
+        };
+        (self.level)(&config.log_level);
+        let settings = (*config.settings.live.now()).clone();
+        tracing::info!("configuration reloaded: {settings:?}");
+        engine.system.reload(settings);
+    }
+}
+
+/// Waits for SIGTERM or SIGINT; reloads the configuration at each SIGHUP.
+async fn stop_signal(engine: &Engine, reload: &Reload) -> Result<&'static str, String> {
     use tokio::signal::unix::{SignalKind, signal};
     let watch = |kind| signal(kind).map_err(|e| format!("cannot watch for signals: {e}"));
     let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
-    // Reserved for reloading the configuration: must not end the engine.
     let mut hangup = watch(SignalKind::hangup())?;
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok("SIGTERM"),
             _ = interrupt.recv() => return Ok("SIGINT"),
-            _ = hangup.recv() => tracing::warn!("SIGHUP received: restart the engine to apply a changed configuration"),
+            _ = hangup.recv() => reload.run(engine),
         }
     }
 }
 
-fn start_logging(config: &Config) {
+/// Returns the way to change the level, which does nothing where the environment says what is logged.
+fn start_logging(config: &Config) -> Box<dyn Fn(&str) + Send + Sync> {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("HOIST_LOG").unwrap_or_else(|_| EnvFilter::new(&config.log_level));
-    let colours = rustix::termios::isatty(rustix::stdio::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    use tracing_subscriber::prelude::*;
+    let from_environment = EnvFilter::try_from_env("HOIST_LOG").ok();
+    let is_fixed = from_environment.is_some();
+    let filter = from_environment.unwrap_or_else(|| EnvFilter::new(&config.log_level));
+    let colours = !config.raw_logs && rustix::termios::isatty(rustix::stdio::stderr());
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
+    let output = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(output).init();
+    Box::new(move |level| {
+        if !is_fixed {
+            // Fails only when the subscriber is gone, and logging with it.
+            _ = handle.reload(EnvFilter::new(level));
+        }
+    })
 }
 
 /// Says why the engine does not start, before or without logging.
 fn report(text: &str) {
-    use std::io::Write;
     _ = writeln!(std::io::stderr(), "hoist engine: {text}");
 }

@@ -4,6 +4,7 @@ use std::fs::{File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hoist_db::Db;
 use hoist_image::Store;
@@ -54,7 +55,7 @@ impl Engine {
         init_layer::make(&settings.root)?;
         let lock = lock(&settings.root)?;
         let db = Db::open(&settings.root.join("hoist.db")).api()?;
-        let images = Store::open(&settings.root.join("image"), db.clone(), settings.image.clone()).api()?;
+        let images = Store::open(&settings.root.join("image"), db.clone(), settings.live.now().image.clone()).api()?;
         let volumes = hoist_volume::Volumes::open(&settings.root, db.clone()).api()?;
         let networks = hoist_network::Networks::open(db.clone(), settings.network.clone()).api()?;
         let id = engine_id(&settings.root)?;
@@ -85,7 +86,8 @@ impl Engine {
     /// Orderly end. With live restore containers go on under their supervisors; else they are stopped.
     pub async fn shut_down(&self) {
         let context = self.containers.context().clone();
-        if !context.settings.live_restore {
+        let live = context.settings.live.now();
+        if !live.live_restore {
             let mut stops = tokio::task::JoinSet::new();
             for record in self.containers.records() {
                 if record.state.status.alive() {
@@ -93,9 +95,19 @@ impl Engine {
                     stops.spawn(async move { containers.stop(record.id(), None, None).await });
                 }
             }
-            while let Some(stopped) = stops.join_next().await {
-                if let Ok(Err(e)) = stopped {
-                    tracing::warn!("cannot stop a container: {e}");
+            let all = async {
+                while let Some(stopped) = stops.join_next().await {
+                    if let Ok(Err(e)) = stopped {
+                        tracing::warn!("cannot stop a container: {e}");
+                    }
+                }
+            };
+            match u64::try_from(live.shutdown_timeout_s) {
+                Err(_negative) => all.await,
+                Ok(seconds) => {
+                    if tokio::time::timeout(Duration::from_secs(seconds), all).await.is_err() {
+                        tracing::warn!("containers did not stop within {seconds} seconds: they are left alone");
+                    }
                 }
             }
         }

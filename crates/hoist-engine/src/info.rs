@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::container::record::Status;
 use crate::containers::{Containers, Context};
+use crate::settings::Reloadable;
 
 /// The handle on facts about the engine and its machine. Clones share it.
 #[derive(Clone, Debug)]
@@ -54,9 +55,37 @@ impl System {
         }
     }
 
+    /// Puts reloaded settings in force and tells it as an event, with the attributes that Docker's has.
+    pub fn reload(&self, settings: Reloadable) {
+        let json = |value: &Value| value.to_string();
+        let image = &settings.image;
+        let number = |value: Option<u64>, default: u64| value.unwrap_or(default).to_string();
+        let attributes = [
+            ("debug", settings.debug.to_string()),
+            ("default-ipc-mode", "private".to_owned()),
+            ("default-runtime", settings.default_runtime.clone()),
+            ("default-shm-size", self.context.settings.shm_size_bytes.to_string()),
+            ("insecure-registries", json(&json!(image.insecure_registries))),
+            ("labels", json(&json!(settings.labels))),
+            ("live-restore", settings.live_restore.to_string()),
+            ("max-concurrent-downloads", number(image.max_concurrent_downloads.map(|n| n as u64), 3)),
+            ("max-concurrent-uploads", number(settings.max_concurrent_uploads.map(u64::from), 5)),
+            ("max-download-attempts", number(image.max_download_attempts.map(u64::from), 5)),
+            ("name", Machine::read().name),
+            ("registry-mirrors", json(&json!(image.registry_mirrors))),
+            ("runtimes", json(&runtimes(&settings))),
+            ("shutdown-timeout", settings.shutdown_timeout_s.to_string()),
+        ];
+        self.context.images.reconfigure(image.clone());
+        self.context.settings.live.replace(Arc::new(settings));
+        let attributes = attributes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        self.context.events.emit("daemon", "reload", &self.id, attributes);
+    }
+
     pub fn info(&self) -> Info {
         let machine = Machine::read();
         let settings = &self.context.settings;
+        let live = settings.live.now();
         let records = self.containers.records();
         let count = |wanted: &[Status]| records.iter().filter(|r| wanted.contains(&r.state.status)).count();
         let v2 = cgroup::version() == cgroup::Version::V2;
@@ -88,7 +117,7 @@ impl System {
             cpu_set: true,
             pids_limit: true,
             ipv4_forwarding: flag("/proc/sys/net/ipv4/ip_forward"),
-            debug: settings.debug,
+            debug: live.debug,
             n_fd: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
             oom_kill_disable: !v2,
             n_goroutines: std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count),
@@ -112,13 +141,13 @@ impl System {
             https_proxy: proxy("HTTPS_PROXY"),
             no_proxy: proxy("NO_PROXY"),
             name: machine.name,
-            labels: settings.labels.clone(),
+            labels: live.labels.clone(),
             experimental_build: false,
             server_version: server_version().to_owned(),
-            runtimes: self.runtimes(),
-            default_runtime: settings.default_runtime.clone(),
+            runtimes: runtimes(&live),
+            default_runtime: live.default_runtime.clone(),
             swarm: json!({"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": null}),
-            live_restore_enabled: settings.live_restore,
+            live_restore_enabled: live.live_restore,
             isolation: String::new(),
             init_binary: "hoist".to_owned(),
             containerd_commit: json!({"ID": ""}),
@@ -132,11 +161,13 @@ impl System {
     }
 
     fn registry_config(&self) -> Value {
-        let config = &self.context.settings.image;
+        let config = &self.context.settings.live.now().image;
+        let mirrors: Vec<String> =
+            config.registry_mirrors.iter().map(|url| format!("{}/", url.trim_end_matches('/'))).collect();
         let mut index = serde_json::Map::new();
         index.insert(
             "docker.io".to_owned(),
-            json!({"Name": "docker.io", "Mirrors": config.registry_mirrors, "Secure": true, "Official": true}),
+            json!({"Name": "docker.io", "Mirrors": mirrors, "Secure": true, "Official": true}),
         );
         let (cidrs, hosts): (Vec<&String>, Vec<&String>) =
             config.insecure_registries.iter().partition(|entry| entry.contains('/'));
@@ -145,23 +176,23 @@ impl System {
         }
         let mut insecure = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
         insecure.extend(cidrs.into_iter().cloned());
-        json!({"IndexConfigs": index, "InsecureRegistryCIDRs": insecure, "Mirrors": config.registry_mirrors})
+        json!({"IndexConfigs": index, "InsecureRegistryCIDRs": insecure, "Mirrors": mirrors})
     }
+}
 
-    fn runtimes(&self) -> Value {
-        let mut runtimes = serde_json::Map::new();
-        for own in ["hoist", "runc"] {
-            runtimes.insert(own.to_owned(), json!({"path": "hoist runtime"}));
-        }
-        for (name, runtime) in &self.context.settings.runtimes {
-            let mut entry = json!({"path": crate::merged::display(&runtime.path)});
-            if !runtime.args.is_empty() {
-                entry["runtimeArgs"] = json!(runtime.args);
-            }
-            runtimes.insert(name.clone(), entry);
-        }
-        Value::Object(runtimes)
+fn runtimes(settings: &Reloadable) -> Value {
+    let mut runtimes = serde_json::Map::new();
+    for own in ["hoist", "runc"] {
+        runtimes.insert(own.to_owned(), json!({"path": "hoist runtime"}));
     }
+    for (name, runtime) in &settings.runtimes {
+        let mut entry = json!({"path": crate::merged::display(&runtime.path)});
+        if !runtime.args.is_empty() {
+            entry["runtimeArgs"] = json!(runtime.args);
+        }
+        runtimes.insert(name.clone(), entry);
+    }
+    Value::Object(runtimes)
 }
 
 /// The version that clients see. Tools compare it with Docker's releases (some parse it as a number): it tells which

@@ -39,5 +39,5 @@ pub use info::System;
 pub use listing::FILTER_KEYS as CONTAINER_FILTER_KEYS;
 pub use logs::reader::LogOptions;
 pub use networks::{NETWORK_FILTER_KEYS, Networks};
-pub use settings::{RuntimeBinary, Settings};
+pub use settings::{Live, Reloadable, RuntimeBinary, Settings};
 pub use volumes::{VOLUME_FILTER_KEYS, VolumeCreate, Volumes};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hoist_api::host_config::{LogConfig, Ulimit};
 
@@ -20,7 +21,6 @@ pub struct Settings {
     pub root: PathBuf,
     /// State that dies with the boot: sockets of supervisors.
     pub run_dir: PathBuf,
-    pub image: hoist_image::Config,
     pub network: hoist_network::Config,
     /// Group under which containers' cgroups are made, e.g. `/hoist`.
     pub cgroup_parent: String,
@@ -28,16 +28,46 @@ pub struct Settings {
     pub dns_search: Vec<String>,
     pub dns_options: Vec<String>,
     pub default_ulimits: BTreeMap<String, Ulimit>,
-    pub default_runtime: String,
-    pub runtimes: BTreeMap<String, RuntimeBinary>,
-    pub labels: Vec<String>,
     pub log: LogConfig,
-    /// `--live-restore=false`: containers are stopped when the engine is shut down in order.
-    pub live_restore: bool,
     /// Docker's `--init`: containers get an init unless they say otherwise.
     pub init: bool,
     pub shm_size_bytes: i64,
     /// Addresses that `host-gateway` stands for.
     pub host_gateway: Option<IpAddr>,
+    pub live: Live,
+}
+
+/// The settings that a reload of the configuration may change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloadable {
     pub debug: bool,
+    pub labels: Vec<String>,
+    /// `--live-restore=false`: containers are stopped when the engine is shut down in order.
+    pub live_restore: bool,
+    pub default_runtime: String,
+    pub runtimes: BTreeMap<String, RuntimeBinary>,
+    /// How long stopping all containers may take at the end; negative: as long as it takes.
+    pub shutdown_timeout_s: i64,
+    pub max_concurrent_uploads: Option<u32>,
+    pub image: hoist_image::Config,
+}
+
+/// The reloadable settings as they are now. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Live(Arc<RwLock<Arc<Reloadable>>>);
+
+impl From<Reloadable> for Live {
+    fn from(settings: Reloadable) -> Live {
+        Live(Arc::new(RwLock::new(Arc::new(settings))))
+    }
+}
+
+impl Live {
+    pub fn now(&self) -> Arc<Reloadable> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn replace(&self, settings: Arc<Reloadable>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
 }

@@ -50,7 +50,7 @@ pub use remove::{Removed, Users};
 pub type Digest = String;
 
 /// Settings (flags of `hoist engine`).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     pub registry_mirrors: Vec<String>,
     /// Hosts, host:port or CIDRs spoken to without TLS verification or by plain HTTP; 127.0.0.0/8 and ::1 always are.

@@ -145,6 +145,12 @@ pub(crate) fn enable_forwarding() -> Result<(), Error> {
     Ok(())
 }
 
+/// Lets packets from loopback addresses leave by the bridge. The table refuses what comes in by it for them.
+pub(crate) fn route_loopback(bridge: &str) -> Result<(), Error> {
+    let path = format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet");
+    fs::write(&path, "1").map_err(|error| Error::Other(format!("route loopback addresses: {path}: {error}")))
+}
+
 /// Whether frames between two ports of a bridge pass the IPv4 firewall (br_netfilter).
 pub(crate) fn bridged_frames_are_filtered() -> bool {
     fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|value| value.trim() == "1")

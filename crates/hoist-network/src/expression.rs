@@ -131,8 +131,17 @@ impl Rule<'_, '_> {
 
     /// `ip daddr != 127.0.0.0/8`
     pub(crate) fn daddr_not_loopback(&mut self) -> &mut Self {
-        let loopback = crate::ipam::Subnet::new(std::net::Ipv4Addr::LOCALHOST, 8);
-        self.payload(REG_1, PAYLOAD_NETWORK, IPV4_DESTINATION_AT, 4).network(Compare::NotEqual, loopback)
+        self.daddr_loopback(Compare::NotEqual)
+    }
+
+    /// `ip daddr 127.0.0.0/8`, or its opposite
+    pub(crate) fn daddr_loopback(&mut self, how: Compare) -> &mut Self {
+        self.payload(REG_1, PAYLOAD_NETWORK, IPV4_DESTINATION_AT, 4).network(how, loopback())
+    }
+
+    /// `ip saddr 127.0.0.0/8`
+    pub(crate) fn saddr_loopback(&mut self) -> &mut Self {
+        self.saddr_in(loopback())
     }
 
     fn network(&mut self, how: Compare, subnet: crate::ipam::Subnet) -> &mut Self {
@@ -209,4 +218,8 @@ impl Rule<'_, '_> {
             a.nest(2, |a| a.nest(DATA_VERDICT, |a| a.be32(VERDICT_CODE, verdict.code())));
         })
     }
+}
+
+fn loopback() -> crate::ipam::Subnet {
+    crate::ipam::Subnet::new(std::net::Ipv4Addr::LOCALHOST, 8)
 }

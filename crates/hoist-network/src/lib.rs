@@ -48,6 +48,8 @@ pub struct Config {
     pub icc: bool,
     /// Default host address for published ports (`--ip`), 0.0.0.0 when none.
     pub default_publish_ip: Option<IpAddr>,
+    /// `--userland-proxy=false`: published ports are NAT alone, on loopback too; not on IPv6.
+    pub without_proxy: bool,
 }
 
 /// A network as stored. (Today only the default bridge; user-defined ones use the same type.)

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_db::Db;
@@ -45,6 +46,8 @@ pub(crate) struct Books {
     ports: Ports,
     endpoints: HashMap<String, Endpoint>,
     proxy: Proxy,
+    /// Without a proxy: sockets that only keep a published port from others, by endpoint.
+    held: HashMap<String, Vec<OwnedFd>>,
     next_link_index: u32,
     hairpin: bool,
     /// Everything was taken away on purpose: nothing is to be put back.
@@ -67,13 +70,17 @@ impl Networks {
         let subnet = Subnet::new(network.subnet.0, network.subnet.1);
         // What was published stays published: containers that survived go on being reachable until `sweep`.
         let elements = table.elements().map_err(|error| Error::Other(format!("read published ports: {error}")))?;
-        let rules = Ruleset { bridge: config.bridge.clone(), subnet, icc: config.icc };
+        let rules = Ruleset { bridge: config.bridge.clone(), subnet, icc: config.icc, loopback: config.without_proxy };
+        if config.without_proxy {
+            bridge::route_loopback(&config.bridge)?;
+        }
         table.replace(&rules, &elements)?;
         let range = config.fixed_cidr.map(|(base, prefix)| Subnet::new(base, prefix));
         let books = Books {
             bridge_index,
             pool: Pool::new(&network.name, subnet, range, network.gateway),
-            ports: Ports::new(),
+            ports: Ports::new(!config.without_proxy),
+            held: HashMap::new(),
             endpoints: HashMap::new(),
             proxy: Proxy::new()?,
             next_link_index: rand::random_range(FIRST_LINK_INDEX..LAST_LINK_INDEX),
@@ -216,7 +223,7 @@ impl Networks {
         if endpoint.ports.iter().any(|port| port.protocol == Protocol::Udp) {
             books.forget_flows(conntrack::forget_container(books.table.socket(), endpoint.ip));
         }
-        books.proxy.withdraw(&endpoint.id);
+        books.unserve(&endpoint.id);
         endpoint.ports.iter().for_each(|port| books.ports.release(port));
         books.pool.give_back(endpoint.ip);
     }
@@ -242,8 +249,8 @@ impl Networks {
     pub fn remove_all(&self) -> Result<(), Error> {
         let books = &mut *self.books();
         books.removed = true;
-        for (id, endpoint) in books.endpoints.drain() {
-            books.proxy.withdraw(&id);
+        for (id, endpoint) in std::mem::take(&mut books.endpoints) {
+            books.unserve(&id);
             endpoint.ports.iter().for_each(|port| books.ports.release(port));
             books.pool.give_back(endpoint.ip);
         }
@@ -341,13 +348,22 @@ impl Books {
     fn serve(&mut self, id: &str, ip: Ipv4Addr, reserved: Vec<Reserved>) -> Result<(), Error> {
         for Reserved { port, socket } in reserved {
             let Some(socket) = socket else { continue };
+            if self.rules.loopback {
+                self.held.entry(id.to_owned()).or_default().push(socket);
+                continue;
+            }
             if let Err(error) = self.proxy.serve(id, port.protocol, socket, SocketAddrV4::new(ip, port.container_port))
             {
-                self.proxy.withdraw(id);
+                self.unserve(id);
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    fn unserve(&mut self, id: &str) {
+        self.held.remove(id);
+        self.proxy.withdraw(id);
     }
 
     fn wiring(&mut self, mac: [u8; 6], mtu: u32, icc: bool) -> Wiring {

@@ -21,6 +21,10 @@
 //!     drop }
 //! }
 //! ```
+//! Without a userland proxy (`--userland-proxy=false`) the output chain takes loopback addresses too, postrouting has
+//! `oifname B ip saddr 127.0.0.0/8 masquerade`, and a chain `loopback` (prerouting, raw) drops what comes in by the bridge
+//! from or for loopback addresses.
+//!
 //! The second masquerade is for containers that reach a published port of a sibling (or their own) through an address of
 //! the host: the answer must come back through the host. What is not published cannot be reached from outside, not even
 //! by those who route to the container's address.
@@ -94,6 +98,7 @@ const HOOK_PREROUTING: u32 = 0;
 pub(crate) const HOOK_FORWARD: u32 = 2;
 const HOOK_OUTPUT: u32 = 3;
 const HOOK_POSTROUTING: u32 = 4;
+const PRIORITY_RAW: i32 = -300;
 const PRIORITY_DSTNAT: i32 = -100;
 const PRIORITY_FILTER: i32 = 0;
 const PRIORITY_SRCNAT: i32 = 100;
@@ -111,12 +116,14 @@ pub(crate) struct Ruleset {
     pub(crate) subnet: Subnet,
     /// Whether containers may talk to each other.
     pub(crate) icc: bool,
+    /// Whether published ports are to be reached on loopback by NAT, for want of a proxy.
+    pub(crate) loopback: bool,
 }
 
 impl Ruleset {
     /// How many rules `Table::replace` makes.
     fn count(&self) -> usize {
-        10 + usize::from(self.icc)
+        10 + usize::from(self.icc) + 3 * usize::from(self.loopback)
     }
 }
 
@@ -261,7 +268,9 @@ impl Table {
         self.add_chain(transaction, "output", "nat", (HOOK_OUTPUT, PRIORITY_DSTNAT));
         self.add_rule(transaction, "output", |r| _ = r.is_ipv4().dnat_by_address("by_address"));
         self.add_rule(transaction, "output", |r| {
-            r.is_ipv4().daddr_not_loopback().fib_daddr_local().dnat_by_port("by_port");
+            let r = r.is_ipv4();
+            let r = if rules.loopback { r } else { r.daddr_not_loopback() };
+            r.fib_daddr_local().dnat_by_port("by_port");
         });
         self.add_chain(transaction, "postrouting", "nat", (HOOK_POSTROUTING, PRIORITY_SRCNAT));
         self.add_rule(transaction, "postrouting", |r| {
@@ -270,6 +279,9 @@ impl Table {
         self.add_rule(transaction, "postrouting", |r| {
             r.oifname(Compare::Equal, bridge).is_ipv4().saddr_in(subnet).is_published().masquerade();
         });
+        if rules.loopback {
+            self.add_loopback(transaction, bridge);
+        }
         self.add_chain(transaction, "forward", "filter", (HOOK_FORWARD, PRIORITY_FILTER));
         let accept = Verdict::Accept;
         self.add_rule(transaction, "forward", |r| _ = r.oifname(Compare::NotEqual, bridge).verdict(accept));
@@ -279,6 +291,21 @@ impl Table {
             self.add_rule(transaction, "forward", |r| _ = r.iifname(Compare::Equal, bridge).verdict(accept));
         }
         self.add_rule(transaction, "forward", |r| _ = r.verdict(Verdict::Drop));
+    }
+
+    /// Answers to the host's own loopback connections must come back through the host; and since the bridge routes
+    /// loopback addresses then, containers must not reach the host's own servers on them.
+    fn add_loopback(&self, transaction: &mut Transaction, bridge: &str) {
+        self.add_rule(transaction, "postrouting", |r| {
+            r.oifname(Compare::Equal, bridge).is_ipv4().saddr_loopback().masquerade();
+        });
+        self.add_chain(transaction, "loopback", "filter", (HOOK_PREROUTING, PRIORITY_RAW));
+        self.add_rule(transaction, "loopback", |r| {
+            r.iifname(Compare::Equal, bridge).is_ipv4().daddr_loopback(Compare::Equal).verdict(Verdict::Drop);
+        });
+        self.add_rule(transaction, "loopback", |r| {
+            r.iifname(Compare::Equal, bridge).is_ipv4().saddr_loopback().verdict(Verdict::Drop);
+        });
     }
 
     fn add_chain(&self, transaction: &mut Transaction, name: &str, kind: &str, (hook, priority): (u32, i32)) {

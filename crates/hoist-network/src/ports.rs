@@ -30,11 +30,13 @@ pub(crate) struct Ports {
     ephemeral: (u16, u16),
     /// Where the search for a free ephemeral port goes on, as Docker's: a port just freed is not the next one given.
     next: HashMap<Protocol, u16>,
+    /// Whether a socket is to take connections, for the proxy, or only to keep the port.
+    listens: bool,
 }
 
 impl Ports {
-    pub(crate) fn new() -> Ports {
-        Ports { taken: HashMap::new(), ephemeral: ephemeral_range(), next: HashMap::new() }
+    pub(crate) fn new(listens: bool) -> Ports {
+        Ports { taken: HashMap::new(), ephemeral: ephemeral_range(), next: HashMap::new(), listens }
     }
 
     /// Takes one host port on all addresses that the request asks for: the same number everywhere. `default_ip` is the
@@ -105,7 +107,7 @@ impl Ports {
             let taken = if self.is_taken(&port) {
                 Err(Error::PortAllocated(SocketAddr::new(host_ip, host_port)))
             } else {
-                open(&port, wanted.is_none(), container)
+                open(&port, wanted.is_none(), container, self.listens)
             };
             match taken {
                 Ok(Opened::Absent) => {}
@@ -128,7 +130,7 @@ impl Ports {
         if !self.is_taken(port) {
             self.note(port);
         }
-        let socket = open(port, false, container)?.into_socket();
+        let socket = open(port, false, container, self.listens)?.into_socket();
         Ok(Reserved { port: port.clone(), socket })
     }
 
@@ -173,7 +175,7 @@ impl Opened {
     }
 }
 
-fn open(port: &PublishedPort, ipv6_is_optional: bool, container: Ipv4Addr) -> Result<Opened, Error> {
+fn open(port: &PublishedPort, ipv6_is_optional: bool, container: Ipv4Addr, listens: bool) -> Result<Opened, Error> {
     if port.protocol == Protocol::Sctp {
         // NAT serves IPv4 only, and no proxy could stand in for IPv6 or loopback.
         return match port.host_ip {
@@ -182,7 +184,7 @@ fn open(port: &PublishedPort, ipv6_is_optional: bool, container: Ipv4Addr) -> Re
             ip => Err(Error::Other(format!("SCTP ports cannot be published on address {ip}"))),
         };
     }
-    match open_socket(port) {
+    match open_socket(port, listens) {
         Ok(socket) => Ok(Opened::Socket(socket)),
         Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) if ipv6_is_optional && port.host_ip.is_ipv6() => {
             Ok(Opened::Absent)
@@ -207,19 +209,20 @@ fn reason(errno: Errno) -> String {
     }
 }
 
-fn open_socket(port: &PublishedPort) -> Result<OwnedFd, Errno> {
+fn open_socket(port: &PublishedPort, listens: bool) -> Result<OwnedFd, Errno> {
     let family = if port.host_ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let kind = if port.protocol == Protocol::Udp { SocketType::DGRAM } else { SocketType::STREAM };
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     if port.host_ip.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    if port.protocol == Protocol::Tcp {
+    // One that only keeps the port does so without it: two that reuse an address and do not listen get along.
+    if port.protocol == Protocol::Tcp && listens {
         // Connections of the last user in TIME_WAIT must not keep the port; another listener still does.
         sockopt::set_socket_reuseaddr(&socket, true)?;
     }
     bind(&socket, &SocketAddr::new(port.host_ip, port.host_port))?;
-    if port.protocol == Protocol::Tcp {
+    if port.protocol == Protocol::Tcp && listens {
         listen(&socket, BACKLOG)?;
     }
     Ok(socket)

@@ -74,7 +74,7 @@ pub(crate) fn host_defaults(host: &mut HostConfig, settings: &Settings, version:
     default(&mut host.ipc_mode, "private");
     let cgroupns = if host.privileged || version == Version::V1 { "host" } else { "private" };
     default(&mut host.cgroupns_mode, cgroupns);
-    default(&mut host.runtime, &settings.default_runtime);
+    default(&mut host.runtime, &settings.live.now().default_runtime);
     default(&mut host.restart_policy.name, "no");
     if host.shm_size == 0 {
         host.shm_size = settings.shm_size_bytes;

@@ -31,7 +31,7 @@ pub(crate) fn request(config: &Config, host: &HostConfig, settings: &Settings) -
     if host.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0"));
     }
-    if host.runtime != "runc" && host.runtime != "hoist" && !settings.runtimes.contains_key(&host.runtime) {
+    if host.runtime != "runc" && host.runtime != "hoist" && !settings.live.now().runtimes.contains_key(&host.runtime) {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
     Ok(())

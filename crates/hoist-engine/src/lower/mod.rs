@@ -127,7 +127,7 @@ fn log(record: &Record, directory: &Path) -> Result<Log> {
 
 fn external(record: &Record, settings: &Settings) -> Result<Option<ExternalRuntime>> {
     let name = record.fixed.host_config.runtime.as_str();
-    if let Some(found) = settings.runtimes.get(name) {
+    if let Some(found) = settings.live.now().runtimes.get(name) {
         return Ok(Some(ExternalRuntime { path: found.path.clone(), args: found.args.clone() }));
     }
     if matches!(name, "runc" | "hoist") {

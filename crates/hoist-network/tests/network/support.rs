@@ -195,6 +195,7 @@ pub(crate) fn config() -> Config {
         mtu: 0,
         icc: true,
         default_publish_ip: None,
+        without_proxy: false,
     }
 }
 

@@ -1,0 +1,85 @@
+//! Both dialects, both places a setting may stand in, and what is refused.
+
+use super::*;
+
+fn read_args(args: &[&str]) -> Result<Config, String> {
+    let dialect = Dialect::of(&[OsString::from(args[0])]);
+    read(args.iter().map(OsString::from).collect(), dialect).map_err(|stop| match stop {
+        Stop::Bad(text) => text,
+        Stop::Shown(_) => "usage".to_owned(),
+    })
+}
+
+#[test]
+fn both_dialects_name_the_same_things() {
+    let ours = read_args(&["engine", "--root", "/a", "--run-dir", "/b", "--config-file", "/dev/null"]).unwrap();
+    let docker =
+        read_args(&["dockerd", "--data-root", "/a", "--exec-root", "/b", "--config-file", "/dev/null"]).unwrap();
+    assert_eq!(ours.settings.root, docker.settings.root);
+    assert_eq!(ours.hosts, ["unix:///b/hoist.sock"]);
+    assert_eq!(docker.hosts, ["unix:///var/run/docker.sock"]);
+    assert!(ours.settings.live.now().live_restore && !docker.settings.live.now().live_restore);
+}
+
+#[test]
+fn wrong_values_are_named() {
+    let text = |args: &[&str]| {
+        let mut all = vec!["engine", "--config-file", "/dev/null"];
+        all.extend(args);
+        read_args(&all).unwrap_err()
+    };
+    assert!(text(&["--bip", "x"]).contains("--bip"));
+    assert!(text(&["--default-runtime", "x"]).contains("'x' does not exist"));
+    assert!(text(&["--iptables=false"]).contains("--iptables=false"));
+    assert!(text(&["--dns", "nope"]).contains("nope is not an ip address"));
+    assert_eq!(text(&["--no-such-flag"]), "usage");
+}
+
+#[test]
+fn a_setting_in_both_places_is_refused() {
+    let path = std::env::temp_dir().join(format!("hoist-config-{}.json", std::process::id()));
+    std::fs::write(&path, r#"{"dns":["1.1.1.1"],"mtu":1400}"#).unwrap();
+    let file = path.to_str().unwrap();
+    let config = read_args(&["engine", "--config-file", file]).unwrap();
+    assert_eq!((config.settings.dns, config.settings.network.mtu), (vec!["1.1.1.1".to_owned()], 1400));
+    assert!(read_args(&["engine", "--config-file", file, "--mtu", "1"]).unwrap_err().contains("both"));
+    std::fs::write(&path, r#"{"nope":1}"#).unwrap();
+    assert!(read_args(&["engine", "--config-file", file]).unwrap_err().contains("nope"));
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn what_only_dockers_engine_has_is_refused_by_name() {
+    let text = |flag: &str| read_args(&["dockerd", "--config-file", "/dev/null", flag]).unwrap_err();
+    for flag in
+        ["--tlsverify", "--userns-remap=x", "--ipv6", "--exec-opt=native.cgroupdriver=systemd", "--log-format=json"]
+    {
+        let name = flag.split('=').next().unwrap_or_default();
+        assert!(
+            text(flag).starts_with(name) && text(flag).ends_with("is not supported by this engine"),
+            "{}",
+            text(flag)
+        );
+    }
+    let harmless = ["--tlsverify=false", "--seccomp-profile=builtin", "--exec-opt=native.cgroupdriver=cgroupfs"];
+    for flag in harmless {
+        assert!(read_args(&["dockerd", "--config-file", "/dev/null", flag]).is_ok(), "{flag}");
+    }
+    let path = std::env::temp_dir().join(format!("hoist-refused-{}.json", std::process::id()));
+    std::fs::write(&path, r#"{"features":{"containerd-snapshotter":true}}"#).unwrap();
+    let error = read_args(&["dockerd", "--config-file", path.to_str().unwrap()]).unwrap_err();
+    assert!(error.starts_with("--feature=containerd-snapshotter=true is not supported"), "{error}");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn numbers_have_dockers_defaults_and_limits() {
+    let read = |flag: &str| read_args(&["dockerd", "--config-file", "/dev/null", flag]);
+    let live = |flag: &str| read(flag).unwrap().settings.live.now();
+    assert_eq!(live("--debug").shutdown_timeout_s, 15);
+    assert_eq!(live("--shutdown-timeout=-1").shutdown_timeout_s, -1);
+    assert_eq!(live("--max-concurrent-downloads=7").image.max_concurrent_downloads, Some(7));
+    assert_eq!(live("--max-concurrent-downloads=0").image.max_concurrent_downloads, None);
+    assert_eq!(read("--max-concurrent-downloads=-1").unwrap_err(), "invalid max concurrent downloads: -1");
+    assert!(read("--max-download-attempts=x").unwrap_err().contains("--max-download-attempts"));
+}

@@ -1,0 +1,157 @@
+//! The settings that are more than a text or a switch.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use hoist_api::host_config::{LogConfig, Ulimit};
+use hoist_engine::RuntimeBinary;
+use serde_json::Value;
+
+use super::flags::Dialect;
+use super::source::Source;
+
+pub(super) fn parse<T: std::str::FromStr>(text: &str, flag: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("invalid value \"{text}\" for --{flag}"))
+}
+
+fn cidr(text: &str, flag: &str) -> Result<(Ipv4Addr, u8), String> {
+    let bad = || format!("invalid value \"{text}\" for --{flag}: an IPv4 CIDR such as 10.9.0.1/24 is expected");
+    let (ip, prefix) = text.split_once('/').ok_or_else(bad)?;
+    let (ip, prefix) = (ip.parse().map_err(|_| bad())?, prefix.parse().map_err(|_| bad())?);
+    if prefix > 32 { Err(bad()) } else { Ok((ip, prefix)) }
+}
+
+pub(super) fn network(source: &Source, dialect: Dialect) -> Result<hoist_network::Config, String> {
+    let bridge = source.text("bridge")?.unwrap_or_else(|| match dialect {
+        Dialect::Hoist => "hoist0".to_owned(),
+        Dialect::Dockerd => "docker0".to_owned(),
+    });
+    if bridge == "none" {
+        return Err("--bridge=none is not supported by this engine: use --network none per container".to_owned());
+    }
+    if bridge.is_empty() || bridge.len() > 15 || bridge.contains(['/', ' ']) {
+        return Err(format!("invalid value \"{bridge}\" for --bridge: a device name has 1 to 15 characters"));
+    }
+    let pool = |text: &String| {
+        let bad = || format!("invalid value \"{text}\" for --default-address-pool: base=CIDR,size=PREFIX is expected");
+        let (mut base, mut size) = (None, None);
+        for part in text.split(',') {
+            match part.split_once('=').ok_or_else(bad)? {
+                ("base", v) => base = Some(cidr(v, "default-address-pool")?),
+                ("size", v) => size = v.parse::<u8>().ok(),
+                _ => return Err(bad()),
+            }
+        }
+        let ((ip, prefix), size) = (base.ok_or_else(bad)?, size.ok_or_else(bad)?);
+        if size < prefix || size > 30 { Err(bad()) } else { Ok((ip, prefix, size)) }
+    };
+    Ok(hoist_network::Config {
+        bridge,
+        bip: source.text("bip")?.map(|t| cidr(&t, "bip")).transpose()?,
+        fixed_cidr: source.text("fixed-cidr")?.map(|t| cidr(&t, "fixed-cidr")).transpose()?,
+        default_address_pools: source.texts("default-address-pool")?.iter().map(pool).collect::<Result<_, _>>()?,
+        mtu: source.text("mtu")?.map(|t| parse(&t, "mtu")).transpose()?.unwrap_or(0),
+        icc: source.flag("icc")?,
+        default_publish_ip: source.text("ip")?.map(|t| parse(&t, "ip")).transpose()?,
+        without_proxy: !source.flag("userland-proxy")?,
+    })
+}
+
+pub(super) fn addresses(source: &Source, flag: &str) -> Result<Vec<String>, String> {
+    let list = source.texts(flag)?;
+    for text in &list {
+        text.parse::<IpAddr>().map_err(|_| format!("{text} is not an ip address (--{flag})"))?;
+    }
+    Ok(list)
+}
+
+pub(super) fn ulimits(source: &Source) -> Result<BTreeMap<String, Ulimit>, String> {
+    let mut ulimits = BTreeMap::new();
+    if let Some(Value::Object(map)) = source.in_file("default-ulimit") {
+        for (name, value) in map {
+            let number = |key: &str| value.get(key).and_then(Value::as_i64);
+            let (Some(soft), Some(hard)) = (number("Soft"), number("Hard")) else {
+                return Err(format!("default-ulimits.{name}: Soft and Hard are expected"));
+            };
+            ulimits.insert(name.clone(), Ulimit { name: name.clone(), soft, hard });
+        }
+        return Ok(ulimits);
+    }
+    for text in source.texts("default-ulimit")? {
+        let bad = || format!("invalid ulimit argument: {text}");
+        let (name, limits) = text.split_once('=').ok_or_else(bad)?;
+        let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+        let (soft, hard) = (soft.parse().map_err(|_| bad())?, hard.parse().map_err(|_| bad())?);
+        ulimits.insert(name.to_owned(), Ulimit { name: name.to_owned(), soft, hard });
+    }
+    Ok(ulimits)
+}
+
+pub(super) fn runtimes(source: &Source) -> Result<BTreeMap<String, RuntimeBinary>, String> {
+    let mut runtimes = BTreeMap::new();
+    let reserved = |name: &str| format!("runtime name '{name}' is reserved");
+    if let Some(Value::Object(map)) = source.in_file("add-runtime") {
+        for (name, value) in map {
+            if matches!(name.as_str(), "runc" | "hoist") {
+                return Err(reserved(name));
+            }
+            let path = value.get("path").and_then(Value::as_str);
+            let path = path.ok_or_else(|| format!("runtimes.{name}: a path is expected"))?;
+            let args = value.get("runtimeArgs").and_then(Value::as_array).into_iter().flatten();
+            let args = args.filter_map(Value::as_str).map(str::to_owned).collect();
+            runtimes.insert(name.clone(), RuntimeBinary { path: PathBuf::from(path), args });
+        }
+        return Ok(runtimes);
+    }
+    for text in source.texts("add-runtime")? {
+        let (name, path) = text
+            .split_once('=')
+            .ok_or_else(|| format!("invalid runtime specification \"{text}\": name=/path is expected"))?;
+        if matches!(name, "runc" | "hoist") {
+            return Err(reserved(name));
+        }
+        runtimes.insert(name.to_owned(), RuntimeBinary { path: PathBuf::from(path), args: Vec::new() });
+    }
+    Ok(runtimes)
+}
+
+pub(super) fn labels(source: &Source) -> Result<Vec<String>, String> {
+    let labels = source.texts("label")?;
+    match labels.iter().find(|l| !l.contains('=')) {
+        Some(bad) => Err(format!("bad attribute format: {bad}")),
+        None => Ok(labels),
+    }
+}
+
+pub(super) fn log(source: &Source) -> Result<LogConfig, String> {
+    let r#type = source.text("log-driver")?.unwrap_or_else(|| "json-file".to_owned());
+    if !matches!(r#type.as_str(), "json-file" | "local" | "none") {
+        return Err(format!("logger: no log driver named '{type}' is registered"));
+    }
+    let config = source
+        .texts("log-opt")?
+        .iter()
+        .map(|o| {
+            o.split_once('=')
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .ok_or_else(|| format!("invalid log option: {o}"))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(LogConfig { r#type, config })
+}
+
+pub(super) fn shm_size(source: &Source) -> Result<i64, String> {
+    let Some(text) = source.text("default-shm-size")? else { return Ok(64 << 20) };
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        _ => return Err(format!("invalid size: '{text}'")),
+    };
+    let number: i64 = digits.parse().map_err(|_| format!("invalid size: '{text}'"))?;
+    number.checked_mul(scale).filter(|&n| n > 0).ok_or_else(|| format!("invalid size: '{text}'"))
+}
