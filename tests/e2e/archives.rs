@@ -73,6 +73,9 @@ fn load_and_import_take_xz_and_bzip2() {
             let Some(archive) = through(program, "-c", &image.docker_archive(&[&name])) else {
                 skip!(program, "the packer is not installed");
             };
+            if !t.engine.is_own() && t.cli_with("load", &archive).stderr.contains("executable file not found") {
+                skip!(program, "the peer runs a program that it does not have");
+            }
             t.cli_with("load", &archive).ok().says(&format!("Loaded image: {name}"));
             t.cli(&format!("run --rm {name}")).ok().prints(&seed);
             t.cli(&format!("rmi {name}")).ok();

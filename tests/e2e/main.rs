@@ -12,6 +12,7 @@ mod crash;
 mod events;
 mod exec;
 mod first_run;
+mod flags;
 mod images;
 mod life;
 mod limits;

@@ -1,6 +1,6 @@
 //! Bind mounts, tmpfs, named and anonymous volumes.
 
-use hoist_tests::{Entry, Image, both};
+use hoist_tests::{Entry, Image, both, engine, skip};
 use serde_json::json;
 
 #[test]
@@ -147,5 +147,56 @@ fn mounts_below_mounts_are_made_in_order() {
         inner.write("i", "inner");
         let options = format!("-v {}:/a/b -v {}:/a --tmpfs /a/t", inner.path, outer.path);
         t.cli(&format!("run --rm {options} busybox sh -c 'cat /a/o /a/b/i; touch /a/t/x'")).ok().prints("outerinner");
+    });
+}
+
+#[test]
+fn a_tmpfs_volume_is_one_mount_that_containers_share_as_long_as_one_runs() {
+    both(|t| {
+        let (volume, first, second) = (t.name("memory"), t.name("first"), t.name("second"));
+        let options = json!({"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=1770"});
+        t.api().post_json("/volumes/create", &json!({"Name": volume, "DriverOpts": options})).status(201);
+        let run = |name: &str| t.cli(&format!("run -d --name {name} -v {volume}:/data busybox sleep 1000")).ok();
+        run(&first);
+        t.cli(&format!("exec {first} sh -c 'echo shared > /data/file; stat -c %a /data'")).ok().prints("1770");
+        run(&second);
+        t.cli(&format!("exec {second} cat /data/file")).ok().prints("shared");
+        t.cli(&format!("exec {second} dd if=/dev/zero of=/data/big bs=1M count=2"))
+            .fails_with(1)
+            .complains("No space left");
+        t.cli(&format!("rm -f {first}")).ok();
+        t.cli(&format!("exec {second} cat /data/file")).ok().prints("shared");
+        t.cli(&format!("rm -f {second}")).ok();
+        t.cli(&format!("run --rm -v {volume}:/data busybox ls /data")).ok().prints("");
+        t.api().delete(&format!("/volumes/{volume}")).status(204);
+    });
+}
+
+#[test]
+fn a_tmpfs_volume_stays_mounted_while_the_engine_is_away() {
+    engine(|t| {
+        if !t.engine.is_own() {
+            skip!("own-engine", "kills the engine");
+        }
+        let mount = "--mount type=volume,source=memory,target=/data,volume-opt=type=tmpfs,volume-opt=device=tmpfs";
+        t.cli(&format!("run -d --name stays {mount} busybox sh -c 'echo kept > /data/file; sleep 1000'")).ok();
+        t.cli(&format!("run -d --name goes {mount} busybox sleep 1000")).ok();
+        t.engine.kill();
+        t.engine.start_again();
+        t.cli("rm -f goes").ok();
+        t.cli("run --rm -v memory:/data busybox cat /data/file").ok().prints("kept");
+        t.cli("rm -f stays").ok();
+        t.cli("run --rm -v memory:/data busybox ls /data").ok().prints("");
+    });
+}
+
+#[test]
+fn a_volume_that_cannot_be_mounted_says_why() {
+    both(|t| {
+        let volume = t.name("wrong");
+        let mount = format!("type=volume,source={volume},target=/data,volume-opt=type=tmpfs,volume-opt=device=tmpfs");
+        let refused = t.cli(&format!("run --rm --mount {mount},volume-opt=o=nonsense=1 busybox true")).fails_with(125);
+        refused.complains("failed to mount local volume: mount tmpfs:").complains("data: nonsense=1: invalid argument");
+        t.api().delete(&format!("/volumes/{volume}"));
     });
 }

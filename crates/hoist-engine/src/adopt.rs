@@ -10,6 +10,7 @@ use hoist_runtime::spawner::Link;
 
 use crate::container::driver::Event;
 use crate::container::record::{Fixed, Record, State, Status, Unreadable};
+use crate::container::volumes;
 use crate::containers::Containers;
 use crate::error::{Result, Translate};
 
@@ -32,6 +33,11 @@ pub(crate) fn adopt_all(containers: &Containers) -> Result<()> {
         containers.insert(dead(bad));
     }
     let mut start = Vec::new();
+    for record in records.iter().filter(|record| record.state.status.alive()) {
+        for name in volumes::names(record) {
+            context.volumes.adopt_use(name, record.id());
+        }
+    }
     for record in records {
         let id = record.id().to_owned();
         if adopt(containers, record)? {
@@ -39,6 +45,7 @@ pub(crate) fn adopt_all(containers: &Containers) -> Result<()> {
         }
     }
     context.networks.sweep().api()?;
+    context.volumes.sweep_mounts();
     collect(containers);
     for id in start {
         let Ok(handle) = containers.get(&id) else { continue };
@@ -68,6 +75,7 @@ fn adopt(containers: &Containers, mut record: Record) -> Result<bool> {
     if unsettled {
         settle(containers, &mut record);
     }
+    context.volumes.give_back(record.id());
     record.state.endpoint = None;
     if record.state.status == Status::Restarting {
         record.state.status = Status::Exited;

@@ -21,6 +21,7 @@ use crate::create::{self, CreateRequest, Recording};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::exec::Registry;
+use crate::links;
 use crate::listing;
 use crate::lower::{Peer, Programs};
 use crate::names;
@@ -111,12 +112,23 @@ impl Context {
         }
         Ok(Peer {
             id: record.id().to_owned(),
+            name: record.name.clone(),
+            address: record.state.endpoint.as_ref().map(|endpoint| endpoint.ip),
+            env: record.fixed.config.env.clone().unwrap_or_default(),
+            exposed: record.fixed.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).collect(),
             pid: record.state.pid,
             directory: self.directory(record.id()),
             run_dir: self.run_directory(record.id()),
             hostname: record.fixed.config.hostname.clone(),
             ipc_shareable: record.fixed.host_config.ipc_mode == "shareable",
         })
+    }
+
+    /// The containers that run now, with their directories.
+    pub(crate) fn running(&self) -> Vec<(Arc<Record>, PathBuf)> {
+        let records: Vec<_> = self.index().by_id.values().map(Handle::record).collect();
+        let alive = records.into_iter().filter(|record| record.state.status.alive());
+        alive.map(|record| (record.clone(), self.directory(record.id()))).collect()
     }
 
     fn find(&self, name: &str) -> Result<Handle> {
@@ -406,6 +418,8 @@ impl Containers {
         let directory = self.context.directory(record.id());
         let run_dir = self.context.run_directory(record.id());
         let mut answer = inspect::inspect(&record, &directory, &run_dir, self.context.execs.of_container(record.id()));
+        let name_of = |id: &str| Some(self.context.find(id).ok()?.record().name.clone());
+        answer.host_config.links = links::shown(answer.host_config.links.take(), &record.name, &name_of);
         if size {
             let own = changes::upper_size_bytes(&directory);
             answer.size_rw = Some(own);

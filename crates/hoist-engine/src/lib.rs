@@ -17,6 +17,7 @@ mod images;
 mod info;
 mod init_layer;
 mod ipc;
+mod links;
 mod listing;
 mod logs;
 mod lower;

@@ -40,8 +40,8 @@ use hoist_db::Db;
 
 pub use error::Error;
 pub use history::HistoryEntry;
-pub use lease::LeaseChange;
 pub use hoist_api::platform::Platform;
+pub use lease::LeaseChange;
 pub use progress::{Progress, ProgressSink};
 pub use registry::UrlSource;
 pub use remove::{Removed, Users};

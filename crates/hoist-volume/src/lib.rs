@@ -1,13 +1,15 @@
 //! Named and anonymous local volumes: directories below `<root>/volumes/<name>/_data`, their records, who holds them.
 //!
-//! Owns those directories and the tables `volume` and `volume_hold`. Mounts nothing: a volume with `type`, `o` and
-//! `device` options says through [`Volume::mount_spec`] what to mount, the caller does it.
+//! Owns those directories, the tables `volume` and `volume_hold`, and the mounts of volumes that are one (`type`, `o` and
+//! `device` options, see `mounted`). A directory of the host that such a volume binds says [`Volume::mount_spec`]; the
+//! caller binds it.
 
 #![forbid(unsafe_code)]
 
 mod copy_up;
 mod directory;
 mod merged;
+mod mounted;
 mod options;
 mod store;
 
@@ -43,6 +45,11 @@ impl Volume {
     pub fn mount_spec(&self) -> Option<MountSpec> {
         options::mount_spec(&self.options)
     }
+
+    /// The same, but only for what is mounted at the mountpoint and not bound from elsewhere.
+    pub fn own_mount(&self) -> Option<MountSpec> {
+        self.mount_spec().filter(|spec| !spec.is_bind())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -70,13 +77,14 @@ pub struct Volumes {
     db: Db,
     /// Held while a directory and its record change together.
     changes: Mutex<()>,
+    uses: Mutex<mounted::Uses>,
 }
 
 impl Volumes {
     /// Opens the store and finishes what a crash left half done. `root` is the engine's root directory.
     pub fn open(root: &Path, db: Db) -> Result<Volumes, Error> {
         store::migrate(&db)?;
-        let volumes = Volumes { root: root.join("volumes"), db, changes: Mutex::new(()) };
+        let volumes = Volumes { root: root.join("volumes"), db, changes: Mutex::new(()), uses: Mutex::default() };
         directory::prepare_root(&volumes.root)?;
         let known: Vec<String> = store::list(&volumes.db, &volumes.root)?.into_iter().map(|v| v.name).collect();
         directory::recover(&volumes.root, &known)?;
@@ -194,6 +202,11 @@ impl Volumes {
         }
         directory::staged(&self.root, name)?;
         directory::finish_copy(&self.root, name)
+    }
+
+    fn uses(&self) -> MutexGuard<'_, mounted::Uses> {
+        // Changed entry by entry: a panic leaves it sound.
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {

@@ -158,9 +158,8 @@ pub(crate) fn limits(args: &Parsed) -> Result<Map<String, Value>, String> {
     limits.insert("Memory".to_owned(), bytes("memory")?.into());
     limits.insert("MemoryReservation".to_owned(), bytes("memory-reservation")?.into());
     limits.insert("MemorySwap".to_owned(), args.get("memory-swap").map_or(Ok(0), resource::swap)?.into());
-    if args.has("kernel-memory") {
-        limits.insert("KernelMemory".to_owned(), bytes("kernel-memory")?.into());
-    }
+    // Taken and not sent, as Docker's client does: the kernel has no such limit any more.
+    bytes("kernel-memory")?;
     Ok(limits)
 }
 

@@ -21,6 +21,7 @@ impl Driver {
         self.link = None;
         self.waiting.clear();
         self.release_network();
+        self.context.volumes.give_back(self.record.id());
         self.record.state.error.clone_from(&error.message);
         self.record.state.exit_code = exit_code;
         self.record.state.exits += 1;
@@ -81,6 +82,7 @@ impl Driver {
         }
         if !self.record.state.status.alive() {
             self.release_network();
+            self.context.volumes.give_back(self.record.id());
             self.save_state();
             return;
         }
@@ -112,6 +114,7 @@ impl Driver {
         state.finished_ns = exit.finished_at_ns;
         state.exits += 1;
         self.release_network();
+        self.context.volumes.give_back(self.record.id());
         if self.record.fixed.host_config.ipc_mode == "shareable" {
             crate::ipc::unmount(&self.context.directory(self.record.id()));
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::container::record::Record;
 use crate::containers::Context;
 use crate::error::{Error, Result, io};
+use crate::links;
 
 /// Writes the three files.
 pub(super) fn write(record: &Record, context: &Context, directory: &Path) -> Result<()> {
@@ -17,7 +18,10 @@ pub(super) fn write(record: &Record, context: &Context, directory: &Path) -> Res
     }
     let config = &record.fixed.config;
     put(&directory.join("hostname"), &format!("{}\n", config.hostname))?;
-    let extra = extra_hosts(record, context)?;
+    let mut extra = extra_hosts(record, context)?;
+    extra.extend(links::hosts(record, &|name| context.peer(name))?);
+    let running = context.running();
+    links::tell(record, running.iter().map(|(other, directory)| (other.as_ref(), directory.clone())));
     let ip = record.state.endpoint.as_ref().map(|e| IpAddr::V4(e.ip));
     let hosts = if host.network_mode == "host" {
         let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();

@@ -14,3 +14,4 @@ pub(crate) mod state;
 pub(crate) mod stop;
 pub(crate) mod top;
 pub(crate) mod update;
+pub(crate) mod volumes;

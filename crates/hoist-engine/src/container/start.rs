@@ -43,6 +43,7 @@ impl Driver {
         if self.record.fixed.host_config.ipc_mode == "shareable" {
             crate::ipc::mount(&directory, self.record.fixed.host_config.shm_size)?;
         }
+        self.take_volumes()?;
         clock.phase("engine: directories");
         let network = self.connect_network()?;
         clock.phase("engine: network");

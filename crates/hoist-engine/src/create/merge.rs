@@ -1,6 +1,7 @@
 //! The image's defaults under the client's wishes (moby's rules), and the spellings of "default" made explicit.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use hoist_api::container::Config;
 use hoist_api::host_config::HostConfig;
@@ -117,6 +118,17 @@ pub(crate) fn host_defaults(host: &mut HostConfig, settings: &Settings, version:
 /// Takes out limits that this machine's control groups do not have; what was asked for in vain is told, as dockerd tells.
 pub(crate) fn discard_unsupported(host: &mut HostConfig, version: Version) -> Vec<String> {
     let mut warnings = Vec::new();
+    // Gone from the kernel, and from the API since 1.42: older clients may still send them.
+    (host.resources.kernel_memory, host.resources.kernel_memory_tcp) = (0, 0);
+    if host.resources.blkio_weight != 0 && !has_block_io_weight(version) {
+        host.resources.blkio_weight = 0;
+        warnings.push(
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".to_owned(),
+        );
+    }
+    if host.resources.oom_kill_disable == Some(true) && host.resources.memory == 0 && version == Version::V1 {
+        warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".to_owned());
+    }
     if version == Version::V1 {
         return warnings;
     }
@@ -127,6 +139,14 @@ pub(crate) fn discard_unsupported(host: &mut HostConfig, version: Version) -> Ve
         warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".to_owned());
     }
     warnings
+}
+
+/// Whether the machine's schedulers weigh block I/O. The root of a hierarchy has no weight, so a group below it is asked.
+fn has_block_io_weight(version: Version) -> bool {
+    let weighs = |path: &Path| ["blkio.weight", "blkio.bfq.weight"].iter().any(|file| path.join(file).exists());
+    let blocks = hoist_runtime::cgroup::hierarchies().iter().filter(|h| h.controllers.iter().any(|c| c == "blkio"));
+    let below = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().any(|e| weighs(&e.path()));
+    version == Version::V2 || blocks.map(|hierarchy| hierarchy.mount_point.as_path()).any(below)
 }
 
 #[cfg(test)]
@@ -156,6 +176,7 @@ mod tests {
         let mut host = HostConfig::default();
         host.resources.memory_swappiness = Some(10);
         host.resources.oom_kill_disable = Some(true);
+        host.resources.memory = 1 << 30;
         assert!(discard_unsupported(&mut host.clone(), Version::V1).is_empty());
         assert_eq!(discard_unsupported(&mut host, Version::V2).len(), 2);
         assert_eq!((host.resources.memory_swappiness, host.resources.oom_kill_disable), (None, None));

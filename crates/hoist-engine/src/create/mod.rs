@@ -16,7 +16,7 @@ use crate::container::record::{Fixed, Record, State};
 use crate::containers::{Containers, Context};
 use crate::error::{Error, Result, Translate, io};
 use crate::images::check_platform;
-use crate::names;
+use crate::{links, names};
 
 /// What a create request asks for.
 #[derive(Clone, Debug, Default)]
@@ -69,11 +69,15 @@ pub(crate) fn create(
     if let Some(default) = endpoints.remove("default") {
         endpoints.insert("bridge".to_owned(), default);
     }
+    for (network, wish) in &endpoints {
+        validate::endpoint(network, wish)?;
+    }
     if endpoints.len() > 1 || endpoints.keys().any(|name| *name != host_config.network_mode) {
         return Err(Error::not_implemented(
             "user-defined networks are not supported by this engine: use the default bridge, host, none or container:<name>",
         ));
     }
+    links::resolve(&mut host_config, &|name| Ok(containers.get(name)?.record().id().to_owned()))?;
     let name = containers.reserve_name(request.name.trim_start_matches('/'), &id)?;
     let made = Making { context, containers, id: &id, name: &name, done: false };
     let resolved = mounts::resolve(&config, &host_config, &context.volumes, &|other| {

@@ -28,7 +28,7 @@ pub(crate) fn resolve(
     for wanted in host.volumes_from.iter().flatten() {
         let (name, mode) = wanted.split_once(':').unwrap_or((wanted, ""));
         if !matches!(mode, "" | "ro" | "rw" | "z" | "Z") {
-            return Err(Error::invalid(format!("invalid mode for volumes-from: {mode}")));
+            return Err(Error::invalid(format!("invalid mode: {mode}")));
         }
         for mut mount in others(name)? {
             if mode == "ro" {
@@ -225,6 +225,12 @@ impl Collected<'_> {
         let volume = self.store.create(name, &how.driver, how.options.clone(), how.labels.clone()).api()?;
         let mut source = volume.mountpoint.clone();
         if !how.subpath.is_empty() {
+            if let Some(spec) = volume.own_mount() {
+                return Err(Error::not_implemented(format!(
+                    "a subpath of volume {}, whose options mount {}, is not supported by this engine",
+                    volume.name, spec.fstype
+                )));
+            }
             source = subpath(&source, &how.subpath)?;
         }
         let point = MountPoint {
@@ -240,19 +246,8 @@ impl Collected<'_> {
         let access = if how.rw { "rw" } else { "ro" };
         let bound = |source| ("bind".to_owned(), source, ["rbind", "rprivate", access].map(str::to_owned).to_vec());
         let (kind, source, options) = match volume.mount_spec() {
-            Some(spec) if !spec.is_bind() => {
-                if !how.subpath.is_empty() {
-                    return Err(Error::not_implemented(format!(
-                        "a subpath of volume {}, whose options mount {}, is not supported by this engine",
-                        volume.name, spec.fstype
-                    )));
-                }
-                let mut options = spec.options;
-                options.push(access.to_owned());
-                (spec.fstype, PathBuf::from(spec.source), options)
-            }
-            Some(spec) => bound(PathBuf::from(spec.source)),
-            None => bound(source),
+            Some(spec) if spec.is_bind() => bound(PathBuf::from(spec.source)),
+            _ => bound(source),
         };
         self.by_path.insert(destination.to_owned(), MountRecord { point, source, options, kind });
         self.volumes.push((volume.name, destination.to_owned(), how.copy));
@@ -313,9 +308,7 @@ impl Collected<'_> {
             }
             "" => Err(Error::invalid("invalid mount config: mount type must not be empty")),
             "image" => Err(Error::not_implemented("mounts of type image are not supported by this engine")),
-            other => {
-                Err(Error::invalid(format!("invalid mount config for type \"{other}\": mount type unknown: {other}")))
-            }
+            other => Err(Error::invalid(format!("invalid mount config for type \"{other}\": mount type unknown"))),
         }
     }
 
@@ -414,7 +407,7 @@ fn tmpfs_options(text: &str) -> Result<Vec<String>> {
                 | "rprivate"
         );
         if !known {
-            return Err(Error::invalid(format!("invalid tmpfs option [\"{option}\"]")));
+            return Err(Error::invalid(format!("invalid tmpfs option \"{option}\"")));
         }
         let opposite = key.strip_prefix("no").map_or_else(|| format!("no{key}"), str::to_owned);
         options.retain(|o| *o != opposite && o != key);

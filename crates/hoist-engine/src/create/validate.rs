@@ -1,7 +1,11 @@
 //! Checks of a create (or update) request that need no state: Docker's limits and Docker's texts.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use hoist_api::container::Config;
 use hoist_api::host_config::{HostConfig, Resources, RestartPolicy};
+use hoist_api::image::Healthcheck;
+use hoist_api::network::EndpointSettings;
 use hoist_runtime::defaults;
 
 use crate::error::{Error, Result};
@@ -27,6 +31,9 @@ pub(crate) fn request(config: &Config, host: &HostConfig, settings: &Settings) -
             "Invalid value {}, range for oom score adj is [-1000, 1000]",
             host.oom_score_adj
         )));
+    }
+    if host.annotations.iter().flatten().any(|(key, _)| key.is_empty()) {
+        return Err(Error::invalid("invalid Annotations: the empty string is not permitted as an annotation key"));
     }
     if host.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0"));
@@ -58,11 +65,24 @@ fn own_config(config: &Config) -> Result<()> {
     if config.hostname.len() > 64 || config.hostname.contains(['/', '\0', '\n']) {
         return Err(Error::invalid(format!("invalid hostname: {:?}", config.hostname)));
     }
-    let health = config.healthcheck.iter().flat_map(|h| [h.interval, h.timeout, h.start_period, h.retries]);
-    for value in health {
-        if value < 0 {
-            return Err(Error::invalid("Interval, Timeout, StartPeriod and Retries in Healthcheck cannot be negative"));
+    config.healthcheck.as_ref().map_or(Ok(()), health_check)
+}
+
+fn health_check(check: &Healthcheck) -> Result<()> {
+    const SHORTEST_NS: i64 = 1_000_000;
+    let durations = [
+        ("Interval", check.interval),
+        ("Timeout", check.timeout),
+        ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
+    ];
+    for (name, value) in durations {
+        if value != 0 && value < SHORTEST_NS {
+            return Err(Error::invalid(format!("{name} in Healthcheck cannot be less than 1ms")));
         }
+    }
+    if check.retries < 0 {
+        return Err(Error::invalid("Retries in Healthcheck cannot be negative"));
     }
     Ok(())
 }
@@ -87,6 +107,9 @@ pub(crate) fn resources(limits: &Resources, update: bool) -> Result<()> {
     }
     if limits.cpu_quota > 0 && limits.cpu_quota < 1000 {
         return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    if limits.cpu_realtime_period != 0 && limits.cpu_realtime_runtime > limits.cpu_realtime_period {
+        return bad("cpu real-time runtime cannot be higher than cpu real-time period");
     }
     if limits.blkio_weight != 0 && !(10..=1000).contains(&limits.blkio_weight) {
         return bad("Range of blkio weight is from 10 to 1000");
@@ -130,9 +153,6 @@ fn memory(limits: &Resources, update: bool) -> Result<()> {
     if limits.memory > 0 && limits.memory_reservation > limits.memory {
         return bad("Minimum memory limit can not be less than memory reservation limit, see usage");
     }
-    if limits.kernel_memory != 0 || limits.kernel_memory_tcp != 0 {
-        return bad("kernel memory limits are gone from the kernel: leave KernelMemory and KernelMemoryTCP unset");
-    }
     Ok(())
 }
 
@@ -141,7 +161,8 @@ fn cpuset(list: &str, what: &str) -> Result<()> {
     if list.is_empty() {
         return Ok(());
     }
-    let parsed = parse_cpuset(list).ok_or_else(|| Error::invalid(format!("Invalid value {list} for cpuset {what}")))?;
+    let parsed = parse_cpuset(list)
+        .ok_or_else(|| Error::invalid(format!("Invalid value {list} for cpuset {what}: invalid format: {list}")))?;
     let file = if what == "cpus" { "/sys/devices/system/cpu/online" } else { "/sys/devices/system/node/online" };
     let online = std::fs::read_to_string(file).unwrap_or_else(|_| "0".to_owned());
     let available = parse_cpuset(online.trim()).unwrap_or_default();
@@ -229,6 +250,31 @@ fn modes(config: &Config, host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// What a request may wish of its address: on the default bridge nothing.
+pub(crate) fn endpoint(network: &str, wish: &EndpointSettings) -> Result<()> {
+    let Some(ipam) = &wish.ipam_config else { return Ok(()) };
+    let given = |text: &String| !text.is_empty();
+    if network == "bridge" && (given(&ipam.ipv4_address) || given(&ipam.ipv6_address)) {
+        let mut lines = vec!["user specified IP address is supported on user defined networks only".to_owned()];
+        if given(&ipam.ipv4_address) && ipam.ipv4_address.parse::<Ipv4Addr>().is_err() {
+            lines.push(format!("invalid IPv4 address: {}", ipam.ipv4_address));
+        }
+        if given(&ipam.ipv6_address) && ipam.ipv6_address.parse::<Ipv6Addr>().is_err() {
+            lines.push(format!("invalid IPv6 address: {}", ipam.ipv6_address));
+        }
+        lines.push(
+            "user specified IP address is supported only when connecting to networks with user configured subnets"
+                .to_owned(),
+        );
+        let lines: String = lines.iter().map(|line| format!("\n* {line}")).collect();
+        return Err(Error::invalid(format!("invalid config for network {network}: invalid endpoint settings:{lines}")));
+    }
+    match ipam.link_local_ips.first() {
+        Some(ip) => Err(Error::not_implemented(format!("--link-local-ip={ip} is not supported by this engine"))),
+        None => Ok(()),
+    }
+}
+
 fn log_driver(host: &HostConfig) -> Result<()> {
     let log = &host.log_config;
     let known: &[&str] = match log.r#type.as_str() {
@@ -267,17 +313,16 @@ fn log_driver(host: &HostConfig) -> Result<()> {
 /// Fields of Docker's that this engine does not do: refused by name, never ignored.
 fn refused(host: &HostConfig) -> Result<()> {
     let not_yet = |what: &str| Err(Error::not_implemented(format!("{what} is not supported by this engine")));
-    if host.links.as_ref().is_some_and(|l| !l.is_empty()) {
-        return not_yet("--link");
-    }
-    if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
-        return not_yet("--storage-opt");
-    }
-    if host.resources.device_requests.as_ref().is_some_and(|r| !r.is_empty()) {
-        return not_yet("--gpus (device requests)");
+    if let Some((key, _)) = host.storage_opt.iter().flatten().next() {
+        // Quotas of a directory: xfs has them, and only where it was mounted with them.
+        return Err(if key.eq_ignore_ascii_case("size") {
+            Error::invalid("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+        } else {
+            Error::invalid(format!("Unknown option {key}"))
+        });
     }
     if !matches!(host.isolation.as_str(), "" | "default") {
-        return Err(Error::invalid(format!("invalid isolation \"{}\" on linux", host.isolation)));
+        return Err(Error::invalid(format!("invalid isolation ({}): linux only supports 'default'", host.isolation)));
     }
     if !matches!(host.userns_mode.as_str(), "" | "host") {
         return Err(Error::invalid(format!("invalid USER mode: {}", host.userns_mode)));
@@ -309,7 +354,7 @@ mod tests {
         );
         assert_eq!(
             text(Resources { cpuset_cpus: "a".into(), ..Default::default() }),
-            "Invalid value a for cpuset cpus"
+            "Invalid value a for cpuset cpus: invalid format: a"
         );
         assert!(text(Resources { cpuset_cpus: "4000".into(), ..Default::default() }).contains("not available"));
     }

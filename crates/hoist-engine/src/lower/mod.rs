@@ -6,8 +6,10 @@ mod process;
 pub(crate) mod resources;
 mod security;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use hoist_api::host_config::HostConfig;
 use hoist_network::Setup;
 use hoist_runtime::defaults;
 use hoist_runtime::launch::{ExternalRuntime, Launch, Log, NetworkSetup, Rootfs, Stdio};
@@ -20,9 +22,15 @@ use crate::error::{Error, Result};
 use crate::settings::Settings;
 
 /// Another container whose namespaces or files are shared, as far as lowering needs it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
     pub id: String,
+    pub name: String,
+    /// On the default bridge.
+    pub address: Option<Ipv4Addr>,
+    pub env: Vec<String>,
+    /// `80/tcp`
+    pub exposed: Vec<String>,
     pub pid: i32,
     pub directory: PathBuf,
     pub run_dir: PathBuf,
@@ -47,12 +55,28 @@ pub(crate) struct Surroundings<'a> {
 
 pub(crate) use security::Programs;
 
+/// What dockerd says of the first device request for which there is no driver; here there is none for any.
+fn no_device_driver(host: &HostConfig) -> Error {
+    let request = host.resources.device_requests.iter().flatten().next().cloned().unwrap_or_default();
+    let driver = request["Driver"].as_str().unwrap_or_default();
+    let alternatives = request["Capabilities"].as_array().into_iter().flatten().map(|all| {
+        let words: Vec<&str> = all.as_array().into_iter().flatten().filter_map(|word| word.as_str()).collect();
+        format!("[{}]", words.join(" "))
+    });
+    let capabilities = alternatives.collect::<Vec<_>>().join(" ");
+    Error::internal(format!("could not select device driver \"{driver}\" with capabilities: [{capabilities}]"))
+}
+
 /// Lowers a record to a launch.
 pub(crate) fn launch(record: &Record, around: Surroundings<'_>) -> Result<Launch> {
     let version = hoist_runtime::cgroup::version();
     let host = &record.fixed.host_config;
     let mut spec = defaults::default_spec(version);
-    process::fill(&mut spec, record, around.directory)?;
+    if host.resources.device_requests.as_ref().is_some_and(|requests| !requests.is_empty()) {
+        return Err(no_device_driver(host));
+    }
+    let links = crate::links::environment(record, around.peer)?;
+    process::fill(&mut spec, record, around.directory, &links)?;
     namespaces::fill(&mut spec, record, around.peer)?;
     mounts::fill(&mut spec, record, &around)?;
     resources::fill(&mut spec, record, version)?;

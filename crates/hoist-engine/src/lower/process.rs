@@ -13,7 +13,7 @@ use crate::lower::resources::rlimit_name;
 use crate::merged::{self, Account};
 
 /// Fills process, root, hostname and domain name.
-pub(super) fn fill(spec: &mut Spec, record: &Record, directory: &Path) -> Result<()> {
+pub(super) fn fill(spec: &mut Spec, record: &Record, directory: &Path, links: &[String]) -> Result<()> {
     let (config, host) = (&record.fixed.config, &record.fixed.host_config);
     let mut args = vec![record.fixed.path.clone()];
     args.extend(record.fixed.args.iter().cloned());
@@ -22,7 +22,7 @@ pub(super) fn fill(spec: &mut Spec, record: &Record, directory: &Path) -> Result
     let mut process = spec.process().clone().unwrap_or_default();
     process
         .set_args(Some(args))
-        .set_env(Some(environment(record, config.env.as_deref().unwrap_or_default(), config.tty, &account.home)))
+        .set_env(Some(environment(record, links, config.tty, &account.home)))
         .set_cwd(working_directory(&config.working_dir))
         .set_user(user(&account, host.group_add.as_deref().unwrap_or_default(), record, directory)?)
         .set_terminal(Some(config.tty))
@@ -79,13 +79,14 @@ fn user(account: &Account, group_add: &[String], record: &Record, directory: &Pa
 }
 
 /// Docker's base environment under the container's own.
-fn environment(record: &Record, own: &[String], tty: bool, home: &str) -> Vec<String> {
+fn environment(record: &Record, links: &[String], tty: bool, home: &str) -> Vec<String> {
     let mut env = vec![format!("PATH={}", defaults::DEFAULT_PATH)];
     env.push(format!("HOSTNAME={}", record.fixed.config.hostname));
     if tty {
         env.push("TERM=xterm".to_owned());
     }
-    override_environment(&mut env, own);
+    env.extend_from_slice(links);
+    override_environment(&mut env, record.fixed.config.env.as_deref().unwrap_or_default());
     if !env.iter().any(|v| v.starts_with("HOME=")) {
         env.push(format!("HOME={home}"));
     }
@@ -151,7 +152,7 @@ pub(crate) fn exec_process(record: &Record, directory: &Path, request: &ExecCrea
     let wanted = if request.user.is_empty() { &config.user } else { &request.user };
     let account = account(record, directory, wanted)?;
     let group_add = if request.user.is_empty() { host.group_add.as_deref().unwrap_or_default() } else { &[] };
-    let mut env = environment(record, config.env.as_deref().unwrap_or_default(), request.tty, "");
+    let mut env = environment(record, &[], request.tty, "");
     env.retain(|v| v != "HOME=");
     override_environment(&mut env, &request.env);
     if !env.iter().any(|v| v.starts_with("HOME=")) {

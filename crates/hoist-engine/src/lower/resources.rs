@@ -141,8 +141,14 @@ fn throttles(devices: &[ThrottleDevice]) -> Result<Option<Vec<LinuxThrottleDevic
 }
 
 fn device_number(path: &str) -> Result<(i64, i64)> {
-    let stat = rustix::fs::stat(path).map_err(|e| Error::invalid(format!("block device {path}: {e}")))?;
+    let stat = rustix::fs::stat(path).map_err(|e| Error::internal(format!("stat {path}: {}", errno_text(e))))?;
     Ok((i64::from(rustix::fs::major(stat.st_rdev)), i64::from(rustix::fs::minor(stat.st_rdev))))
+}
+
+/// strerror(3)'s text in lower case, as Go prints it and clients match it.
+fn errno_text(errno: rustix::io::Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
 /// `c 42:* rmw`

@@ -1,0 +1,73 @@
+//! Flags of run and create that are about one thing only: links, devices that nobody has, limits out of range.
+
+use hoist_tests::both;
+
+#[test]
+fn a_link_gives_names_addresses_and_variables() {
+    both(|t| {
+        let (db, web) = (t.name("db"), t.name("web"));
+        t.cli(&format!("run -d --name {db} -h dbhost -e X=y --expose 80-82 busybox sleep 1000")).ok();
+        t.cli(&format!("run -d --name {web} --link {db}:my-db busybox sleep 1000")).ok();
+        let address = |name: &str| {
+            t.inspect(name)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].as_str().unwrap().to_owned()
+        };
+        let hosts = || t.cli(&format!("exec {web} cat /etc/hosts")).ok();
+        hosts().says(&format!("{}\tmy-db dbhost {db}", address(&db)));
+        assert_eq!(t.inspect(&web)["HostConfig"]["Links"][0], format!("/{db}:/{web}/my-db"));
+        let env = t.cli(&format!("run --rm --name {web}2 --link {db}:my-db busybox env")).ok();
+        let ip = address(&db);
+        env.says(&format!("MY_DB_PORT=tcp://{ip}:80")).says("MY_DB_PORT_80_TCP_PORT_END=82");
+        let env = t.cli(&format!("run --rm --name {web}3 --link {db} busybox env")).ok();
+        env.says("_ENV_X=y").says(&format!("_NAME=/{web}3/{db}"));
+        // Whoever is linked learns a new address.
+        t.cli(&format!("stop -t 0 {db}")).ok();
+        let other = t.name("other");
+        t.cli(&format!("run -d --name {other} busybox sleep 1000")).ok();
+        t.cli(&format!("start {db}")).ok();
+        hosts().says(&format!("{}\tmy-db dbhost {db}", address(&db)));
+        t.cli(&format!("stop -t 0 {db} {web}")).ok();
+        t.cli(&format!("start {web}")).fails_with(1).complains("Cannot link to a non running container");
+        t.cli(&format!("rm {db}")).ok();
+        t.cli(&format!("start {web}")).fails_with(1).complains("Cannot link to a non running container");
+    });
+}
+
+#[test]
+fn links_that_cannot_be_are_refused() {
+    both(|t| {
+        let text = "could not get container for no-such: No such container: no-such";
+        t.cli("run --rm --link no-such:x busybox true").fails_with(125).complains(text);
+        t.cli("run --rm --link a:b:c busybox true").fails_with(125).complains("bad format for links: a:b:c");
+        let db = t.name("db");
+        t.cli(&format!("run -d --name {db} busybox sleep 1000")).ok();
+        let refused = t.cli(&format!("run --rm --link {db}:x --network host busybox true")).fails_with(125);
+        refused.complains("host type networking can't be used with links");
+    });
+}
+
+#[test]
+fn wrong_values_are_refused_in_dockers_words() {
+    both(|t| {
+        let cases = [
+            ("--gpus all", "could not select device driver \"\" with capabilities: [[gpu]]"),
+            ("--isolation foo", "invalid isolation (foo): linux only supports 'default'"),
+            ("--annotation =b", "the empty string is not permitted as an annotation key"),
+            ("--health-interval 1ns", "Interval in Healthcheck cannot be less than 1ms"),
+            ("--cpuset-cpus x", "Invalid value x for cpuset cpus: invalid format: x"),
+            ("--ip 1.2.3.4", "user specified IP address is supported on user defined networks only"),
+            ("--ip6 ::2", "user specified IP address is supported on user defined networks only"),
+            ("--device-read-bps /dev/no-such:1mb", "stat /dev/no-such: no such file or directory"),
+            ("--mount type=npipe,source=a,target=/x", "invalid mount config for type \"npipe\": mount type unknown"),
+            ("--tmpfs /x:nonsense", "invalid tmpfs option \"nonsense\""),
+            ("--storage-opt nonsense=1", "nonsense"),
+        ];
+        for (flag, text) in cases {
+            t.cli(&format!("run --rm {flag} busybox true")).fails().complains(text);
+        }
+        t.cli("run --rm --kernel-memory 100m busybox true").ok();
+        t.cli("run --rm --isolation default busybox true").ok();
+        let name = t.name("gpus");
+        t.cli(&format!("create --name {name} --gpus all busybox")).ok();
+        assert_eq!(t.inspect(&name)["HostConfig"]["DeviceRequests"][0]["Count"], -1);
+    });
+}
