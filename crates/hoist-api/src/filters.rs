@@ -78,9 +78,9 @@ impl Filters {
             [value] => match value.to_ascii_lowercase().as_str() {
                 "1" | "true" | "t" => Ok(Some(true)),
                 "0" | "false" | "f" => Ok(Some(false)),
-                _ => Err(Error::invalid(format!("invalid filter '{key}={value}'"))),
+                _ => Err(Error::invalid(format!("invalid filter '{key}=[{value}]'"))),
             },
-            values => Err(Error::invalid(format!("invalid filter '{key}={values:?}'"))),
+            values => Err(Error::invalid(format!("invalid filter '{key}=[{}]'", values.join(" ")))),
         }
     }
 }

@@ -316,7 +316,8 @@ impl Containers {
     }
 
     pub async fn stop(&self, name: &str, timeout_s: Option<i64>, signal: Option<&str>) -> Result<()> {
-        stop::stop(&self.get(name)?, timeout_s, signal).await
+        let handle = self.get(name)?;
+        stop::stop(&handle, timeout_s, signal).await.map_err(|e| prefix_invalid(e, "cannot stop container: ", name))
     }
 
     pub async fn restart(&self, name: &str, timeout_s: Option<i64>, signal: Option<&str>) -> Result<()> {
@@ -324,7 +325,7 @@ impl Containers {
         match stop::stop(&handle, timeout_s, signal).await {
             Ok(()) => {}
             Err(e) if e.kind == crate::error::Kind::NotModified => {}
-            Err(e) => return Err(e),
+            Err(e) => return Err(prefix_invalid(e, "Cannot restart container ", name)),
         }
         handle.ask(|reply| Event::Start { reply }).await?;
         let record = handle.record();
@@ -334,8 +335,15 @@ impl Containers {
 
     /// Sends a signal (name or number; empty: SIGKILL).
     pub async fn kill(&self, name: &str, signal: &str) -> Result<()> {
-        let signal = if signal.is_empty() { 9 } else { stop::parse_signal(signal)? };
-        self.get(name)?.ask(|reply| Event::Kill { signal, stopping: signal == 9 || signal == 15, reply }).await
+        let named = |mut e: Error| {
+            if !e.message.starts_with("cannot kill container: ") {
+                e.message = format!("cannot kill container: {name}: {}", e.message);
+            }
+            e
+        };
+        let signal = if signal.is_empty() { 9 } else { stop::parse_signal(signal).map_err(named)? };
+        let handle = self.get(name).map_err(named)?;
+        handle.ask(|reply| Event::Kill { signal, stopping: signal == 9 || signal == 15, reply }).await.map_err(named)
     }
 
     pub async fn pause(&self, name: &str) -> Result<()> {
@@ -362,7 +370,11 @@ impl Containers {
         }
         let reserved = self.reserve_name(new, record.id()).map_err(|e| match e.kind {
             crate::error::Kind::Conflict => Error::conflict(format!("Error when allocating new name: {}", e.message)),
-            _ => Error::invalid(format!("Error when allocating new name: {}", e.message)),
+            // The new name is shown with its slash.
+            _ => Error::invalid(format!(
+                "Error when allocating new name: {}",
+                e.message.replacen(&format!("({new})"), &format!("(/{new})"), 1)
+            )),
         })?;
         let renamed = handle.ask(|reply| Event::Rename { name: reserved.clone(), reply }).await;
         self.release_name(if renamed.is_ok() { &record.name } else { &reserved });
@@ -487,4 +499,12 @@ impl Containers {
         self.context.events.emit("container", "prune", "", reclaimed.into());
         Ok(report)
     }
+}
+
+/// Says which container a wrong value was for.
+fn prefix_invalid(mut error: Error, what: &str, name: &str) -> Error {
+    if error.kind == crate::error::Kind::Invalid {
+        error.message = format!("{what}{name}: {}", error.message);
+    }
+    error
 }

@@ -75,16 +75,23 @@ impl<'a> Checks<'a> {
         }
         for health in filters.values("health") {
             if !["none", "starting", "healthy", "unhealthy"].contains(&health.as_str()) {
-                return Err(invalid("health", health));
+                return Err(Error::invalid(format!(
+                    "invalid filter 'health={health}': invalid value for health ({health}): must be one of none, starting, healthy, unhealthy"
+                )));
             }
         }
         let compile = |key: &str| -> Result<Vec<Regex>> {
             filters.values(key).iter().map(|v| Regex::new(v).map_err(|_| invalid(key, v))).collect()
         };
+        filters.boolean("is-task")?;
+        check_ports(filters)?;
         let exited = filters
             .values("exited")
             .iter()
-            .map(|v| v.parse().map_err(|_| invalid("exited", v)))
+            .map(|v| {
+                let why = || format!("invalid filter 'exited={v}': strconv.Atoi: parsing {v:?}: invalid syntax");
+                v.parse().map_err(|_| Error::invalid(why()))
+            })
             .collect::<Result<_>>()?;
         let created = |key: &str| -> Result<Option<i64>> {
             filters.values(key).first().map(|name| containers.record(name).map(|r| r.fixed.created_ns)).transpose()
@@ -137,6 +144,21 @@ impl<'a> Checks<'a> {
     }
 }
 
+/// Refuses `publish` and `expose` filters that are no ports.
+fn check_ports(filters: &Filters) -> Result<()> {
+    for (key, what) in [("publish", "publish"), ("expose", "exposed")] {
+        for value in filters.values(key) {
+            let range = value.split('/').next().unwrap_or_default();
+            if let Some(bad) = range.split('-').find(|number| number.parse::<u16>().is_err()) {
+                return Err(Error::invalid(format!(
+                    "error while looking up for {what} {value}: strconv.ParseUint: parsing {bad:?}: invalid syntax"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// `80`, `80/tcp`, `8000-8010/udp` against published or exposed container ports.
 fn published(record: &Record, wanted: &str, published_only: bool) -> bool {
     let (range, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
@@ -163,7 +185,7 @@ pub(crate) fn until(filters: &Filters) -> Result<Option<i64>> {
             .or_else(|| parse_unix(text))
             .or_else(|| parse_duration(text).map(|back| now_ns() - back))
             .map(Some)
-            .ok_or_else(|| Error::invalid(format!("invalid filter 'until={text}'"))),
+            .ok_or_else(|| Error::invalid(format!("failed to parse value as time or duration: {text:?}"))),
         _ => Err(Error::invalid("more than one until filter specified")),
     }
 }

@@ -50,7 +50,8 @@ pub(crate) fn ansi_c(text: &str) -> String {
 /// What a user typed as a point in time, as `seconds.nanoseconds` for the API: a duration back from now, a date
 /// and time in one of the forms Docker knows, or unix seconds, which are passed on.
 pub(crate) fn point_in_time(text: &str) -> Result<String, String> {
-    if let Ok(back) = parse_go_duration(text) {
+    // Zero is the beginning of time and not "zero seconds ago".
+    if let (Ok(back), true) = (parse_go_duration(text), text != "0") {
         let then = Timestamp::now().as_nanosecond() - i128::from(back);
         return Ok(format!("{}.{:09}", then.div_euclid(1_000_000_000), then.rem_euclid(1_000_000_000)));
     }

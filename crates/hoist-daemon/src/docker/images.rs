@@ -49,6 +49,9 @@ pub(super) fn tag(call: &Call) -> Result<Answer, Error> {
 
 pub(super) async fn remove(call: &Call) -> Result<Answer, Error> {
     let (images, name) = (call.engine.images.clone(), call.name.clone());
+    for platform in platforms(&call.query.all("platforms"))? {
+        images.inspect(&name, Some(&platform))?;
+    }
     let (force, no_prune) = (call.query.flag("force"), call.query.flag("noprune"));
     answer::ok(&blocking(move || images.remove(&name, force, no_prune)).await?)
 }
@@ -102,26 +105,50 @@ async fn pull(call: Call) -> Result<Answer, Error> {
     first_or_error(receiver).await
 }
 
+/// What an import is to become.
+struct ImportRequest {
+    reference: Option<Reference>,
+    config: ContainerConfig,
+    platform: Option<Platform>,
+    message: String,
+}
+
+impl ImportRequest {
+    fn of(call: &Call, source: &str) -> Result<ImportRequest, Error> {
+        let invalid = |e: hoist_api::reference::ReferenceError| Error::invalid(e.to_string());
+        let reference = match (call.query.get("repo"), call.query.get("tag")) {
+            ("", _) => None,
+            (repo, "") => Some(Reference::parse(repo).map_err(invalid)?.with_default_tag()),
+            (repo, tag) => Some(Reference::parse(&format!("{repo}:{tag}")).map_err(invalid)?),
+        };
+        let mut config = ContainerConfig::default();
+        apply_changes(&mut config, &call.query.all("changes"))?;
+        let platform = platform(call.query.get("platform"))?;
+        let message = match call.query.get("message") {
+            "" => format!("Imported from {source}"),
+            text => text.to_owned(),
+        };
+        Ok(ImportRequest { reference, config, platform, message })
+    }
+}
+
 async fn import(call: Call) -> Result<Answer, Error> {
     let source = call.query.get("fromSrc").to_owned();
-    let invalid = |e: hoist_api::reference::ReferenceError| Error::invalid(e.to_string());
-    let (repo, tag) = (call.query.get("repo"), call.query.get("tag"));
-    let reference = match (repo, tag) {
-        ("", _) => None,
-        (repo, "") => Some(Reference::parse(repo).map_err(invalid)?.with_default_tag()),
-        (repo, tag) => Some(Reference::parse(&format!("{repo}:{tag}")).map_err(invalid)?),
-    };
-    let mut config = ContainerConfig::default();
-    apply_changes(&mut config, &call.query.all("changes"))?;
-    let platform = platform(call.query.get("platform"))?;
-    let message = match call.query.get("message") {
-        "" => format!("Imported from {source}"),
-        text => text.to_owned(),
-    };
+    let wanted = ImportRequest::of(&call, &source);
     let engine = call.engine.clone();
+    let mut body = BodyReader::new(call.request.into_body());
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            // A client that is still writing would see a broken connection and not the answer.
+            let drained = blocking(move || Ok(io::copy(&mut body, &mut io::sink()).unwrap_or(0))).await?;
+            tracing::debug!("{drained} bytes of a refused import were passed over");
+            return Err(error);
+        }
+    };
     let (out, sink, receiver) = progress_stream();
     let mut tar: Box<dyn Read + Send> = match source.as_str() {
-        "-" => Box::new(BodyReader::new(call.request.into_body())),
+        "-" => Box::new(body),
         url => {
             let opened = engine.images.open_url(url).await?;
             sink(Progress { status: Some(format!("Downloading from {}", opened.url())), ..Progress::default() });
@@ -129,8 +156,9 @@ async fn import(call: Call) -> Result<Answer, Error> {
         }
     };
     tokio::task::spawn_blocking(move || {
+        let ImportRequest { reference, config, platform, message } = wanted;
         let imported = engine.images.import(&mut *tar, reference.as_ref(), &config, &message, platform.as_ref());
-        // Drained to its end: a client that still writes would block.
+        // Drained to its end, as above.
         _ = io::copy(&mut tar, &mut io::sink());
         match imported {
             Ok(id) => out.send_blocking(Line::Json(encode(&json!({"status": id})))),

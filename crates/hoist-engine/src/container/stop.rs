@@ -51,7 +51,11 @@ const DEFAULT_STOP_TIMEOUT_S: i64 = 10;
 pub(crate) fn parse_signal(text: &str) -> Result<i32> {
     let bad = || Error::invalid(format!("invalid signal: {text}"));
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) { Ok(number) } else { Err(bad()) };
+        return match number {
+            1..=64 => Ok(number),
+            65.. => Err(Error::invalid(format!("the linux daemon does not support signal {number}"))),
+            _ => Err(bad()),
+        };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -124,8 +128,9 @@ mod tests {
         }
         assert_eq!(parse_signal("SIGRTMIN+3").unwrap(), 37);
         assert_eq!(parse_signal("RTMAX-1").unwrap(), 63);
-        for bad in ["0", "65", "FOO", "", "-1", "RTMIN+99"] {
+        for bad in ["0", "FOO", "", "-1", "RTMIN+99"] {
             assert_eq!(parse_signal(bad).unwrap_err().message, format!("invalid signal: {bad}"));
         }
+        assert_eq!(parse_signal("65").unwrap_err().message, "the linux daemon does not support signal 65");
     }
 }

@@ -30,7 +30,7 @@ fn merge(own: &mut Resources, new: &Resources) -> Result<()> {
     macro_rules! take {
         ($($field:ident),*) => { $( if new.$field != unset.$field { own.$field.clone_from(&new.$field); } )* };
     }
-    if new.memory > 0 && own.memory_swap > 0 && new.memory_swap == 0 && new.memory > own.memory_swap {
+    if new.memory > 0 && new.memory_swap == 0 && new.memory > own.memory_swap {
         return Err(Error::invalid(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
         ));

@@ -40,7 +40,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let container: Value = client.call(Request::get(path(name, "json")))?.json()?;
     let (state, config) = (&container["State"], &container["Config"]);
     if state["Running"] != true {
-        return Err("cannot attach to a stopped container, start it first".into());
+        return Err("You cannot attach to a stopped container, start it first".into());
     }
     if state["Paused"] == true {
         return Err("cannot attach to a paused container, unpause it first".into());
