@@ -1,12 +1,13 @@
 //! The engine's own command line and configuration file: checking, reloading, and settings that show in the network.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
 use hoist_tests::{Bed, Cli, Engine, Image, engine, eventually, skip};
 use rustix::process::{Signal, kill_process};
+
+use crate::network::get;
 
 /// A file with this text in a directory that lives as long as the first value.
 fn file(text: &str) -> (tempfile::TempDir, String) {
@@ -72,15 +73,6 @@ fn a_configuration_can_be_checked_without_an_engine() {
         let (code, text) = check("{}", &["--tlsverify"]);
         assert!(code == Some(1) && text.contains("--tlsverify"), "{text}");
     });
-}
-
-fn get(address: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn web(t: &Bed, options: &str) -> String {
     name
 }
 
-fn get(address: &str) -> std::io::Result<String> {
+pub(crate) fn get(address: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;

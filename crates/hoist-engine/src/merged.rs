@@ -1,31 +1,19 @@
 //! Looking a file up in a container's layers without mounting them: upper directory first, then layers topmost first,
-//! whiteouts honoured, symlinks followed inside the merged tree only. And users and groups read that way (`passwd(5)`,
-//! `group(5)`), bounded.
+//! whiteouts honoured, symlinks followed inside the merged tree only. And users and groups read that way.
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
+use hoist_runtime::user::{self, User};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 
 use crate::error::{Error, Result};
 
-/// More than any honest passwd or group file, in bytes.
-const MAX_ACCOUNT_FILE_BYTES: u64 = 8 * 1024 * 1024;
 const MAX_LINKS: usize = 40;
-
-/// A user as a process runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Account {
-    pub uid: u32,
-    pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
-    pub home: String,
-}
 
 /// Opens a regular file of the merged tree for reading; `None` if there is none.
 pub(crate) fn open_file(layers: &[PathBuf], upper: &Path, path: &Path) -> Option<File> {
@@ -135,92 +123,23 @@ fn clean(path: &Path) -> PathBuf {
     cleaned
 }
 
-/// Lines of an account file, split at colons; refuses files beyond the bound.
-fn rows(layers: &[PathBuf], upper: &Path, path: &str) -> Result<Vec<Vec<String>>> {
-    let Some(file) = open_file(layers, upper, Path::new(path)) else { return Ok(Vec::new()) };
-    let length = file.metadata().map_or(0, |m| m.len());
-    if length > MAX_ACCOUNT_FILE_BYTES {
-        return Err(Error::invalid(format!(
-            "/{path} in the image has {length} bytes, more than the {MAX_ACCOUNT_FILE_BYTES} that are read"
-        )));
-    }
-    let mut rows = Vec::new();
-    for line in BufReader::new(file.take(MAX_ACCOUNT_FILE_BYTES)).split(b'\n') {
-        let line = line.map_err(|e| Error::internal(format!("read /{path} in the image: {e}")))?;
-        let line = String::from_utf8_lossy(&line);
-        let line = line.trim();
-        if !line.is_empty() && !line.starts_with('#') {
-            rows.push(line.split(':').map(str::to_owned).collect());
-        }
-    }
-    Ok(rows)
-}
-
-/// A number for a uid or gid; `Err` when it is a number, but none that an id can be.
-fn number(text: &str, what: &str) -> Result<Option<u32>> {
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Ok(None);
-    }
-    match text.parse::<i64>() {
-        Ok(value) if (0..=i64::from(i32::MAX)).contains(&value) => Ok(u32::try_from(value).ok()),
-        _ => Err(Error::invalid(format!("{what} {text} is not in the range 0-{}", i32::MAX))),
-    }
-}
-
-/// Resolves `user[:group]` as docker does: names or numbers, groups of a named or numbered user from `/etc/group`.
-pub(crate) fn account(layers: &[PathBuf], upper: &Path, text: &str) -> Result<Account> {
-    if text.is_empty() && layers.is_empty() {
-        return Ok(Account { uid: 0, gid: 0, groups: vec![], home: "/".to_owned() });
-    }
-    let (user, group) = text.split_once(':').unwrap_or((text, ""));
-    let passwd = rows(layers, upper, "etc/passwd")?;
-    let id = if user.is_empty() { Some(0) } else { number(user, "uids and gids must be in range: uid")? };
-    let field = |row: &Vec<String>, at: usize| row.get(at).cloned().unwrap_or_default();
-    let found = passwd.iter().find(|row| match id {
-        Some(id) => field(row, 2).parse() == Ok(id),
-        None => field(row, 0) == user,
-    });
-    let (uid, gid, name, home) = match (found, id) {
-        (Some(row), _) => {
-            let uid =
-                field(row, 2).parse().map_err(|_| Error::invalid(format!("bad uid of user {user} in /etc/passwd")))?;
-            (uid, field(row, 3).parse().unwrap_or(0), field(row, 0), field(row, 5))
-        }
-        (None, Some(id)) => (id, 0, String::new(), String::new()),
-        (None, None) => {
-            return Err(Error::invalid(format!("unable to find user {user}: no matching entries in passwd file")));
+/// Resolves `user[:group]` and further groups as docker does, by the account files of the merged tree.
+pub(crate) fn user(layers: &[PathBuf], upper: &Path, text: &str, additional: &[String]) -> Result<User> {
+    let open = |path: &str| -> Box<dyn Read> {
+        match open_file(layers, upper, Path::new(path)) {
+            Some(file) => Box::new(file),
+            None => Box::new(io::empty()),
         }
     };
-    let home = if home.is_empty() { "/".to_owned() } else { home };
-    if !group.is_empty() {
-        let gid = self::group(layers, upper, group)?;
-        return Ok(Account { uid, gid, groups: vec![gid], home });
+    let found = user::resolve(open("etc/passwd"), open("etc/group"), text, additional);
+    let mut found = found.map_err(|e| match e {
+        user::Error::Read(..) => Error::internal(e.to_string()),
+        _ => Error::invalid(e.to_string()),
+    })?;
+    if found.home.is_empty() {
+        "/".clone_into(&mut found.home);
     }
-    let mut groups = vec![gid];
-    if !name.is_empty() {
-        for row in rows(layers, upper, "etc/group")? {
-            let member = field(&row, 3).split(',').any(|m| m == name);
-            if let (true, Ok(gid)) = (member, field(&row, 2).parse())
-                && !groups.contains(&gid)
-            {
-                groups.push(gid);
-            }
-        }
-    }
-    Ok(Account { uid, gid, groups, home })
-}
-
-/// Resolves a group name or number.
-pub(crate) fn group(layers: &[PathBuf], upper: &Path, text: &str) -> Result<u32> {
-    if let Some(gid) = number(text, "uids and gids must be in range: gid")? {
-        return Ok(gid);
-    }
-    rows(layers, upper, "etc/group")?
-        .iter()
-        .find(|row| row.first().is_some_and(|name| name == text))
-        .and_then(|row| row.get(2)?.parse().ok())
-        .ok_or_else(|| Error::invalid(format!("unable to find group {text}: no matching entries in group file")))
+    Ok(found)
 }
 
 /// Path bytes as text for messages and wire fields.
@@ -243,18 +162,20 @@ mod tests {
     }
 
     #[test]
-    fn names_and_numbers_are_resolved_with_their_groups() {
+    fn users_are_those_of_the_merged_tree() {
         let (_dir, upper, layers) = tree();
-        let get = |text| account(&layers, &upper, text);
-        let bob = Account { uid: 1000, gid: 1001, groups: vec![1001, 10], home: "/home/bob".into() };
-        assert_eq!(get("bob").unwrap(), bob);
-        assert_eq!(get("1000").unwrap(), bob);
-        assert_eq!(get("bob:wheel").unwrap().groups, [10]);
-        assert_eq!(get("5:7").unwrap().gid, 7);
-        assert_eq!(get("").unwrap().home, "/root");
+        let get = |text: &str, more: &[String]| user(&layers, &upper, text, more);
+        let bob = get("bob", &["7".to_owned()]).unwrap();
+        assert_eq!((bob.uid, bob.gid, bob.additional_gids), (1000, 1001, vec![1001, 10, 7]));
+        assert_eq!(bob.home, "/home/bob");
+        assert_eq!(get("5", &[]).unwrap().home, "/");
+        assert_eq!(get("", &[]).unwrap().home, "/root");
         for bad in ["nobody", "4294967296", "-1", "bob:none", "99999999999999999999"] {
-            assert!(get(bad).is_err(), "{bad}");
+            assert!(get(bad, &[]).is_err(), "{bad}");
         }
+        std::fs::create_dir(upper.join("etc")).unwrap();
+        std::fs::write(upper.join("etc/passwd"), "bob:x:5:6::/home/other:\n").unwrap();
+        assert_eq!(get("bob", &[]).unwrap().uid, 5);
     }
 
     #[test]

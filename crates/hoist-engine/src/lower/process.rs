@@ -5,26 +5,27 @@ use std::path::{Path, PathBuf};
 use hoist_api::exec::ExecCreate;
 use hoist_api::host_config::Ulimit;
 use hoist_runtime::defaults;
+use hoist_runtime::user::User as Account;
 use oci_spec::runtime::{Box as ConsoleSize, BoxBuilder, PosixRlimit, PosixRlimitBuilder, Process, Spec, User};
 
 use crate::container::record::Record;
 use crate::error::{Error, Result};
 use crate::lower::resources::rlimit_name;
-use crate::merged::{self, Account};
+use crate::merged;
 
 /// Fills process, root, hostname and domain name.
 pub(super) fn fill(spec: &mut Spec, record: &Record, directory: &Path, links: &[String]) -> Result<()> {
     let (config, host) = (&record.fixed.config, &record.fixed.host_config);
     let mut args = vec![record.fixed.path.clone()];
     args.extend(record.fixed.args.iter().cloned());
-    let account = account(record, directory, &config.user)?;
+    let account = account(record, directory, &config.user, host.group_add.as_deref().unwrap_or_default())?;
     let hostname = config.hostname.clone();
     let mut process = spec.process().clone().unwrap_or_default();
     process
         .set_args(Some(args))
         .set_env(Some(environment(record, links, config.tty, &account.home)))
         .set_cwd(working_directory(&config.working_dir))
-        .set_user(user(&account, host.group_add.as_deref().unwrap_or_default(), record, directory)?)
+        .set_user(user(&account))
         .set_terminal(Some(config.tty))
         .set_no_new_privileges(Some(security_flag(record, "no-new-privileges")))
         .set_oom_score_adj(Some(i32::try_from(host.oom_score_adj).unwrap_or(0)))
@@ -61,21 +62,14 @@ fn capabilities(kept: &[String], uid: u32) -> oci_spec::runtime::LinuxCapabiliti
     sets
 }
 
-fn account(record: &Record, directory: &Path, user: &str) -> Result<Account> {
-    merged::account(&record.fixed.layers, &directory.join("upper"), user)
+fn account(record: &Record, directory: &Path, user: &str, group_add: &[String]) -> Result<Account> {
+    merged::user(&record.fixed.layers, &directory.join("upper"), user, group_add)
 }
 
-fn user(account: &Account, group_add: &[String], record: &Record, directory: &Path) -> Result<User> {
-    let mut groups = account.groups.clone();
-    for group in group_add {
-        let gid = merged::group(&record.fixed.layers, &directory.join("upper"), group)?;
-        if !groups.contains(&gid) {
-            groups.push(gid);
-        }
-    }
+fn user(account: &Account) -> User {
     let mut user = User::default();
-    user.set_uid(account.uid).set_gid(account.gid).set_additional_gids(Some(groups));
-    Ok(user)
+    user.set_uid(account.uid).set_gid(account.gid).set_additional_gids(Some(account.additional_gids.clone()));
+    user
 }
 
 /// Docker's base environment under the container's own.
@@ -150,8 +144,8 @@ fn security_flag(record: &Record, name: &str) -> bool {
 pub(crate) fn exec_process(record: &Record, directory: &Path, request: &ExecCreate) -> Result<Process> {
     let (config, host) = (&record.fixed.config, &record.fixed.host_config);
     let wanted = if request.user.is_empty() { &config.user } else { &request.user };
-    let account = account(record, directory, wanted)?;
     let group_add = if request.user.is_empty() { host.group_add.as_deref().unwrap_or_default() } else { &[] };
+    let account = account(record, directory, wanted, group_add)?;
     let mut env = environment(record, &[], request.tty, "");
     env.retain(|v| v != "HOME=");
     override_environment(&mut env, &request.env);
@@ -175,7 +169,7 @@ pub(crate) fn exec_process(record: &Record, directory: &Path, request: &ExecCrea
         .set_args(request.cmd.clone())
         .set_env(Some(env))
         .set_cwd(working_directory(cwd))
-        .set_user(user(&account, group_add, record, directory)?)
+        .set_user(user(&account))
         .set_terminal(Some(request.tty))
         .set_no_new_privileges(Some(security_flag(record, "no-new-privileges")))
         .set_rlimits(Some(rlimits(&host.resources.ulimits)?))
