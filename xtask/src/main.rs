@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod e2e;
+mod fuzz;
 mod guest;
 mod leaks;
 mod project;
@@ -25,6 +26,7 @@ usage: cargo xtask COMMAND
   e2e [ARG…]  build the release binary and run the end-to-end tests (ARGs go to nextest; `e2e --help` tells the variables)
   leaks       print what the kernel holds now that an engine could have left behind
   guest [F…]  run tests in a guest with control groups of version 2 only, or cut its power (`guest --help`)
+  fuzz [T…]   run the fuzzers in fuzz/, all or those named, 180 s each or `--seconds N`
   bench       print sizes, start times and ratios to a peer engine (`bench --help` tells the variables)
 ";
 
@@ -50,6 +52,7 @@ fn run(arguments: Vec<String>) -> Result<()> {
         "e2e" => e2e::run(rest),
         "leaks" => leaks::print(),
         "bench" => bench::run(rest),
+        "fuzz" => fuzz::run(rest),
         "guest" => guest::run(rest),
         "" | "help" | "--help" | "-h" => {
             print!("{USAGE}");

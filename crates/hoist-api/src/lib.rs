@@ -8,6 +8,9 @@ pub mod error;
 pub mod event;
 pub mod exec;
 pub mod filters;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host_config;
 pub mod image;
 pub mod inspect;

@@ -68,6 +68,9 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
 /// `sec[.nanos]`, the form of `since` and `until` in queries, in nanoseconds.
 pub fn parse_unix(text: &str) -> Option<i64> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
     let nanos = format!("{fraction:0<9}").get(..9)?.parse::<i64>().ok()?;
     seconds.parse::<i64>().ok()?.checked_mul(1_000_000_000)?.checked_add(nanos)
 }
@@ -171,6 +174,7 @@ mod tests {
         assert_eq!(parse_duration("1.5s"), Some(1_500_000_000));
         assert_eq!(parse_duration("10"), None);
         assert_eq!(parse_unix("12.5"), Some(12_500_000_000));
+        assert_eq!(parse_unix("12.-5"), None);
         assert_eq!(human_duration(59_000_000_000), "59 seconds");
         assert_eq!(human_duration(100_000_000_000), "About a minute");
         assert_eq!(human_duration(86_400_000_000_000 * 3), "3 days");

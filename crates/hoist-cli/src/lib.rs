@@ -13,6 +13,9 @@ mod fast_exec;
 mod fast_run;
 mod flags;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod opts;
 mod progress;
 mod stream;

@@ -7,6 +7,9 @@ mod body;
 mod client;
 mod endpoint;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 pub mod query;
 pub mod stdcopy;

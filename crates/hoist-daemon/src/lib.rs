@@ -5,6 +5,9 @@
 
 mod config;
 mod docker;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hello;
 mod listen;
 

@@ -13,6 +13,9 @@ mod engine;
 mod error;
 pub mod events;
 mod exec;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod images;
 mod info;
 mod init_layer;

@@ -179,6 +179,19 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_the_kernel_would_ignore_is_nobodys() {
+        let (_dir, upper, layers) = tree();
+        let passwd = "bob:x:4294967295:0::/:\ngid:x:1:4294967295::/:\nme:x:7:7::/:\n";
+        std::fs::write(layers[0].join("etc/passwd"), passwd).unwrap();
+        std::fs::write(layers[0].join("etc/group"), "all:x:4294967295:me\n").unwrap();
+        for bad in ["bob", "gid", "me:all", "4294967295"] {
+            assert!(user(&layers, &upper, bad, &[]).is_err(), "{bad}");
+        }
+        assert_eq!(user(&layers, &upper, "me", &[]).unwrap().additional_gids, [7]);
+        assert!(user(&layers, &upper, "me", &["all".to_owned()]).is_err());
+    }
+
+    #[test]
     fn links_stay_inside_and_whiteouts_hide() {
         let (_dir, upper, layers) = tree();
         std::os::unix::fs::symlink("/../../../../etc/hostname", layers[0].join("etc/escape")).unwrap();

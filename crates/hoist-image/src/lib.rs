@@ -13,6 +13,9 @@ mod digest;
 mod disk;
 mod downloads;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 mod import;
 mod index;

@@ -128,6 +128,13 @@ fn forget(
 /// NLA_F_NESTED, for a nested attribute that is copied as it came.
 const NESTED: u16 = 0x8000;
 
+#[cfg(any(test, feature = "fuzzing"))]
+/// Reads a flow as an answer of the kernel tells it, for the crate's fuzzing entry points.
+pub(crate) fn read(answer: &[u8]) {
+    let Some((_, attributes)) = split(answer, NFGENMSG_BYTES) else { return };
+    let _ = (tuple(attributes, TUPLE_ORIG), tuple(attributes, TUPLE_REPLY));
+}
+
 fn tuple(attributes: Parsed<'_>, which: u16) -> Option<Tuple<'_>> {
     let bytes = attributes.get(which)?;
     let (ip, proto) = (Parsed::new(bytes).nested(TUPLE_IP)?, Parsed::new(bytes).nested(TUPLE_PROTO)?);

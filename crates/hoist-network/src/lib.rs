@@ -9,6 +9,9 @@ mod default_bridge;
 mod element;
 mod expression;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ipam;
 mod link;
 mod message;

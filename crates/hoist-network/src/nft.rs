@@ -368,7 +368,7 @@ fn add_element(attributes: &mut Attributes<'_>, element: &Element, with_data: bo
     });
 }
 
-fn parse_elements(answer: &[u8], elements: &mut Vec<Element>) {
+pub(crate) fn parse_elements(answer: &[u8], elements: &mut Vec<Element>) {
     let list = split(answer, NFGENMSG_BYTES).and_then(|(_, attributes)| attributes.nested(ELEMENTS_LIST));
     for (_, element) in list.into_iter().flatten() {
         let element = Parsed::new(element);

@@ -115,7 +115,7 @@ fn foreign_changes(socket: &OwnedFd, own_port: u32, buffer: &mut [u8]) -> bool {
     }
 }
 
-fn is_foreign(mut messages: &[u8], own_port: u32) -> bool {
+pub(crate) fn is_foreign(mut messages: &[u8], own_port: u32) -> bool {
     while let (Some(length), Some(kind), Some(port)) = (u32_at(messages, 0), u16_at(messages, 4), u32_at(messages, 12))
     {
         if port != own_port && is_structural(kind) {

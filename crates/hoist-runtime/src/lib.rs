@@ -10,6 +10,9 @@
 pub mod cgroup;
 pub mod defaults;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod init;
 mod kit;
 pub mod launch;

@@ -6,6 +6,9 @@ pub mod capability;
 pub mod exec;
 pub mod fd;
 pub mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

@@ -225,6 +225,16 @@ impl AsFd for Socket {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+/// Reads everything that there is to read in bytes from a socket, for the crate's fuzzing entry points.
+pub(crate) fn read_all(bytes: &[u8]) {
+    let mut left = bytes.len();
+    for message in Messages(bytes).flatten() {
+        left = left.checked_sub(message.0.len()).unwrap_or_else(|| panic!("messages longer than what they came in"));
+        let _ = (message.kind(), message.flags(), message.sequence(), message.errno(), message.extended_text());
+    }
+}
+
 /// One message with its header.
 struct Message<'a>(&'a [u8]);
 

@@ -8,6 +8,9 @@
 
 mod copy_up;
 mod directory;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod merged;
 mod mounted;
 mod options;

@@ -26,7 +26,7 @@ const FUNCTION_FAIL: usize = 100;
 
 pub(crate) fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for directory in ["crates", "xtask", "tests"] {
+    for directory in ["crates", "xtask", "tests", "fuzz/fuzz_targets"] {
         walk(&root.join(directory), &mut files)?;
     }
     files.sort();

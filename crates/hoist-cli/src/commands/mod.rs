@@ -13,6 +13,11 @@ pub(crate) mod run_parts {
     };
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn create_command() -> &'static Command {
+    const { &container::create::COMMAND }
+}
+
 use crate::{
     app::{App, Outcome},
     completion,

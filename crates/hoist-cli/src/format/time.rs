@@ -8,7 +8,7 @@ pub(crate) fn now() -> i64 {
 
 /// `3 minutes ago`, from unix seconds.
 pub(crate) fn ago(created: i64) -> String {
-    format!("{} ago", super::units::human_duration(now() - created))
+    format!("{} ago", super::units::human_duration(now().saturating_sub(created)))
 }
 
 fn local(seconds: i64) -> Option<Zoned> {

@@ -72,7 +72,7 @@ fn read_file(path: &str, is_env: bool) -> Result<Vec<String>, String> {
     parse_file(path, &fs::read(path).map_err(go_error)?, is_env)
 }
 
-fn parse_file(path: &str, bytes: &[u8], is_env: bool) -> Result<Vec<String>, String> {
+pub(crate) fn parse_file(path: &str, bytes: &[u8], is_env: bool) -> Result<Vec<String>, String> {
     let mut out = Vec::new();
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {

@@ -10,6 +10,10 @@ use super::{
 
 /// Deepest nesting of `{{template}}` calls.
 const DEPTH_LIMIT: usize = 200;
+/// Nodes executed and rounds of `range`; a template that takes more was not meant to end.
+const STEP_LIMIT: usize = 5_000_000;
+/// Longest text that one template makes.
+const OUTPUT_LIMIT_BYTES: usize = 64 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -24,6 +28,7 @@ struct Eval<'t> {
     out: String,
     variables: Vec<(&'t str, Val)>,
     depth: usize,
+    steps: usize,
     template: &'t str,
     /// On bare JSON a missing key is an error, as Docker asks of Go there.
     strict: bool,
@@ -45,6 +50,7 @@ pub(super) fn execute(tree: &Tree, data: &Val, mode: Mode) -> Done<String> {
         out: String::new(),
         variables: vec![("", data.clone())],
         depth: 0,
+        steps: 0,
         template: &tree.name,
         strict,
     };
@@ -69,8 +75,18 @@ impl<'t> Eval<'t> {
         )
     }
 
+    /// Counts what is done: neither time nor text is without end.
+    fn step(&mut self) -> Done<()> {
+        self.steps += 1;
+        if self.steps > STEP_LIMIT || self.out.len() > OUTPUT_LIMIT_BYTES {
+            return Err(format!("template: {}: the template does not end", self.tree.name));
+        }
+        Ok(())
+    }
+
     fn walk(&mut self, nodes: &'t [Node], dot: &Val) -> Done<Flow> {
         for node in nodes {
+            self.step()?;
             match node {
                 Node::Text(text) => self.out.push_str(text),
                 Node::Action(pipe) => {
@@ -115,24 +131,26 @@ impl<'t> Eval<'t> {
 
     fn range(&mut self, pipe: &'t Pipe, body: &'t [Node], otherwise: &'t [Node], dot: &Val) -> Done<Flow> {
         let value = self.pipe_value(pipe, dot)?;
-        let pairs: Vec<(Val, Val)> = if let Some(items) = value.items() {
-            items.into_iter().enumerate().map(|(index, item)| (Val::Int(index as i64), item)).collect()
+        let pairs: Box<dyn Iterator<Item = (Val, Val)>> = if let Some(items) = value.items() {
+            Box::new(items.into_iter().enumerate().map(|(index, item)| (Val::Int(index as i64), item)))
         } else if let Some(entries) = value.entries() {
-            entries.into_iter().map(|(key, item)| (Val::Text(key), item)).collect()
+            Box::new(entries.into_iter().map(|(key, item)| (Val::Text(key), item)))
         } else {
             match &value {
-                Val::Int(count) => (0..*count).map(|index| (Val::Int(index), Val::Int(index))).collect(),
-                Val::Missing | Val::Nil(_) => Vec::new(),
+                Val::Int(count) => Box::new((0..*count).map(|index| (Val::Int(index), Val::Int(index)))),
+                Val::Missing | Val::Nil(_) => Box::new(std::iter::empty()),
                 other => {
                     let why = format!("range can't iterate over {}", other.print());
                     return Err(self.error(pipe.at, &pipe.to_string(), why));
                 }
             }
         };
-        if pairs.is_empty() {
+        let mut pairs = pairs.peekable();
+        if pairs.peek().is_none() {
             return self.walk(otherwise, dot);
         }
         for (index, item) in pairs {
+            self.step()?;
             let scope = self.variables.len();
             match pipe.variables.as_slice() {
                 [] => {}

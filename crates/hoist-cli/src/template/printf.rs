@@ -3,8 +3,10 @@
 use super::value::Val;
 use crate::flags::check::quote;
 
-/// Widest field and longest precision we honour, as Go has it.
+/// Widest field we honour, as Go has it.
 const WIDTH_LIMIT: usize = 1_000_000;
+/// Longest precision we honour: the standard library's formatting panics a little beyond.
+const PRECISION_LIMIT: usize = 50_000;
 
 #[derive(Default)]
 struct Spec {
@@ -41,7 +43,7 @@ pub(super) fn sprintf(format: &str, args: &[Val]) -> String {
         spec.width = measure(&mut chars, args, &mut next);
         if chars.peek() == Some(&'.') {
             chars.next();
-            spec.precision = Some(measure(&mut chars, args, &mut next).unwrap_or(0));
+            spec.precision = Some(measure(&mut chars, args, &mut next).unwrap_or(0).min(PRECISION_LIMIT));
         }
         match chars.next() {
             None => out.push_str("%!(NOVERB)"),

@@ -125,3 +125,20 @@ fn deep_nesting_is_refused_before_the_stack_ends() {
     let parens = format!("{{{{{}1{}}}}}", "(".repeat(20_000), ")".repeat(20_000));
     assert!(raw(&parens, json!({})).unwrap_err().contains("max paren depth"));
 }
+
+#[test]
+fn a_template_without_an_end_is_an_error() {
+    for endless in [
+        "{{range 99999999999}}{{end}}",
+        "{{range 9999}}{{range 9999}}{{end}}{{end}}",
+        r#"{{range 9999}}{{printf "%999999d" 1}}{{end}}"#,
+    ] {
+        assert!(raw(endless, json!({})).unwrap_err().contains("does not end"), "{endless}");
+    }
+}
+
+#[test]
+fn a_precision_beyond_all_reason_is_cut() {
+    let long = raw(r#"{{printf "%.999999f" 1.5}}"#, json!({})).unwrap();
+    assert_eq!(long.len(), 2 + 50_000);
+}

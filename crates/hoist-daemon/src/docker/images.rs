@@ -234,7 +234,7 @@ struct AuthHeader {
 }
 
 /// `X-Registry-Auth`; what cannot be read counts as anonymous, as with dockerd.
-fn credentials(header: Option<&str>) -> Option<Credentials> {
+pub(super) fn credentials(header: Option<&str>) -> Option<Credentials> {
     use base64::alphabet::URL_SAFE;
     use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);

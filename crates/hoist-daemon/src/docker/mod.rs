@@ -74,6 +74,22 @@ impl Call {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+/// A query string as handlers read it, for the crate's fuzzing entry points.
+pub(crate) fn read_query(text: &str) {
+    let query = Query::parse(text);
+    for name in ["filters", "t", "since", "until", "h", "w", "all", "signal"] {
+        let _ = (query.flag(name), query.integer(name), query.size(name), query.time_ns(name), query.all(name));
+        let _ = ApiVersion::check(query.get(name));
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+/// A header with credentials, likewise.
+pub(crate) fn read_registry_auth(header: &str) {
+    let _ = images::credentials(Some(header));
+}
+
 /// Serves all doors until one of them breaks.
 pub(crate) async fn serve(engine: Arc<Engine>, doors: Vec<Door>) -> Result<(), String> {
     let mut serving = JoinSet::new();

@@ -1,7 +1,7 @@
 //! Creating a container: checks, merge with the image, mounts, the record. Nothing is left behind when it fails.
 
-mod merge;
-mod mounts;
+pub(crate) mod merge;
+pub(crate) mod mounts;
 pub(crate) mod validate;
 
 use std::path::Path;
@@ -160,7 +160,7 @@ fn find_image(context: &Context, name: &str, platform: &str) -> Result<Arc<Image
     Ok(image)
 }
 
-fn command(config: &Config) -> Result<(String, Vec<String>)> {
+pub(crate) fn command(config: &Config) -> Result<(String, Vec<String>)> {
     let entrypoint = config.entrypoint.iter().flatten();
     let mut words = entrypoint.chain(config.cmd.iter().flatten()).cloned();
     let path = words.next().ok_or_else(|| Error::invalid("no command specified"))?;

@@ -159,16 +159,7 @@ impl Reader {
         if !wanted || options.since_ns.is_some_and(|since| time_ns < since) {
             return Ok(());
         }
-        let mut text = String::with_capacity(entry.log.len() + 40);
-        if options.timestamps {
-            text.push_str(&rfc3339_fixed(time_ns));
-            text.push(' ');
-        }
-        if options.details {
-            text.push_str(&details(entry.attrs.as_ref()));
-            text.push(' ');
-        }
-        text.push_str(&entry.log);
+        let text = shown(&entry, options.timestamps, options.details);
         let mut chunk = Vec::with_capacity(text.len() + 8);
         if !self.tty {
             chunk.extend_from_slice(&frame_header(if entry.stream == "stderr" { 2 } else { 1 }, text.len()));
@@ -213,6 +204,21 @@ impl Reader {
             watch.wait()?;
         }
     }
+}
+
+/// The text of an entry with what was asked for before it.
+fn shown(entry: &Entry, timestamps: bool, with_details: bool) -> String {
+    let mut text = String::with_capacity(entry.log.len() + 40);
+    if timestamps {
+        text.push_str(&rfc3339_fixed(parse_rfc3339(&entry.time).unwrap_or(0)));
+        text.push(' ');
+    }
+    if with_details {
+        text.push_str(&details(entry.attrs.as_ref()));
+        text.push(' ');
+    }
+    text.push_str(&entry.log);
+    text
 }
 
 /// `k=v,k2=v2`, values escaped as Docker does.
@@ -277,6 +283,39 @@ impl Watch {
         poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&timeout))?;
         let mut buffer = [0_u8; 4096];
         while rustix::io::read(&self.fd, &mut buffer).is_ok_and(|n| n > 0) {}
+        Ok(())
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing {
+    //! Reading a log whose bytes somebody else wrote.
+
+    use std::io::Write;
+
+    use super::*;
+
+    pub(crate) fn read(bytes: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(bytes)?;
+        let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
+        for count in [0, 1, 3] {
+            let mut files = [file.try_clone()?];
+            for only in [None, Some("stdout"), Some("stderr")] {
+                let (index, offset) = tail::start(&mut files, count, only)?;
+                assert!(index == 0 && offset <= bytes.len() as u64, "the tail begins at {index}, {offset}");
+            }
+        }
+        file.seek(SeekFrom::Start(0))?;
+        let mut source = Source { input: BufReader::new(file), partial: Vec::new() };
+        let mut found = 0;
+        while let Some(line) = source.next_line()? {
+            assert!(!line.is_empty() && line.len() as u64 <= MAX_ENTRY_BYTES, "a line of {} bytes", line.len());
+            found += 1;
+            let Ok(entry) = serde_json::from_slice::<Entry>(&line) else { continue };
+            let _ = (shown(&entry, true, true), parse_rfc3339(&entry.time));
+        }
+        assert!(found >= lines, "{found} of {lines} lines were read");
         Ok(())
     }
 }

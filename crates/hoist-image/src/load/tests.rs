@@ -267,6 +267,40 @@ fn broken_archives_are_refused_and_leave_nothing() {
 }
 
 #[test]
+fn parents_are_taken_only_where_the_history_says_so() {
+    let one = layer("one");
+    let config = |steps: usize| {
+        let mut config: Value = serde_json::from_slice(&config_of(&[&one])).unwrap();
+        config["history"] = (0..steps).map(|n| json!({ "created_by": n.to_string(), "empty_layer": n > 0 })).collect();
+        serde_json::to_vec(&config).unwrap()
+    };
+    let (parent, child) = (config(1), config(2));
+    let (parent_id, child_id) = (digest::of_bytes(&parent), digest::of_bytes(&child));
+    let item = |config: &str, parent: &str| json!({ "Config": config, "Layers": ["l.tar"], "Parent": parent });
+    let load = |manifest: Value| {
+        let place = Place::new();
+        let manifest = manifest.to_string();
+        let files: [(&str, &[u8]); 4] =
+            [("manifest.json", manifest.as_bytes()), ("p.json", &parent), ("c.json", &child), ("l.tar", &one)];
+        place.load(&tar(&files)).unwrap();
+        place
+    };
+    let remove = |place: &Place, id: &str| place.store.remove(id, true, true, &|_| crate::Users::default());
+    let place = load(json!([item("p.json", ""), item("c.json", &parent_id)]));
+    assert!(remove(&place, &parent_id).unwrap_err().to_string().contains("dependent child images"));
+    // In a circle, or its own: neither could be removed again.
+    for manifest in [
+        json!([item("p.json", &child_id), item("c.json", &parent_id)]),
+        json!([item("p.json", &parent_id), item("c.json", &child_id)]),
+    ] {
+        let place = load(manifest);
+        remove(&place, &child_id).unwrap();
+        remove(&place, &parent_id).unwrap();
+        assert!(place.store.list().is_empty());
+    }
+}
+
+#[test]
 fn an_evil_layer_fails_the_load_and_leaves_nothing() {
     let mut evil = layer("x");
     // Makes the first name climb; the checksum follows.

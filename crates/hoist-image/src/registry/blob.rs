@@ -238,12 +238,12 @@ fn accept() -> [(HeaderName, String); 1] {
 }
 
 /// `bytes 100-199/200`
-fn range_start(value: &str) -> Option<u64> {
+pub(super) fn range_start(value: &str) -> Option<u64> {
     value.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }
 
 /// `</v2/x/tags/list?last=a&n=100>; rel="next"`: the path, on the same registry whatever host it names.
-fn next_page(value: &str) -> Option<String> {
+pub(super) fn next_page(value: &str) -> Option<String> {
     let (target, rest) = value.trim().strip_prefix('<')?.split_once('>')?;
     if !rest.contains("next") {
         return None;

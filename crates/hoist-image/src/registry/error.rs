@@ -51,7 +51,7 @@ impl ApiError {
         let message = first.and_then(|item| item.message.clone()).filter(|message| !message.is_empty());
         let loose = parsed.as_ref().and_then(|body| body.details.clone().or_else(|| body.message.clone()));
         let message = message.or(loose).unwrap_or_else(|| message_of(&code, status));
-        ApiError { status, code, message: message.chars().filter(|c| !c.is_control()).take(1000).collect() }
+        ApiError { status, code: plain(&code), message: plain(&message) }
     }
 
     /// The text of an error body, if it is one.
@@ -66,6 +66,11 @@ impl ApiError {
         }
         format!("{}: {}", self.code.to_lowercase().replace('_', " "), self.message)
     }
+}
+
+/// A registry's words, for a terminal and a log.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(1000).collect()
 }
 
 fn code_of(status: StatusCode) -> &'static str {
@@ -144,6 +149,6 @@ mod tests {
         assert_eq!(told(401, ""), "unauthorized: authentication required");
         assert_eq!(told(500, "<html>"), "received unexpected HTTP status: 500 Internal Server Error");
         assert_eq!(told(429, "{}"), "toomanyrequests: too many requests");
-        assert_eq!(told(418, r#"{"errors":[{"code":"A","message":"evil\u001b[2J"}]}"#), "a: evil[2J");
+        assert_eq!(told(418, r#"{"errors":[{"code":"A\u001b","message":"evil\u001b[2J"}]}"#), "a: evil[2J");
     }
 }

@@ -6,6 +6,8 @@ mod blob;
 mod client;
 mod endpoint;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod proxy;
 mod resolve;
 mod tls;

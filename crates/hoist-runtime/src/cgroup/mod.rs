@@ -102,6 +102,22 @@ pub fn at(path: &Path) -> Box<dyn Cgroup> {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+/// What the rules about devices come to on either version, for the crate's fuzzing entry points.
+pub(crate) fn compile_rules(resources: &LinuxResources) {
+    let Ok(policy) = devices::Policy::of_container(resources.devices().as_deref().unwrap_or_default()) else { return };
+    let _ = (device_program::compile(&policy), policy.allows_everything());
+    for exception in &policy.exceptions {
+        let _ = (devices::v1_rule(exception), policy.missing_from(exception));
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+/// The kernel's list of a group's devices, likewise.
+pub(crate) fn read_list(list: &str) {
+    let _ = device_program::compile(&devices::Policy::of_v1_list(list));
+}
+
 /// Controllers that a container can be limited by on this machine, for `docker info` and its warnings.
 pub fn controllers() -> &'static [String] {
     static CONTROLLERS: OnceLock<Vec<String>> = OnceLock::new();

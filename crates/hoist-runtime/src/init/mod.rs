@@ -44,6 +44,11 @@ use channel::ChildChannel;
 pub(crate) use devices::make_usual as make_usual_devices;
 pub(crate) use masks::empty_directory;
 pub(crate) use process::Filter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn check_mount_options(options: &[String]) -> std::result::Result<(), String> {
+    options::Options::parse(options).map(drop)
+}
+
 pub(crate) use security::{check_labels, set_exec_labels};
 pub(crate) use sysctls::check as check_sysctls;
 pub(crate) use terminal::{make_controlling, open_terminal, set_size as set_terminal_size};

@@ -151,7 +151,18 @@ fn own_streams(uid: u32) -> Result<()> {
     Ok(())
 }
 
+/// Refuses the id with all bits set: to setresuid(2) it means "leave as it is", which is the superuser.
+fn check_user(process: &Process) -> Result<()> {
+    let user = process.user();
+    let groups = user.additional_gids().iter().flatten().copied();
+    match [user.uid(), user.gid()].into_iter().chain(groups).find(|id| *id == u32::MAX) {
+        Some(id) => Err(Failure::other(format!("invalid user: {id} is no id"))),
+        None => Ok(()),
+    }
+}
+
 fn become_user(process: &Process, sets: Sets) -> Result<()> {
+    check_user(process)?;
     let user = process.user();
     let groups: Vec<Gid> = user.additional_gids().iter().flatten().map(|gid| Gid::from_raw(*gid)).collect();
     capability::keep_over_setuid(true).or_fail(|| "set keep caps")?;

@@ -50,7 +50,7 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str)
     serde_json::from_reader(reader).map_err(|error| Fault::new(format!("parse {}: {error}", path.display())))
 }
 
-fn check(config: &Spec) -> Result<()> {
+pub(super) fn check(config: &Spec) -> Result<()> {
     let version = config.version();
     if version.split('.').next() != Some("1") {
         return Err(Fault::new(format!("ociVersion {version:?} is not supported: this is version 1")));

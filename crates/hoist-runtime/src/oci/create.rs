@@ -117,6 +117,27 @@ fn try_create(bundle: &Bundle, request: &Request, undo: &mut Undo) -> Result<Cre
     Ok(Created { record, pidfd, terminal })
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn check_configuration(bundle: Bundle) {
+    if super::bundle::check(&bundle.config).is_err() {
+        return;
+    }
+    let Ok(cgroups_path) = cgroups_path(&bundle, "fuzz") else { return };
+    let record = Record {
+        id: "fuzz".to_owned(),
+        pid: 0,
+        pid_started: 0,
+        bundle: bundle.path.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created: String::new(),
+        cgroups_path,
+        config: bundle.config.clone(),
+        directory: bundle.path.clone(),
+    };
+    let mut launch = launch(&bundle, &record, 1);
+    let _ = (prepare::check(&launch), prepare::filter(&mut launch));
+}
+
 fn check_terminal(bundle: &Bundle, request: &Request) -> Result<()> {
     let terminal = bundle.config.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     match (terminal, &request.console_socket) {

@@ -300,3 +300,10 @@ fn print_help() -> Result<()> {
         "Usage: {NAME} [FLAGS] COMMAND [FLAGS] [ARGUMENTS]\n\nCommands:\n{commands}\nFlags:\n{flags}"
     ))
 }
+
+#[cfg(any(test, feature = "fuzzing"))]
+/// What `create` does with a configuration before it makes anything, for the crate's fuzzing entry points.
+pub(crate) fn check_configuration(config: oci_spec::runtime::Spec) {
+    let path = PathBuf::from("/nonexistent");
+    create::check_configuration(bundle::Bundle { path: path.clone(), rootfs: path, config });
+}
