@@ -24,6 +24,7 @@ mod scale;
 mod security;
 mod seeds;
 mod streams;
+mod supervisors;
 mod volumes;
 
 use hoist_tests::{Bed, Entry, Image};

@@ -183,7 +183,19 @@ impl Body {
 }
 
 impl Read for Body {
+    /// An answer that broke off or makes no sense has ended: what comes after is not its body.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.read_framed(out);
+        if read.as_ref().is_err_and(|e| matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)) {
+            self.framing = Framing::Done;
+            self.stream = None;
+        }
+        read
+    }
+}
+
+impl Body {
+    fn read_framed(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if out.is_empty() {
             return Ok(0);
         }

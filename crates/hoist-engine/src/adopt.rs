@@ -108,7 +108,12 @@ fn settle(containers: &Containers, record: &mut Record) {
     if record.state.started_ns == 0 && read_exit(&directory, 0).is_none() {
         return;
     }
-    let exit = read_exit(&directory, record.state.started_ns).unwrap_or(Exit {
+    let found = read_exit(&directory, record.state.started_ns);
+    if found.is_none() && record.state.status.alive() {
+        "the container's supervisor ended while no engine was there, how the container ended is not known"
+            .clone_into(&mut record.state.error);
+    }
+    let exit = found.unwrap_or(Exit {
         exit_code: UNKNOWN_EXIT_CODE,
         oom_killed: false,
         started_at_ns: record.state.started_ns,

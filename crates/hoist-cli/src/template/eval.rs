@@ -11,7 +11,7 @@ use super::{
 /// Deepest nesting of `{{template}}` calls.
 const DEPTH_LIMIT: usize = 200;
 /// Nodes executed and rounds of `range`; a template that takes more was not meant to end.
-const STEP_LIMIT: usize = 5_000_000;
+const STEP_LIMIT: usize = 1_000_000;
 /// Longest text that one template makes.
 const OUTPUT_LIMIT_BYTES: usize = 64 << 20;
 

@@ -22,6 +22,9 @@ impl Driver {
         self.waiting.clear();
         self.release_network();
         self.context.volumes.give_back(self.record.id());
+        if self.record.fixed.host_config.ipc_mode == "shareable" {
+            crate::ipc::unmount(&self.context.directory(self.record.id()));
+        }
         self.record.state.error.clone_from(&error.message);
         self.record.state.exit_code = exit_code;
         self.record.state.exits += 1;
@@ -73,7 +76,9 @@ impl Driver {
     /// The supervisor is gone without a word: its exit file tells, or it was killed.
     pub(super) fn on_link_lost(&mut self) {
         self.link = None;
-        if self.start_reply.is_some() {
+        if self.start_reply.is_some() || self.record.state.status == Status::Restarting {
+            // How far it had come nobody knows: the program may run already.
+            self.end_unsupervised();
             self.on_start_failed(Failure {
                 kind: hoist_runtime::protocol::FailureKind::Other,
                 message: "the container's supervisor ended unexpectedly".to_owned(),
@@ -81,6 +86,7 @@ impl Driver {
             return;
         }
         if !self.record.state.status.alive() {
+            self.end_unsupervised();
             self.release_network();
             self.context.volumes.give_back(self.record.id());
             self.save_state();
@@ -88,8 +94,9 @@ impl Driver {
         }
         let exit = crate::adopt::read_exit(&self.context.exit_directory(&self.record), self.record.state.started_ns);
         let exit = exit.unwrap_or_else(|| {
-            tracing::error!(container = self.record.id(), "the supervisor was lost; ending the container");
-            _ = hoist_runtime::cgroup::at(&self.context.cgroup_path(&self.record)).remove();
+            self.end_unsupervised();
+            "the container was killed because its supervisor ended unexpectedly"
+                .clone_into(&mut self.record.state.error);
             Exit {
                 exit_code: 137,
                 oom_killed: false,
@@ -98,6 +105,17 @@ impl Driver {
             }
         });
         self.on_exited(&exit);
+    }
+
+    /// Kills what a supervisor left behind: nobody reads its output, nobody would hear of its end.
+    fn end_unsupervised(&self) {
+        tracing::error!(
+            container = self.record.id(),
+            "the supervisor was lost; what is left of the container is killed"
+        );
+        if let Err(e) = hoist_runtime::cgroup::at(&self.context.cgroup_path(&self.record)).remove() {
+            tracing::error!(container = self.record.id(), "cannot remove the control group: {e}");
+        }
     }
 
     pub(super) fn on_exited(&mut self, exit: &Exit) {
