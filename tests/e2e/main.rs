@@ -19,6 +19,7 @@ mod limits;
 mod lists;
 mod logs;
 mod network;
+mod races;
 mod run;
 mod scale;
 mod security;

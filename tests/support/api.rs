@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::patience;
+use crate::{patience, shapes};
 
 /// Where requests go. One connection for each request.
 #[derive(Clone)]
@@ -110,6 +110,7 @@ impl Api {
         if method != "HEAD" {
             streaming.body.read_to_end(&mut bytes)?;
         }
+        shapes::check(method, path, streaming.status, &bytes);
         Ok(Reply {
             request: format!("{method} {path}"),
             status: streaming.status,

@@ -13,6 +13,7 @@ mod frames;
 mod image;
 mod registry;
 mod settings;
+mod shapes;
 mod skip;
 mod terminal;
 mod words;
@@ -33,6 +34,11 @@ use std::time::{Duration, Instant};
 /// How long anything in a test may take before it counts as hung. Longer on emulated machines.
 pub fn patience() -> Duration {
     Duration::from_secs(settings::patience_s().unwrap_or(60))
+}
+
+/// How long a race between containers goes on: short by default, since it is run with everything else.
+pub fn race_duration() -> Duration {
+    Duration::from_secs(settings::race_s().unwrap_or(3))
 }
 
 /// Waits until `condition` holds; a test that waits in vain fails with `what`.

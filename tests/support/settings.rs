@@ -42,6 +42,11 @@ pub(crate) fn patience_s() -> Option<u64> {
     text("HOIST_TEST_PATIENCE")?.parse().ok()
 }
 
+/// How many seconds each race between containers goes on.
+pub(crate) fn race_s() -> Option<u64> {
+    text("HOIST_TEST_RACE_SECONDS")?.parse().ok()
+}
+
 /// The file in which skips are collected.
 pub(crate) fn skips() -> Option<PathBuf> {
     path("HOIST_TEST_SKIPS")

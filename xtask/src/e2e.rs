@@ -15,6 +15,7 @@ The suite runs on an engine of its own for each test. Variables:
   HOIST_TEST_BINARY       the executable to test (default: the release build, made first)
   HOIST_TEST_PEER_SOCKET  run on the engine behind this unix socket instead, a real dockerd: the suite tests itself
   HOIST_TEST_PEER_ROOT    the root directory which that engine sees, when it is not ours
+  HOIST_TEST_RACE_SECONDS how long each race between containers goes on (default: 3)
   HOIST_TEST_REQUIRE      needs whose absence fails a test instead of skipping it: names, or `all`
 ";
 

@@ -115,7 +115,7 @@ pub fn now_ns() -> i64 {
 pub fn human_duration(ns: i64) -> String {
     let seconds = ns / 1_000_000_000;
     let plural = |n: i64, unit: &str| format!("{n} {unit}");
-    let (minutes, hours) = (seconds / 60, (ns + 1_800_000_000_000) / 3_600_000_000_000);
+    let (minutes, hours) = (seconds / 60, ns.saturating_add(1_800_000_000_000) / 3_600_000_000_000);
     match () {
         () if seconds < 1 => "Less than a second".to_owned(),
         () if seconds == 1 => "1 second".to_owned(),

@@ -41,7 +41,7 @@ pub fn manifest(bytes: &[u8]) {
     ];
     match manifest::parse(document, kinds[usize::from(*kind) % kinds.len()]) {
         Ok(manifest::Manifest::Index(manifests)) => {
-            let _ = manifest::choose(&manifests, &registry::host_platform());
+            let _ = manifest::choose(&manifests, &crate::Platform::host());
         }
         Ok(manifest::Manifest::Image(image)) => {
             let _ = image.check_is_image();
@@ -113,7 +113,7 @@ pub fn archive(bytes: &[u8]) {
     });
     let tar = with_checksums(bytes);
     let silent: ProgressSink = Arc::new(|_| {});
-    let _ = store.load(&mut tar.as_slice(), &silent);
+    let _ = store.load(&mut tar.as_slice(), &[], &silent);
     // Children first: an image stays while there are others that are made of it.
     for _ in 0..store.list().len() {
         for image in store.list() {

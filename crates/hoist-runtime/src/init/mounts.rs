@@ -94,7 +94,10 @@ fn mount_one(mount: &Mount, root: BorrowedFd<'_>, given: Given<'_>) -> std::resu
         }
         _ => filesystem(kind, mount, &options, &[])?,
     };
-    let target = mount_point(root, target, Kind::Directory)?;
+    let path = target;
+    let target = mount_point(root, path, Kind::Directory)?;
+    // By the place itself: a link on the way, perhaps just put there, may have led into /proc.
+    check_proc(path, target.as_fd(), tree.as_fd())?;
     attach(tree.as_fd(), target.as_fd()).map_err(text)?;
     propagate(tree.as_fd(), &options)
 }
@@ -255,7 +258,7 @@ fn ordinary_directory(root: BorrowedFd<'_>, path: &Path, kind: &str) -> std::res
     })
 }
 
-/// Binds over parts of /proc would fool the container and what trusts its /proc.
+/// Mounts over parts of /proc would fool the container and what trusts its /proc.
 fn check_proc(path: &Path, target: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> std::result::Result<(), String> {
     let is_proc =
         |fd: BorrowedFd<'_>| rustix::fs::fstatfs(fd).map(|stat| stat.f_type == PROC_SUPER_MAGIC).map_err(text);
