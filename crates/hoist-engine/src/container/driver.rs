@@ -60,8 +60,11 @@ pub(crate) enum Event {
         exec: Box<StartExec>,
         reply: oneshot::Sender<std::result::Result<(), ExecRefused>>,
     },
-    /// The record, or its state at the start, is written, or could not be: the program may run, or must not.
-    Recorded(Result<()>),
+    /// The record (`first`) or its state at the start is written, or could not be: the program may run, or must not.
+    Recorded {
+        first: bool,
+        result: Result<()>,
+    },
     /// Orderly end of the engine: stop watching, leave the container to its supervisor.
     Abandon,
 }
@@ -141,6 +144,8 @@ pub(crate) struct Driver {
     pub(super) unrecorded: Option<LeaseChange>,
     /// Why the start under way was given up.
     pub(super) not_recorded: Option<Error>,
+    /// It could not be written to the database at all: for a later engine it would not exist, so it shall not for this one.
+    pub(super) never_recorded: bool,
     pub(super) link: Option<AsyncFd<SupervisorLink>>,
     /// Attachments that came before the start.
     pub(super) waiting: VecDeque<PendingAttach>,
@@ -198,6 +203,7 @@ pub(crate) fn spawn(context: Arc<Context>, record: Record, beginning: Beginning)
         events: events.downgrade(),
         unrecorded,
         not_recorded: None,
+        never_recorded: false,
         link,
         waiting: VecDeque::new(),
         start_reply: None,
@@ -283,7 +289,7 @@ impl Driver {
             Event::Attach { attach, reply } => _ = reply.send(self.on_attach(attach)),
             Event::Resize { rows, columns, reply } => _ = reply.send(self.on_resize(rows, columns)),
             Event::Exec { exec, reply } => _ = reply.send(self.on_exec(*exec).map_err(ExecRefused)),
-            Event::Recorded(result) => self.on_recorded(result),
+            Event::Recorded { first, result } => self.on_recorded(first, result),
             Event::Abandon => {}
         }
     }

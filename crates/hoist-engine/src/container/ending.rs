@@ -34,7 +34,7 @@ impl Driver {
         }
         self.save_state();
         self.publish();
-        if self.record.fixed.host_config.auto_remove {
+        if self.record.fixed.host_config.auto_remove || self.never_recorded {
             self.delete_soon();
             self.leave(true);
         }

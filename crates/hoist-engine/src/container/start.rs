@@ -83,9 +83,10 @@ impl Driver {
     /// The writing goes on beside the supervisor's preparations, the word to go is given when it is done.
     fn record_start(&mut self) -> Result<()> {
         let events = self.events.clone();
+        let first = self.unrecorded.is_some();
         let done = move |result| {
             if let Some(events) = events.upgrade() {
-                _ = events.send(Event::Recorded(result));
+                _ = events.send(Event::Recorded { first, result });
             }
         };
         match self.unrecorded.take() {
@@ -94,7 +95,8 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_recorded(&mut self, result: Result<()>) {
+    pub(super) fn on_recorded(&mut self, first: bool, result: Result<()>) {
+        self.never_recorded |= first && result.is_err();
         if self.link.is_none() {
             // The start has failed meanwhile.
             return;
