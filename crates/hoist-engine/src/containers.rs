@@ -124,11 +124,14 @@ impl Context {
         })
     }
 
-    /// The containers that run now, with their directories.
-    pub(crate) fn running(&self) -> Vec<(Arc<Record>, PathBuf)> {
-        let records: Vec<_> = self.index().by_id.values().map(Handle::record).collect();
-        let alive = records.into_iter().filter(|record| record.state.status.alive());
-        alive.map(|record| (record.clone(), self.directory(record.id()))).collect()
+    /// The running containers that are linked to others, with the directories of their runs.
+    pub(crate) fn linked(&self) -> Vec<(Arc<Record>, PathBuf)> {
+        let has_links = |record: &Arc<Record>| {
+            record.state.status.alive()
+                && record.fixed.host_config.links.as_ref().is_some_and(|links| !links.is_empty())
+        };
+        let linked: Vec<_> = self.index().by_id.values().map(Handle::record).filter(has_links).collect();
+        linked.into_iter().map(|record| (record.clone(), self.run_directory(record.id()))).collect()
     }
 
     fn find(&self, name: &str) -> Result<Handle> {

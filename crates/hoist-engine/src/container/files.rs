@@ -20,8 +20,8 @@ pub(super) fn write(record: &Record, context: &Context, directory: &Path) -> Res
     put(&directory.join("hostname"), &format!("{}\n", config.hostname))?;
     let mut extra = extra_hosts(record, context)?;
     extra.extend(links::hosts(record, &|name| context.peer(name))?);
-    let running = context.running();
-    links::tell(record, running.iter().map(|(other, directory)| (other.as_ref(), directory.clone())));
+    let linked = context.linked();
+    links::tell(record, linked.iter().map(|(other, directory)| (other.as_ref(), directory.clone())));
     let ip = record.state.endpoint.as_ref().map(|e| IpAddr::V4(e.ip));
     let hosts = if host.network_mode == "host" {
         let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
