@@ -263,14 +263,19 @@ impl Driver {
 
     /// In the database soon. For what a later engine finds out by itself from the supervisor or its exit file.
     pub(super) fn save_state_soon(&self) {
-        let id = self.record.id().to_owned();
-        let complain = move |result: Result<()>| {
-            if let Err(e) = result {
-                tracing::error!(container = id, "cannot save the container's state: {e}");
-            }
-        };
+        let complain = self.complain("cannot save the container's state");
         if let Err(e) = self.context.records.save_state_later(&self.record, complain) {
-            tracing::error!(container = self.record.id(), "cannot save the container's state: {e}");
+            self.complain("cannot save the container's state")(Err(e));
+        }
+    }
+
+    /// Logs how something went that nobody waits for.
+    pub(super) fn complain(&self, what: &'static str) -> impl FnOnce(Result<()>) + Send + use<> {
+        let id = self.record.id().to_owned();
+        move |result| {
+            if let Err(e) = result {
+                tracing::error!(container = id, "{what}: {e}");
+            }
         }
     }
 

@@ -259,12 +259,7 @@ impl Driver {
 
     /// For a container that removes itself: a later engine that finds its record finds out that it has ended, too.
     fn delete_soon(&self) {
-        let id = self.record.id().to_owned();
-        self.context.records.delete_later(self.record.id(), move |result| {
-            if let Err(e) = result {
-                tracing::error!(container = id, "cannot delete the container's record: {e}");
-            }
-        });
+        self.context.records.delete_later(self.record.id(), self.complain("cannot delete the container's record"));
     }
 
     /// Takes the container out of the books; its files go in the background.

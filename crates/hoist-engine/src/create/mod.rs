@@ -4,10 +4,13 @@ pub(crate) mod merge;
 pub(crate) mod mounts;
 pub(crate) mod validate;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use hoist_api::container::{Config, CreateBody};
+use hoist_api::host_config::HostConfig;
+use hoist_api::network::{EndpointSettings, NetworkingConfig};
 use hoist_api::platform::Platform;
 use hoist_api::time::now_ns;
 use hoist_image::Image;
@@ -57,26 +60,9 @@ pub(crate) fn create(
     let (path, args) = command(&config)?;
     crate::networks::port_requests(&config, &host_config)?;
     let id = names::random_id();
-    if config.hostname.is_empty() && !host_config.network_mode.starts_with("container:") {
-        config.hostname = if host_config.network_mode == "host" || host_config.uts_mode == "host" {
-            host_name()
-        } else {
-            id[..12].to_owned()
-        };
-    }
+    default_hostname(&mut config, &host_config, &id);
     expose_published(&mut config, &host_config);
-    let mut endpoints = networking_config.endpoints_config;
-    if let Some(default) = endpoints.remove("default") {
-        endpoints.insert("bridge".to_owned(), default);
-    }
-    for (network, wish) in &endpoints {
-        validate::endpoint(network, wish)?;
-    }
-    if endpoints.len() > 1 || endpoints.keys().any(|name| *name != host_config.network_mode) {
-        return Err(Error::not_implemented(
-            "user-defined networks are not supported by this engine: use the default bridge, host, none or container:<name>",
-        ));
-    }
+    let endpoints = endpoints(networking_config, &host_config.network_mode)?;
     links::resolve(&mut host_config, &|name| Ok(containers.get(name)?.record().id().to_owned()))?;
     let name = containers.reserve_name(request.name.trim_start_matches('/'), &id)?;
     let made = Making { context, containers, id: &id, name: &name, done: false };
@@ -116,6 +102,34 @@ pub(crate) fn create(
     made.finish();
     context.events.emit("container", "create", &id, record.event_attributes());
     Ok((id, warnings))
+}
+
+/// Docker's default: the short id, or the host's name where the container has no UTS namespace of its own.
+fn default_hostname(config: &mut Config, host_config: &HostConfig, id: &str) {
+    if config.hostname.is_empty() && !host_config.network_mode.starts_with("container:") {
+        config.hostname = if host_config.network_mode == "host" || host_config.uts_mode == "host" {
+            host_name()
+        } else {
+            id[..12].to_owned()
+        };
+    }
+}
+
+/// The endpoints asked for; one in the container's only network at most.
+fn endpoints(networking: NetworkingConfig, mode: &str) -> Result<BTreeMap<String, EndpointSettings>> {
+    let mut endpoints = networking.endpoints_config;
+    if let Some(default) = endpoints.remove("default") {
+        endpoints.insert("bridge".to_owned(), default);
+    }
+    for (network, wish) in &endpoints {
+        validate::endpoint(network, wish)?;
+    }
+    if endpoints.len() > 1 || endpoints.keys().any(|name| name != mode) {
+        return Err(Error::not_implemented(
+            "user-defined networks are not supported by this engine: use the default bridge, host, none or container:<name>",
+        ));
+    }
+    Ok(endpoints)
 }
 
 /// Undoes a create that failed half-way.
@@ -168,7 +182,7 @@ pub(crate) fn command(config: &Config) -> Result<(String, Vec<String>)> {
 }
 
 /// The CLI lists published ports among the exposed ones; with `--publish-all` nothing more is needed.
-fn expose_published(config: &mut Config, host: &hoist_api::host_config::HostConfig) {
+fn expose_published(config: &mut Config, host: &HostConfig) {
     if host.port_bindings.is_empty() && config.exposed_ports.as_ref().is_some_and(std::collections::BTreeMap::is_empty)
     {
         config.exposed_ports = None;

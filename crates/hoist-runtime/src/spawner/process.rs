@@ -63,7 +63,7 @@ fn serve(parked: usize) -> io::Result<()> {
         if set.wait(parking.refill_in_ms())? == 0 {
             if let Some(launches) = parking.refill() {
                 drop(socket);
-                wait_parked(&launches, &mut buffer)
+                wait_parked(launches, &mut buffer)
             }
             continue;
         }
@@ -89,9 +89,11 @@ fn serve(parked: usize) -> io::Result<()> {
 }
 
 /// A parked supervisor: makes ready what it can, and waits for its launch.
-fn wait_parked(launches: &OwnedFd, buffer: &mut [u8]) -> ! {
+fn wait_parked(launches: OwnedFd, buffer: &mut [u8]) -> ! {
     let readiness = Readiness::early();
-    match socket::receive(launches.as_fd(), buffer, RecvFlags::empty()) {
+    let received = socket::receive(launches.as_fd(), buffer, RecvFlags::empty());
+    drop(launches);
+    match received {
         Ok((length, fds)) if length > 0 => supervise(fds, &buffer[..length], readiness),
         // The spawner has ended.
         _ => process::exit_now(0),

@@ -182,13 +182,10 @@ fn signals(spawner: &Spawner) {
         let message = ToSupervisor::Exec { exec_id: id.to_owned(), process };
         running.link.send(&message, &[null.as_fd(), null.as_fd(), null.as_fd()]).unwrap();
     }
-    let started = |id: &str| {
-        running.wait_for(|message| match message {
-            FromSupervisor::ExecStarted { exec_id, .. } if exec_id == id => Some(()),
-            _ => None,
-        });
-    };
-    started("one");
+    // Both, in whatever order: what is signalled before its program runs has not started.
+    for _ in ["one", "two"] {
+        running.wait_for(|message| matches!(message, FromSupervisor::ExecStarted { .. }).then_some(()));
+    }
     running.link.send(&ToSupervisor::ExecSignal { exec_id: "one".to_owned(), signal: 15 }, &[]).unwrap();
     let exited = |id: &str| {
         running.wait_for(|message| match message {
