@@ -37,7 +37,7 @@ pub use containers::{Containers, ListOptions, WaitCondition};
 pub use create::{CreateRequest, Recording};
 pub use engine::Engine;
 pub(crate) use error::Error;
-pub use exec::{ExecStream, Execs};
+pub use exec::{ExecStream, Execs, LaunchedExec};
 pub use images::{IMAGE_FILTER_KEYS, Images, apply_changes};
 pub use info::System;
 pub use listing::FILTER_KEYS as CONTAINER_FILTER_KEYS;
