@@ -22,6 +22,7 @@ mod network;
 mod push;
 mod races;
 mod run;
+mod save;
 mod scale;
 mod security;
 mod seeds;

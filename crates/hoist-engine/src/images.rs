@@ -9,7 +9,7 @@ use hoist_api::image::{ContainerConfig, History, Inspect, Metadata, PruneReport,
 use hoist_api::inspect::GraphDriver;
 use hoist_api::reference::Reference;
 use hoist_api::time::rfc3339_nano;
-use hoist_image::{Credentials, Image, Platform, ProgressSink, Store, UrlSource, Users};
+use hoist_image::{Archive, Credentials, Image, Platform, ProgressSink, Store, UrlSource, Users};
 use serde_json::json;
 
 use crate::containers::{Containers, Context};
@@ -91,6 +91,13 @@ impl Images {
         self.store().load(tar, platforms, progress).api()?;
         self.emit("load", "", "");
         Ok(())
+    }
+
+    /// Chooses what an archive is to hold; writing it is the caller's.
+    pub fn save(&self, names: &[String], platforms: &[Platform]) -> Result<Archive> {
+        let archive = self.store().save(names, platforms).api()?;
+        archive.ids().for_each(|id| self.emit("save", id, id));
+        Ok(archive)
     }
 
     /// Begins to read what a URL names, for an import.

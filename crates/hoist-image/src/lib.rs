@@ -30,6 +30,7 @@ mod push;
 mod records;
 mod registry;
 mod remove;
+mod save;
 mod tags;
 mod trash;
 mod unpack;
@@ -50,6 +51,7 @@ pub use lease::LeaseChange;
 pub use progress::{Progress, ProgressSink, Pushed};
 pub use registry::UrlSource;
 pub use remove::{Removed, Users};
+pub use save::Archive;
 
 /// `sha256:<64 hex>`
 pub type Digest = String;

@@ -220,6 +220,7 @@ const ROOT_COMMANDS: &[Command] = &[
     container::lifecycle::RESTART,
     container::rm::COMMAND.renamed_to("rm", Group::Plain),
     image::rm::COMMAND.renamed_to("rmi", Group::Plain),
+    image::save::COMMAND,
     container::start::COMMAND,
     container::lifecycle::STOP,
     image::tag::COMMAND,

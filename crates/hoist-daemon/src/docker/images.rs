@@ -16,7 +16,7 @@ use super::Call;
 use super::answer::{self, Answer};
 use super::containers::blocking;
 
-pub(super) use archive::load;
+pub(super) use archive::{load, save};
 pub(super) use create::create;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use push::credentials;

@@ -229,6 +229,7 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ImageTag => images::tag(&call),
         O::ImageRemove => images::remove(&call).await,
         O::ImageLoad => images::load(call).await,
+        O::ImageSave => images::save(&call).await,
         O::ImagePrune => images::prune(&call).await,
         O::NetworkList => networks::list(&call),
         O::NetworkInspect => networks::inspect(&call),

@@ -9,6 +9,7 @@ pub(super) mod prune;
 pub(super) mod pull;
 pub(super) mod push;
 pub(super) mod rm;
+pub(super) mod save;
 pub(super) mod tag;
 
 use hoist_api::platform::Platform;
@@ -27,6 +28,7 @@ pub(super) const COMMANDS: &[Command] = &[
     pull::COMMAND,
     push::COMMAND,
     rm::COMMAND,
+    save::COMMAND,
     tag::COMMAND,
 ];
 

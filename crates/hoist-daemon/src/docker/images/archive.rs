@@ -1,6 +1,6 @@
-//! Archives of images: `POST /images/load`, and a request's body as a reader.
+//! Archives of images: `POST /images/load`, `GET /images/get`, and a request's body as a reader.
 
-use std::io::{self, Read};
+use std::io::{self, BufWriter, Read, Write};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -11,7 +11,11 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use super::progress::{Line, first_or_error, progress_stream};
-use super::{Answer, Call, platforms};
+use super::{Answer, Call, answer, blocking, platforms};
+
+/// Of an archive that is being written.
+const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNKS_IN_FLIGHT: usize = 8;
 
 /// `POST /images/load`
 pub(in crate::docker) async fn load(call: Call) -> Result<Answer, Error> {
@@ -37,6 +41,47 @@ pub(in crate::docker) async fn load(call: Call) -> Result<Answer, Error> {
         }
     });
     first_or_error(receiver).await
+}
+
+/// `GET /images/get` and `GET /images/{name}/get`. What is wrong with the names is an answer; what goes wrong later breaks
+/// the stream off, so that nobody takes it for an archive.
+pub(in crate::docker) async fn save(call: &Call) -> Result<Answer, Error> {
+    let platforms = platforms(&call.query.all("platform"))?;
+    let names = if call.name.is_empty() { call.query.all("names") } else { vec![call.name.clone()] };
+    let images = call.engine.images.clone();
+    let archive = blocking(move || images.save(&names, &platforms)).await?;
+    let (chunks, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
+    tokio::task::spawn_blocking(move || {
+        let mut out = BufWriter::with_capacity(CHUNK_BYTES, ChunkWriter { chunks: chunks.clone() });
+        let written = archive.write(&mut out);
+        if chunks.is_closed() {
+            // The client has left: nobody to tell, nothing wrong here.
+            drop(out.into_parts());
+            return;
+        }
+        if let Err(error) = written {
+            tracing::error!(%error, "an image could not be saved");
+            drop(out.into_parts());
+            _ = chunks.blocking_send(Err(io::Error::other(error.to_string())));
+        }
+    });
+    Ok(answer::fallible_stream("application/x-tar", receiver))
+}
+
+/// Hands a stream's bytes to the connection.
+struct ChunkWriter {
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+}
+
+impl Write for ChunkWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.chunks.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
+        sent.map(|()| bytes.len()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A request body as a blocking reader.
