@@ -33,6 +33,9 @@ impl std::fmt::Debug for Archive {
     }
 }
 
+/// What a name stands for: an image and, if it is a tag, that.
+type Named = (Arc<Image>, Option<Reference>);
+
 /// An image and the tags that the archive gives it.
 struct Chosen {
     image: Arc<Image>,
@@ -64,7 +67,7 @@ impl Store {
         Ok(Archive { shared: self.shared.clone(), images, _held: held })
     }
 
-    fn named(&self, name: &str) -> Result<Vec<(Arc<Image>, Option<Reference>)>, Error> {
+    fn named(&self, name: &str) -> Result<Vec<Named>, Error> {
         let index = self.shared.index();
         let reference = match Reference::parse(name) {
             Ok(reference) if !name.starts_with("sha256:") => reference,
