@@ -9,7 +9,7 @@ use hoist_api::image::{ContainerConfig, History, Inspect, Metadata, PruneReport,
 use hoist_api::inspect::GraphDriver;
 use hoist_api::reference::Reference;
 use hoist_api::time::rfc3339_nano;
-use hoist_image::{Credentials, Image, Platform, ProgressSink, Store, UrlSource, Users};
+use hoist_image::{Archive, Credentials, Image, Platform, ProgressSink, Store, UrlSource, Users};
 use serde_json::json;
 
 use crate::containers::{Containers, Context};
@@ -60,6 +60,27 @@ impl Images {
         Ok(())
     }
 
+    /// Checks what can be said before anything is sent: a tag that is there must be of the platform that is wanted.
+    pub fn check_push(&self, reference: &Reference, platform: Option<&Platform>) -> Result<()> {
+        match self.store().get(&reference.familiar()) {
+            Ok(image) => check_platform(&image, &reference.familiar(), platform),
+            // The push itself says so, in its stream.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Pushes a tag, or all tags of a repository.
+    pub async fn push(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+        progress: ProgressSink,
+    ) -> Result<()> {
+        self.store().push(reference, credentials, progress).await.api()?;
+        self.emit("push", &reference.familiar(), &reference.familiar_name());
+        Ok(())
+    }
+
     /// Puts in an image that is built into the binary, unless it is there.
     pub fn install(&self, reference: &Reference, config_json: &[u8], layers: &[&[u8]]) -> Result<String> {
         self.store().install(reference, config_json, layers).api()
@@ -70,6 +91,13 @@ impl Images {
         self.store().load(tar, platforms, progress).api()?;
         self.emit("load", "", "");
         Ok(())
+    }
+
+    /// Chooses what an archive is to hold; writing it is the caller's.
+    pub fn save(&self, names: &[String], platforms: &[Platform]) -> Result<Archive> {
+        let archive = self.store().save(names, platforms).api()?;
+        archive.ids().for_each(|id| self.emit("save", id, id));
+        Ok(archive)
     }
 
     /// Begins to read what a URL names, for an import.

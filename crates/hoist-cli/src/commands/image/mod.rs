@@ -7,7 +7,9 @@ pub(super) mod load;
 pub(super) mod ls;
 pub(super) mod prune;
 pub(super) mod pull;
+pub(super) mod push;
 pub(super) mod rm;
+pub(super) mod save;
 pub(super) mod tag;
 
 use hoist_api::platform::Platform;
@@ -24,7 +26,9 @@ pub(super) const COMMANDS: &[Command] = &[
     ls::COMMAND,
     prune::COMMAND,
     pull::COMMAND,
+    push::COMMAND,
     rm::COMMAND,
+    save::COMMAND,
     tag::COMMAND,
 ];
 
