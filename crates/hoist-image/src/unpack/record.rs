@@ -101,6 +101,40 @@ fn replay_content(segments: &mut impl Read, root: &Root, out: &mut dyn Write) ->
     }
 }
 
+/// A record's segments, unpacked.
+pub(super) type Segments = zstd::Decoder<'static, BufReader<File>>;
+
+/// What follows in a record.
+pub(super) enum Segment {
+    /// So many bytes of the record itself.
+    Raw { bytes: u64 },
+    /// The bytes of a file.
+    Content { bytes: u64, digest: [u8; 32], path: Vec<u8> },
+}
+
+/// The next segment, up to where its raw bytes begin; `None` at the end.
+pub(super) fn next_segment(segments: &mut Segments) -> io::Result<Option<Segment>> {
+    let mut tag = [0];
+    while let Err(e) = segments.read_exact(&mut tag) {
+        match e.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::UnexpectedEof => return Ok(None),
+            _ => return Err(e),
+        }
+    }
+    match tag[0] {
+        RAW => Ok(Some(Segment::Raw { bytes: u32::from_le_bytes(array(segments)?).into() })),
+        CONTENT => {
+            let bytes = u64::from_le_bytes(array(segments)?);
+            let digest = array(segments)?;
+            let mut path = vec![0; u16::from_le_bytes(array(segments)?).into()];
+            segments.read_exact(&mut path)?;
+            Ok(Some(Segment::Content { bytes, digest, path }))
+        }
+        other => Err(invalid(format!("layer record has an unknown segment {other}"))),
+    }
+}
+
 fn array<const N: usize>(reader: &mut impl Read) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     reader.read_exact(&mut bytes)?;
