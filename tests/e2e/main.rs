@@ -19,6 +19,7 @@ mod limits;
 mod lists;
 mod logs;
 mod network;
+mod push;
 mod races;
 mod run;
 mod scale;

@@ -1,6 +1,7 @@
 //! The real distribution registry on a loopback port, and a small pusher that fills it.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,22 +11,37 @@ use crate::api::Api;
 use crate::image::{Image, LAYER_TYPE, MANIFEST_TYPE, digest};
 use crate::settings;
 
+/// User `u`, password `p`, as htpasswd(1) writes it.
+const PASSWORD_FILE: &str = "u:$2b$05$abcdefghijklmnopqrstuuqwWMzKt5N8p.u2GX5MuH1t19BMWuLOW\n";
+
 /// A registry with a storage of its own, without TLS or users. Ends when dropped.
 pub struct Registry {
     child: Child,
     pub port: u16,
     api: Api,
-    _storage: TempDir,
+    storage: TempDir,
 }
 
 impl Registry {
     /// None where the test bed has no registry.
     pub fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// One that lets nobody in but user `u` with password `p`.
+    pub fn with_password() -> Option<Self> {
+        Self::start_with("auth: { htpasswd: { realm: test, path: STORAGE/htpasswd } }\n")
+    }
+
+    /// `more` is added to its configuration; STORAGE stands for its directory.
+    fn start_with(more: &str) -> Option<Self> {
         let program = settings::test_bed().join("docker-registry");
         if !program.is_file() {
             return None;
         }
         let storage = tempfile::Builder::new().prefix("hoist-registry-").tempdir().unwrap();
+        std::fs::write(storage.path().join("htpasswd"), PASSWORD_FILE).unwrap();
+        let more = more.replace("STORAGE", &storage.path().display().to_string());
         // A port that was free a moment ago can be taken in between: then the registry ends at once, and the next is tried.
         for _ in 0..10 {
             let port = free_port();
@@ -33,21 +49,32 @@ impl Registry {
             let text = format!(
                 "version: 0.1\nlog: {{ accesslog: {{ disabled: true }}, level: error }}\n\
                  storage: {{ filesystem: {{ rootdirectory: {} }}, delete: {{ enabled: true }} }}\n\
-                 http: {{ addr: '127.0.0.1:{port}' }}\n",
+                 http: {{ addr: '127.0.0.1:{port}', secret: always-the-same }}\n{more}",
                 storage.path().display()
             );
             std::fs::write(&config, text).unwrap();
-            let mut command = Command::new(&program);
-            command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
-            let mut child = command.spawn().expect("docker-registry");
+            let mut child = spawn(storage.path());
             let api = Api::Tcp(format!("127.0.0.1:{port}"));
             if answers(&mut child, &api) {
-                return Some(Self { child, port, api, _storage: storage });
+                return Some(Self { child, port, api, storage });
             }
             let _ = child.kill();
             let _ = child.wait();
         }
         panic!("docker-registry does not start");
+    }
+
+    /// Ends it at once, in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after [`Registry::kill`], with what it has stored and where it was.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.child = spawn(self.storage.path());
+        assert!(answers(&mut self.child, &self.api), "docker-registry does not start again");
     }
 
     /// `127.0.0.1:PORT/NAME`.
@@ -108,13 +135,19 @@ impl Drop for Registry {
     }
 }
 
+fn spawn(storage: &Path) -> Child {
+    let mut command = Command::new(settings::test_bed().join("docker-registry"));
+    command.arg("serve").arg(storage.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("docker-registry")
+}
+
 fn answers(child: &mut Child, api: &Api) -> bool {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(15) {
         if matches!(child.try_wait(), Ok(Some(_))) {
             return false;
         }
-        if api.try_request("GET", "/v2/", &[], b"").is_ok_and(|reply| reply.status == 200) {
+        if api.try_request("GET", "/v2/", &[], b"").is_ok_and(|reply| matches!(reply.status, 200 | 401)) {
             return true;
         }
         std::thread::sleep(Duration::from_millis(10));

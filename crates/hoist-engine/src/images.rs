@@ -60,6 +60,27 @@ impl Images {
         Ok(())
     }
 
+    /// Checks what can be said before anything is sent: a tag that is there must be of the platform that is wanted.
+    pub fn check_push(&self, reference: &Reference, platform: Option<&Platform>) -> Result<()> {
+        match self.store().get(&reference.familiar()) {
+            Ok(image) => check_platform(&image, &reference.familiar(), platform),
+            // The push itself says so, in its stream.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Pushes a tag, or all tags of a repository.
+    pub async fn push(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+        progress: ProgressSink,
+    ) -> Result<()> {
+        self.store().push(reference, credentials, progress).await.api()?;
+        self.emit("push", &reference.familiar(), &reference.familiar_name());
+        Ok(())
+    }
+
     /// Puts in an image that is built into the binary, unless it is there.
     pub fn install(&self, reference: &Reference, config_json: &[u8], layers: &[&[u8]]) -> Result<String> {
         self.store().install(reference, config_json, layers).api()

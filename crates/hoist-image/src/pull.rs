@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 use crate::downloads::{Downloads, LayerFailure};
 use crate::ingest::{ImageDraft, Ingest};
 use crate::manifest::{self, Descriptor, ImageManifest, Manifest};
-use crate::registry::{self, Failure, FetchedManifest, Repository};
-use crate::{Credentials, Error, Platform, Progress, ProgressSink, Shared, Store, config, digest, records};
+use crate::records::{self, LayerSource, SourceDraft};
+use crate::registry::{self, Access, Failure, FetchedManifest, Repository};
+use crate::{Credentials, Error, Platform, Progress, ProgressSink, Shared, Store, config, digest};
 
 const INDEX_DEPTH_MAX: usize = 4;
 
@@ -53,7 +54,7 @@ impl Store {
             return Err(Error::Invalid("tag can't be used with --all-tags/-a".to_owned()));
         }
         let reference = if all_tags { reference.clone() } else { reference.clone().with_default_tag() };
-        let places = registry::places(&reference, &self.config(), credentials).await?;
+        let places = registry::places(&reference, Access::Pull, &self.config(), credentials, &progress).await?;
         let mut last = Error::Other(format!("no registry for {reference}"));
         for place in places {
             let (mirror, shown) = (place.is_mirror(), place.shown());
@@ -198,6 +199,7 @@ impl Pull {
     async fn bring_in(&self, described: Described, names: Vec<Reference>) -> Result<(), Error> {
         let ingest = Arc::new(Ingest::begin(&self.store.shared)?);
         let jobs = self.plan(&ingest, &described);
+        let sources = sources(&described, &jobs, &names[0].name());
         let layers: Vec<_> = described.layers().map(|(d, diff_id)| (d.clone(), diff_id.clone())).collect();
         let mut running = JoinSet::new();
         for (descriptor, diff_id) in jobs {
@@ -223,8 +225,8 @@ impl Pull {
         }
         let config_media_type = described.image.config.media_type.clone();
         let manifests = described.manifests.into_iter().map(|m| (m.digest, m.media_type, m.bytes)).collect();
-        let draft =
-            ImageDraft { config: described.config, config_media_type, manifests, names, parent: None, tagged_ns: 0 };
+        let config = described.config;
+        let draft = ImageDraft { config, config_media_type, manifests, sources, names, parent: None, tagged_ns: 0 };
         let commit = tokio::task::spawn_blocking(move || ingest.commit(&[draft]));
         let committed = commit.await.map_err(|e| Error::Other(format!("image commit: {e}")))?;
         downloads.forget(&layers);
@@ -249,6 +251,23 @@ impl Pull {
         }
         jobs
     }
+}
+
+/// Where the layers are from. Those that are fetched are proven: their digests are checked before they are committed.
+fn sources(described: &Described, fetched: &[(Descriptor, String)], repository: &str) -> Vec<SourceDraft> {
+    let layers = described.layers();
+    layers
+        .map(|(descriptor, diff_id)| SourceDraft {
+            proven: fetched.iter().any(|(other, id)| other.digest == descriptor.digest && id == diff_id),
+            source: LayerSource {
+                diff_id: diff_id.clone(),
+                digest: descriptor.digest.clone(),
+                size_bytes: descriptor.size,
+                media_type: descriptor.media_type.clone(),
+                repository: repository.to_owned(),
+            },
+        })
+        .collect()
 }
 
 /// One layer that a pull needs.

@@ -197,6 +197,7 @@ const ROOT_COMMANDS: &[Command] = &[
     container::exec::COMMAND.renamed_to("exec", Group::Common),
     container::ls::COMMAND.renamed_to("ps", Group::Common),
     image::pull::COMMAND.renamed_to("pull", Group::Common),
+    image::push::COMMAND.renamed_to("push", Group::Common),
     image::ls::COMMAND.renamed_to("images", Group::Common),
     system::version::COMMAND.renamed_to("version", Group::Common),
     system::info::COMMAND.renamed_to("info", Group::Common),

@@ -165,7 +165,7 @@ pub(crate) fn command(dialect: Dialect) -> Command {
         .arg(value("host-gateway-ip", "Address that host-gateway stands for"))
         .arg(value("max-concurrent-downloads", "Layers downloaded at a time (default 3)"))
         .arg(value("max-download-attempts", "Attempts at a layer that does not come (default 5)"))
-        .arg(value("max-concurrent-uploads", "Layers uploaded at a time (default 5)").hide(true))
+        .arg(value("max-concurrent-uploads", "Layers uploaded at a time (default 5)"))
         .arg(value("shutdown-timeout", "Seconds that stopping containers may take when the engine ends (default 15)"))
         .arg(switch("raw-logs", false, "Messages without colours"))
         .arg(switch("validate", false, "Check the configuration and exit"))

@@ -225,6 +225,7 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ImageInspect => images::inspect(&call),
         O::ImageHistory => images::history(&call),
         O::ImageCreate => images::create(call).await,
+        O::ImagePush => images::push(call).await,
         O::ImageTag => images::tag(&call),
         O::ImageRemove => images::remove(&call).await,
         O::ImageLoad => images::load(call).await,

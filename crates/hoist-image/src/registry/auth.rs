@@ -9,6 +9,7 @@ use hyper::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::endpoint::Origin;
+use super::error::{ApiError, Failure};
 use super::transport::{Outgoing, Transport, document};
 use crate::Credentials;
 
@@ -97,9 +98,9 @@ pub(super) async fn token(
     scope: &str,
     credentials: Option<&Credentials>,
     registry: (&Origin, bool),
-) -> Result<String, String> {
+) -> Result<String, Failure> {
     let (realm, service) = challenge;
-    let (origin, path) = Origin::of_url(realm).map_err(|e| e.to_string())?;
+    let (origin, path) = Origin::of_url(realm).map_err(|e| Failure::Broken(e.to_string()))?;
     let (registry, insecure) = registry;
     let insecure = insecure && origin.host == registry.host;
     // A registry reached by TLS that sends us to a token server without it gets no secret of ours.
@@ -112,18 +113,21 @@ pub(super) async fn token(
     };
     let verb = if outgoing.method == Method::POST { "Post" } else { "Get" };
     let shown = format!("{verb} \"{}{}\"", outgoing.origin, outgoing.path);
-    let answer = transport.send(&outgoing).await.map_err(|e| format!("{shown}: {e}"))?;
+    let unreachable = |e: String| Failure::Unreachable(format!("{shown}: {e}"));
+    let answer = transport.send(&outgoing).await.map_err(unreachable)?;
     let status = answer.status();
-    let bytes = document(answer.into_body(), TOKEN_MAX_BYTES).await.map_err(|e| format!("{shown}: {e}"))?;
+    let bytes = document(answer.into_body(), TOKEN_MAX_BYTES).await.map_err(unreachable)?;
     if status != StatusCode::OK {
-        let reason =
-            super::error::ApiError::read(status, &bytes).unwrap_or_else(|| format!("unexpected status {status}"));
-        return Err(format!("{shown}: {reason}"));
+        let reason = ApiError::read(status, &bytes).unwrap_or_else(|| format!("unexpected status {status}"));
+        let refused = Failure::Refused(ApiError::new(status, &bytes));
+        let text = format!("{shown}: {reason}");
+        return Err(if refused.is_transient() { Failure::Unreachable(text) } else { Failure::Broken(text) });
     }
+    let broken = |text: String| Failure::Broken(text);
     let parsed: TokenAnswer =
-        serde_json::from_slice(&bytes).map_err(|e| format!("{shown}: unable to decode token: {e}"))?;
+        serde_json::from_slice(&bytes).map_err(|e| broken(format!("{shown}: unable to decode token: {e}")))?;
     let token = parsed.token.or(parsed.access_token).filter(|token| !token.is_empty());
-    token.ok_or_else(|| "authorization server did not include a token in the response".to_owned())
+    token.ok_or_else(|| broken("authorization server did not include a token in the response".to_owned()))
 }
 
 fn anonymous_or_basic(
@@ -137,7 +141,8 @@ fn anonymous_or_basic(
     if let Some(credentials) = credentials.filter(|c| !c.username.is_empty()) {
         query.push(("account", credentials.username.as_str()));
     }
-    query.extend([("scope", scope), ("service", service)].into_iter().filter(|(_, value)| !value.is_empty()));
+    query.extend(scope.split_whitespace().map(|scope| ("scope", scope)));
+    query.extend(Some(("service", service)).filter(|(_, value)| !value.is_empty()));
     let separator = if path.contains('?') { '&' } else { '?' };
     let authorization = credentials.and_then(basic);
     Outgoing {

@@ -1,42 +1,56 @@
 //! One repository at one registry: requests with their authentication, redirects and retries.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hoist_api::reference::Reference;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, LOCATION, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Response, StatusCode};
 
 use super::auth::{self, Challenge};
 use super::endpoint::{self, Endpoint, Insecure, Origin};
 use super::error::{ApiError, Failure};
 use super::transport::{Outgoing, Transport, document};
-use crate::{Config, Credentials, Error};
+use crate::{Config, Credentials, Error, Progress, ProgressSink};
 
 const REDIRECTS_MAX: usize = 10;
 const ERROR_BODY_MAX_BYTES: u64 = 64 * 1024;
 /// Docker's default of `max-download-attempts`.
 const ATTEMPTS: u32 = 5;
+/// A registry that wants us to stay away for longer is not waited for.
+const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(120);
 
-/// A repository at the place it is read from.
+/// What is to be done with a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Pull,
+    Push,
+}
+
+/// A repository at the place it is read from or written to.
 pub(crate) struct Repository {
     transport: Arc<Transport>,
     endpoint: Endpoint,
     path: String,
+    access: Access,
     credentials: Option<Credentials>,
     challenge: Mutex<Option<Challenge>>,
-    tokens: Mutex<HashMap<String, String>>,
+    /// Held while a token is fetched, so that requests side by side share it.
+    tokens: tokio::sync::Mutex<HashMap<String, String>>,
     attempts: u32,
+    progress: ProgressSink,
 }
 
-/// The places a reference may be pulled from, best first.
+/// The places for a reference, best first. What somebody who waits should know is told to `progress`.
 pub(crate) async fn places(
     reference: &Reference,
+    access: Access,
     config: &Config,
     credentials: Option<&Credentials>,
+    progress: &ProgressSink,
 ) -> Result<Vec<Repository>, Error> {
     let transport = Arc::new(Transport::new());
     let insecure = is_insecure(&reference.domain, config, &transport).await;
@@ -44,13 +58,17 @@ pub(crate) async fn places(
     let place = |endpoint: Endpoint| Repository {
         transport: transport.clone(),
         path: reference.path.clone(),
+        access,
         credentials: credentials.filter(|_| !endpoint.mirror).cloned(),
         challenge: Mutex::default(),
-        tokens: Mutex::default(),
+        tokens: tokio::sync::Mutex::default(),
         attempts: config.max_download_attempts.unwrap_or(ATTEMPTS),
+        progress: progress.clone(),
         endpoint,
     };
-    Ok(endpoints.into_iter().map(place).collect())
+    // What is written belongs to the registry itself.
+    let fits = |endpoint: &Endpoint| access == Access::Pull || !endpoint.mirror;
+    Ok(endpoints.into_iter().filter(fits).map(place).collect())
 }
 
 async fn is_insecure(domain: &str, config: &Config, transport: &Transport) -> bool {
@@ -70,10 +88,6 @@ async fn is_insecure(domain: &str, config: &Config, transport: &Transport) -> bo
 }
 
 impl Repository {
-    pub(super) fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
     pub(crate) fn is_mirror(&self) -> bool {
         self.endpoint.mirror
     }
@@ -104,12 +118,27 @@ impl Repository {
                 Err(failure) => failure,
             };
             attempt += 1;
-            if !failure.is_transient() || attempt >= self.attempts {
-                return Err(failure);
-            }
-            tracing::debug!(what, ?failure, attempt, "registry request is tried again");
-            tokio::time::sleep(back_off(attempt)).await;
+            let pause = self.pause(&failure, attempt).ok_or(failure)?;
+            tracing::debug!(what, attempt, "registry request is tried again");
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    /// How long to wait before another attempt; none if there is to be none. A registry that says when to come back is
+    /// obeyed, within bounds.
+    pub(crate) fn pause(&self, failure: &Failure, attempt: u32) -> Option<Duration> {
+        if !failure.is_transient() || attempt >= self.attempts {
+            return None;
+        }
+        let Some(wanted) = failure.retry_after() else { return Some(back_off(attempt)) };
+        if wanted > RATE_LIMIT_WAIT_MAX {
+            return None;
+        }
+        let (host, seconds) = (self.endpoint.origin.authority(), wanted.as_secs().max(1));
+        let plural = if seconds == 1 { "" } else { "s" };
+        let text = format!("{host} limits the rate of requests ({failure}): retrying in {seconds} second{plural}");
+        (self.progress)(Progress::status(None, text));
+        Some(wanted)
     }
 
     pub(super) async fn request_once(
@@ -129,24 +158,68 @@ impl Repository {
         path: &str,
         headers: &[(HeaderName, String)],
     ) -> Result<Response<Incoming>, Failure> {
-        let outgoing = self.outgoing(method, path.to_owned(), headers);
+        self.exchange(self.outgoing(method, path.to_owned(), headers), "").await
+    }
+
+    /// One request with its authentication. `scope` is what a token must allow besides our own repository.
+    pub(super) async fn exchange(&self, outgoing: Outgoing, scope: &str) -> Result<Response<Incoming>, Failure> {
         let shown = shown(&outgoing);
-        let authorization = self.authorization(&shown).await?;
+        let authorization = self.authorization(self.challenge(), scope, &shown).await?;
         let answer = self.follow(outgoing.clone(), authorization.clone()).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return success(answer).await;
         }
         // A token may be too old or too narrow: ask for the scope that this very answer wants, once.
-        if !self.learn_challenge(answer.headers()) {
-            return success(answer).await;
-        }
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        match self.authorization(&shown).await? {
+        let Some(challenge) = self.learn_challenge(answer.headers()) else { return success(answer).await };
+        self.forget_token(authorization.as_deref()).await;
+        match self.authorization(Some(challenge), scope, &shown).await? {
             Some(fresh) if authorization.as_ref() != Some(&fresh) => {
                 success(self.follow(outgoing, Some(fresh)).await?).await
             }
             _ => success(answer).await,
         }
+    }
+
+    /// Sends a body that cannot be sent twice: no redirects, no second attempt. A login that ran out meanwhile is a
+    /// failure that another attempt may mend.
+    pub(super) async fn exchange_stream(
+        &self,
+        mut outgoing: Outgoing,
+        body: super::upload::Upstream,
+    ) -> Result<Response<Incoming>, Failure> {
+        let shown = shown(&outgoing);
+        let authorization = self.authorization(self.challenge(), "", &shown).await?;
+        if let Some(value) = authorization.as_ref().filter(|_| outgoing.origin == self.endpoint.origin) {
+            outgoing.headers.push((AUTHORIZATION, value.clone()));
+        }
+        let answer = self.transport.send_stream(&outgoing, body).await;
+        let answer = answer.map_err(|e| Failure::Unreachable(format!("{shown}: {e}")))?;
+        if answer.status() == StatusCode::UNAUTHORIZED && self.learn_challenge(answer.headers()).is_some() {
+            self.forget_token(authorization.as_deref()).await;
+            return Err(Failure::Unreachable(format!("{shown}: unauthorized: authentication required")));
+        }
+        success(answer).await
+    }
+
+    fn challenge(&self) -> Option<Challenge> {
+        self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn forget_token(&self, authorization: Option<&str>) {
+        self.tokens.lock().await.retain(|_, value| Some(value.as_str()) != authorization);
+    }
+
+    /// A request to this repository, `what` being below `/v2/<name>/`.
+    pub(super) fn outgoing_below(&self, method: Method, what: &str, headers: &[(HeaderName, String)]) -> Outgoing {
+        self.outgoing(method, format!("{}/v2/{}/{what}", self.endpoint.prefix, self.path), headers)
+    }
+
+    /// A request to a URL that the registry named, relative or absolute.
+    pub(super) fn outgoing_to(&self, method: Method, url: &str) -> Result<Outgoing, Failure> {
+        let mut outgoing = self.outgoing(method, String::new(), &[]);
+        (outgoing.origin, outgoing.path) = next_place(&outgoing.origin, url).map_err(Failure::Broken)?;
+        outgoing.insecure = outgoing.insecure && outgoing.origin.host == self.endpoint.origin.host;
+        Ok(outgoing)
     }
 
     fn outgoing(&self, method: Method, path: String, headers: &[(HeaderName, String)]) -> Outgoing {
@@ -178,30 +251,27 @@ impl Repository {
             let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let broken = |text: &str| Failure::Broken(format!("{}: {text}", shown(&outgoing)));
             let location = location.ok_or_else(|| broken("redirect without a place to go"))?;
-            let (origin, path) = if location.starts_with('/') && !location.starts_with("//") {
-                (outgoing.origin.clone(), location.to_owned())
-            } else {
-                Origin::of_url(location).map_err(|e| broken(&format!("redirect to an {e}")))?
-            };
-            if outgoing.origin.secure && !origin.secure {
-                return Err(broken("redirect from https to http"));
-            }
+            let (origin, path) = next_place(&outgoing.origin, location).map_err(|e| broken(&e))?;
             outgoing.insecure = outgoing.insecure && origin.host == home.host;
             (outgoing.origin, outgoing.path) = (origin, path);
         }
         Err(Failure::Broken(format!("{}: stopped after {REDIRECTS_MAX} redirects", shown(&outgoing))))
     }
 
-    /// Takes note of what an answer asks for; whether it asks for anything.
-    fn learn_challenge(&self, headers: &HeaderMap) -> bool {
+    /// Takes note of what an answer asks for, if it asks for anything.
+    fn learn_challenge(&self, headers: &HeaderMap) -> Option<Challenge> {
         let values = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        let Some(challenge) = auth::challenge(values) else { return false };
-        *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) = Some(challenge);
-        true
+        let challenge = auth::challenge(values)?;
+        *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) = Some(challenge.clone());
+        Some(challenge)
     }
 
-    async fn authorization(&self, shown: &str) -> Result<Option<String>, Failure> {
-        let challenge = self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    async fn authorization(
+        &self,
+        challenge: Option<Challenge>,
+        scope: &str,
+        shown: &str,
+    ) -> Result<Option<String>, Failure> {
         let given = self.credentials.as_ref();
         match challenge {
             None => Ok(None),
@@ -212,25 +282,44 @@ impl Repository {
                 Some(value) => Ok(Some(value)),
                 None => Err(Failure::Broken(format!("{shown}: no basic auth credentials"))),
             },
-            Some(Challenge::Bearer { realm, service, scope }) => {
-                let scope = if scope.is_empty() { format!("repository:{}:pull", self.path) } else { scope };
-                self.token(&realm, &service, &scope, shown).await.map(Some)
+            Some(Challenge::Bearer { realm, service, scope: wanted }) => {
+                let mut scopes: BTreeSet<&str> = wanted.split_whitespace().chain(scope.split_whitespace()).collect();
+                let actions = if self.access == Access::Push { "pull,push" } else { "pull" };
+                let own = format!("repository:{}:{actions}", self.path);
+                if wanted.is_empty() || self.access == Access::Push {
+                    scopes.insert(&own);
+                }
+                let scopes: Vec<&str> = scopes.into_iter().collect();
+                self.token(&realm, &service, &scopes.join(" "), shown).await.map(Some)
             }
         }
     }
 
     async fn token(&self, realm: &str, service: &str, scope: &str, shown: &str) -> Result<String, Failure> {
         let key = format!("{realm} {service} {scope}");
-        let known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(known) = known {
-            return Ok(known);
+        let mut tokens = self.tokens.lock().await;
+        if let Some(known) = tokens.get(&key) {
+            return Ok(known.clone());
         }
         let registry = (&self.endpoint.origin, self.endpoint.insecure);
         let token = auth::token(&self.transport, (realm, service), scope, self.credentials.as_ref(), registry).await;
-        let value = token.map(|t| format!("Bearer {t}")).map_err(|e| Failure::Unreachable(format!("{shown}: {e}")))?;
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value.clone());
+        let value = format!("Bearer {}", token.map_err(|e| e.within(shown))?);
+        tokens.insert(key, value.clone());
         Ok(value)
     }
+}
+
+/// Where a redirect or `Location` leads.
+fn next_place(from: &Origin, location: &str) -> Result<(Origin, String), String> {
+    let (origin, path) = if location.starts_with('/') && !location.starts_with("//") {
+        (from.clone(), location.to_owned())
+    } else {
+        Origin::of_url(location).map_err(|e| format!("redirect to an {e}"))?
+    };
+    if from.secure && !origin.secure {
+        return Err("redirect from https to http".to_owned());
+    }
+    Ok((origin, path))
 }
 
 async fn success(answer: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
@@ -238,8 +327,19 @@ async fn success(answer: Response<Incoming>) -> Result<Response<Incoming>, Failu
     if status.is_success() {
         return Ok(answer);
     }
+    let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
     let body = document(answer.into_body(), ERROR_BODY_MAX_BYTES).await.unwrap_or_default();
-    Err(Failure::Refused(ApiError::new(status, &body)))
+    Err(Failure::Refused(ApiError::new(status, &body).after(retry_after)))
+}
+
+/// Seconds, or a date (RFC 9110 section 10.2.3).
+pub(super) fn retry_after(value: &str) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
+    let left = date.as_second().saturating_sub(jiff::Timestamp::now().as_second());
+    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
 }
 
 /// `Get "https://…"`

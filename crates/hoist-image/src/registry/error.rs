@@ -1,5 +1,8 @@
 //! What a registry answers when it refuses (distribution-spec "Error Codes"), in the words Docker gives it.
 
+use std::fmt;
+use std::time::Duration;
+
 use hoist_api::reference::Reference;
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -23,6 +26,8 @@ pub(crate) struct ApiError {
     /// `MANIFEST_UNKNOWN`
     code: String,
     message: String,
+    /// When the registry says that it may be asked again.
+    retry_after: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -51,7 +56,12 @@ impl ApiError {
         let message = first.and_then(|item| item.message.clone()).filter(|message| !message.is_empty());
         let loose = parsed.as_ref().and_then(|body| body.details.clone().or_else(|| body.message.clone()));
         let message = message.or(loose).unwrap_or_else(|| message_of(&code, status));
-        ApiError { status, code: plain(&code), message: plain(&message) }
+        ApiError { status, code: plain(&code), message: plain(&message), retry_after: None }
+    }
+
+    /// The same, with what its `Retry-After` says.
+    pub(super) fn after(self, retry_after: Option<Duration>) -> ApiError {
+        ApiError { retry_after, ..self }
     }
 
     /// The text of an error body, if it is one.
@@ -93,7 +103,45 @@ fn message_of(code: &str, status: StatusCode) -> String {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused(refused) => f.write_str(&refused.text()),
+            Failure::Unreachable(text) | Failure::Broken(text) => f.write_str(text),
+        }
+    }
+}
+
 impl Failure {
+    /// The registry says that there is no such thing.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Failure::Refused(e) if e.status == StatusCode::NOT_FOUND)
+    }
+
+    /// The registry refuses who we are or what we want, and always will.
+    pub(crate) fn is_denied(&self) -> bool {
+        let denies = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
+        matches!(self, Failure::Refused(e) if denies.contains(&e.status))
+    }
+
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Failure::Refused(refused) => refused.retry_after,
+            _ => None,
+        }
+    }
+
+    /// The same, told as part of something else that was asked for.
+    pub(super) fn within(self, shown: &str) -> Failure {
+        let text = format!("{shown}: {self}");
+        if self.is_transient() { Failure::Unreachable(text) } else { Failure::Broken(text) }
+    }
+
+    /// What the user of a push is told.
+    pub(crate) fn for_push(self) -> Error {
+        Error::Other(self.to_string())
+    }
+
     /// Worth another attempt at the same place.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

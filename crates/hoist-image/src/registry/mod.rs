@@ -1,5 +1,6 @@
 //! Speaking to registries (OCI distribution-spec): `endpoint` says where, `transport` (with `resolve`, `proxy`, `tls`)
-//! gets bytes there, `auth` logs in, `client` puts these together for one repository, `blob` fetches what is in it. `url` fetches anything else.
+//! gets bytes there, `auth` logs in, `client` puts these together for one repository, `blob` fetches what is in it,
+//! `upload` puts something there. `url` fetches anything else.
 
 mod auth;
 mod blob;
@@ -12,9 +13,11 @@ mod proxy;
 mod resolve;
 mod tls;
 mod transport;
+mod upload;
 mod url;
 
 pub(crate) use blob::{ChunkSink, FetchedManifest, LayerEvent, channel, not_wanted};
-pub(crate) use client::{Repository, places};
+pub(crate) use client::{Access, Repository, places};
 pub(crate) use error::Failure;
+pub(crate) use upload::{Mount, Upload};
 pub use url::UrlSource;

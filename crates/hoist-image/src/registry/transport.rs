@@ -22,6 +22,7 @@ use super::endpoint::Origin;
 use super::proxy::{Proxies, Proxy};
 use super::resolve::Resolver;
 use super::tls::{Tls, handshake_text};
+use super::upload::Upstream;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,7 +33,10 @@ const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
 const IDLE_CONNECTIONS_MAX: usize = 4;
 const HEADER_BUFFER_BYTES: usize = 128 * 1024;
 
-type Body = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;
+/// A registry that puts away a large upload answers later still.
+const UPLOAD_ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
+type Body = http_body_util::combinators::BoxBody<Bytes, io::Error>;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -83,13 +87,38 @@ impl Transport {
         Ok(answer)
     }
 
+    /// The same for a body that comes as a stream. Sent once, whatever becomes of it.
+    pub(super) async fn send_stream(&self, outgoing: &Outgoing, body: Upstream) -> Result<Response<Incoming>, String> {
+        let idle = self.take_idle(&outgoing.origin);
+        let mut sender = match idle {
+            Some(sender) => sender,
+            None => self.connect(&outgoing.origin, outgoing.insecure).await?,
+        };
+        let watch = body.watch();
+        let request = self.request(outgoing)?.map(|_| body.boxed());
+        let sending = sender.send_request(request);
+        let answer = tokio::select! {
+            answer = sending => answer,
+            stalled = watch.stalled(UPLOAD_ANSWER_TIMEOUT) => return Err(stalled),
+        };
+        match answer {
+            Err(e) if e.is_incomplete_message() => Err("EOF".to_owned()),
+            Err(e) => Err(cause(&e)),
+            Ok(answer) => {
+                self.keep(&outgoing.origin, sender);
+                Ok(answer)
+            }
+        }
+    }
+
     async fn exchange(
         &self,
         sender: &mut SendRequest<Body>,
         outgoing: &Outgoing,
     ) -> Result<Response<Incoming>, String> {
         let request = self.request(outgoing)?;
-        match timeout(HEADERS_TIMEOUT, sender.send_request(request)).await {
+        let patience = if outgoing.method == Method::PUT { UPLOAD_ANSWER_TIMEOUT } else { HEADERS_TIMEOUT };
+        match timeout(patience, sender.send_request(request)).await {
             Err(_) => Err("net/http: timeout awaiting response headers".to_owned()),
             Ok(Err(e)) if e.is_incomplete_message() => Err("EOF".to_owned()),
             Ok(Err(e)) => Err(cause(&e)),
@@ -107,8 +136,8 @@ impl Transport {
             None => outgoing.path.clone(),
         };
         let body = match &outgoing.body {
-            Some(bytes) => http_body_util::Full::new(bytes.clone()).boxed(),
-            None => Empty::new().boxed(),
+            Some(bytes) => http_body_util::Full::new(bytes.clone()).map_err(|never| match never {}).boxed(),
+            None => Empty::new().map_err(|never| match never {}).boxed(),
         };
         let mut request = Request::builder()
             .method(outgoing.method.clone())

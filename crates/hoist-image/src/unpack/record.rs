@@ -1,11 +1,12 @@
 //! A layer's record: everything its tar held besides the bytes of its files, and the digest of each file. With it the tar
-//! can be written again byte for byte, for `save` and `push`, and a damaged file is found by name.
+//! can be written again byte for byte, for `save` and `push`, and a damaged file is found by name. A layer that replaces
+//! files of its own is whole in its record, since what they were is nowhere else.
 //!
 //! Form: zstd over segments; `0 len:u32 bytes` is copied, `1 len:u64 sha256:32 pathlen:u16 path` is a file's content.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
@@ -18,11 +19,34 @@ const CONTENT: u8 = 1;
 /// Writes a record while a layer is unpacked.
 pub(super) struct Recorder {
     out: zstd::Encoder<'static, BufWriter<File>>,
+    path: PathBuf,
+    whole: bool,
 }
 
 impl Recorder {
     pub(super) fn create(path: &Path) -> io::Result<Recorder> {
-        Ok(Recorder { out: zstd::Encoder::new(BufWriter::new(File::create_new(path)?), 1)? })
+        let out = zstd::Encoder::new(BufWriter::new(File::create_new(path)?), 1)?;
+        Ok(Recorder { out, path: path.to_owned(), whole: false })
+    }
+
+    /// Whether the bytes of files are to be recorded too.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Takes the bytes of the files so far from `content`, and those of the next ones as they come.
+    pub(super) fn become_whole(&mut self, content: &Path) -> io::Result<()> {
+        if self.whole {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        let aside = path.with_extension("whole");
+        let before = std::mem::replace(self, Recorder { whole: true, ..Recorder::create(&aside)? });
+        before.finish()?;
+        replay(&path, content, &mut RawWriter(self))?;
+        std::fs::rename(&aside, &path)?;
+        self.path = path;
+        Ok(())
     }
 
     pub(super) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -48,19 +72,50 @@ impl Recorder {
     }
 }
 
+/// Records what is written to it as it is.
+struct RawWriter<'a>(&'a mut Recorder);
+
+impl Write for RawWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.raw(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes of the tar that `record` describes.
+pub(crate) fn replayed_bytes(record: &Path) -> io::Result<u64> {
+    let mut segments = zstd::Decoder::with_buffer(BufReader::new(File::open(record)?))?;
+    let mut total = 0_u64;
+    while let Some(tag) = next_tag(&mut segments)? {
+        let (bytes, skip) = match tag {
+            RAW => {
+                let length = u64::from(u32::from_le_bytes(array(&mut segments)?));
+                (length, length)
+            }
+            CONTENT => {
+                let length = u64::from_le_bytes(array(&mut segments)?);
+                let _digest: [u8; 32] = array(&mut segments)?;
+                (length, u64::from(u16::from_le_bytes(array(&mut segments)?)))
+            }
+            other => return Err(unknown(other)),
+        };
+        if io::copy(&mut segments.by_ref().take(skip), &mut io::sink())? < skip {
+            return Err(invalid("layer record ends too early"));
+        }
+        total = total.saturating_add(bytes);
+    }
+    Ok(total)
+}
+
 /// Writes the tar that `record` and the unpacked `content` came from. Fails at the first file that is not as it was.
 pub(crate) fn replay(record: &Path, content: &Path, out: &mut dyn Write) -> io::Result<()> {
     let root = Root::open(content, content)?;
     let mut segments = zstd::Decoder::with_buffer(BufReader::new(File::open(record)?))?;
-    loop {
-        let mut tag = [0];
-        match segments.read(&mut tag) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        }
-        match tag[0] {
+    while let Some(tag) = next_tag(&mut segments)? {
+        match tag {
             RAW => {
                 let length = u32::from_le_bytes(array(&mut segments)?);
                 let copied = io::copy(&mut segments.by_ref().take(length.into()), out)?;
@@ -69,9 +124,27 @@ pub(crate) fn replay(record: &Path, content: &Path, out: &mut dyn Write) -> io::
                 }
             }
             CONTENT => replay_content(&mut segments, &root, out)?,
-            other => return Err(invalid(format!("layer record has an unknown segment {other}"))),
+            other => return Err(unknown(other)),
         }
     }
+    Ok(())
+}
+
+/// What the next segment is; `None` at the end.
+fn next_tag(segments: &mut impl Read) -> io::Result<Option<u8>> {
+    let mut tag = [0];
+    loop {
+        match segments.read(&mut tag) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(tag[0])),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn unknown(tag: u8) -> io::Error {
+    invalid(format!("layer record has an unknown segment {tag}"))
 }
 
 fn replay_content(segments: &mut impl Read, root: &Root, out: &mut dyn Write) -> io::Result<()> {

@@ -7,6 +7,7 @@ pub(super) mod load;
 pub(super) mod ls;
 pub(super) mod prune;
 pub(super) mod pull;
+pub(super) mod push;
 pub(super) mod rm;
 pub(super) mod tag;
 
@@ -24,6 +25,7 @@ pub(super) const COMMANDS: &[Command] = &[
     ls::COMMAND,
     prune::COMMAND,
     pull::COMMAND,
+    push::COMMAND,
     rm::COMMAND,
     tag::COMMAND,
 ];
