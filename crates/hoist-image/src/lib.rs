@@ -33,6 +33,7 @@ mod remove;
 mod tags;
 mod trash;
 mod unpack;
+mod verify;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ pub use lease::LeaseChange;
 pub use progress::{Progress, ProgressSink, Pushed};
 pub use registry::UrlSource;
 pub use remove::{Removed, Users};
+pub use unpack::Damage;
+pub use verify::MayReplace;
 
 /// `sha256:<64 hex>`
 pub type Digest = String;

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -158,7 +158,7 @@ fn check(
         let fresh = checker.seen.insert(key(&path)) || entry.kind == Kind::Directory;
         match last {
             None if !fresh => return Err(Halt::Replaces),
-            Some(last) if entry.kind != Kind::Directory && is_replaced(last, &path, position) => {}
+            Some(last) if is_replaced(last, &path, position) => {}
             _ => checker.entry(&entry, path, &mut stream)?,
         }
         position += 1;
@@ -416,7 +416,7 @@ enum Now {
 
 impl Replay {
     fn open(record: &Path, content: &Path, findings: Rc<RefCell<Findings>>) -> io::Result<Replay> {
-        let segments = zstd::Decoder::with_buffer(BufReader::new(File::open(record)?))?;
+        let segments = super::record::open(record)?;
         let root = Root::open(content, content)?;
         Ok(Replay { segments, root, findings, now: Now::Between, whole: Rc::default() })
     }
@@ -493,7 +493,7 @@ impl Read for Replay {
                     let wanted = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
                     let count = self.segments.read(&mut buffer[..wanted])?;
                     if count == 0 {
-                        return Err(super::stream::invalid("layer record ends too early"));
+                        return Err(super::record::ends_early());
                     }
                     *left -= count as u64;
                     break count;

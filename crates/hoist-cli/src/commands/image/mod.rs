@@ -10,6 +10,7 @@ pub(super) mod pull;
 pub(super) mod push;
 pub(super) mod rm;
 pub(super) mod tag;
+pub(super) mod verify;
 
 use hoist_api::platform::Platform;
 use hoist_client::query::path_segment;
@@ -28,6 +29,7 @@ pub(super) const COMMANDS: &[Command] = &[
     push::COMMAND,
     rm::COMMAND,
     tag::COMMAND,
+    verify::COMMAND,
 ];
 
 /// `/images/NAME/what`
