@@ -28,6 +28,7 @@ mod security;
 mod seeds;
 mod streams;
 mod supervisors;
+mod verify;
 mod volumes;
 
 use hoist_tests::{Bed, Entry, Image};

@@ -44,6 +44,8 @@ pub enum Operation {
     ImageLoad,
     ImageSave,
     ImagePrune,
+    /// Hoist's own: what the store has, held against what it should be.
+    ImageVerify,
     NetworkList,
     NetworkInspect,
     VolumeList,
@@ -81,6 +83,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/events", O::Events),
     route("POST", "/hoist/run", O::Run),
     route("POST", "/hoist/containers/{id}/exec", O::ExecRun),
+    route("POST", "/hoist/images/verify", O::ImageVerify),
     route("GET", "/containers/json", O::ContainerList),
     route("POST", "/containers/create", O::ContainerCreate),
     route("POST", "/containers/prune", O::ContainerPrune),

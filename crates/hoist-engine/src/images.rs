@@ -32,8 +32,12 @@ impl Images {
         Images { context: containers.context().clone(), containers }
     }
 
-    fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.context.images
+    }
+
+    pub(crate) fn container_records(&self) -> Vec<Arc<crate::Record>> {
+        self.containers.records()
     }
 
     fn emit(&self, action: &str, id: &str, name: &str) {

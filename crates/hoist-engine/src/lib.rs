@@ -16,6 +16,7 @@ mod exec;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod image_verify;
 mod images;
 mod info;
 mod init_layer;
@@ -38,6 +39,7 @@ pub use create::{CreateRequest, Recording};
 pub use engine::Engine;
 pub(crate) use error::Error;
 pub use exec::{ExecStream, Execs, LaunchedExec};
+pub use image_verify::VerifyRequest;
 pub use images::{IMAGE_FILTER_KEYS, Images, apply_changes};
 pub use info::System;
 pub use listing::FILTER_KEYS as CONTAINER_FILTER_KEYS;

@@ -195,12 +195,10 @@ impl Index {
         if let Some(entry) = self.images.get_mut(&record.id) {
             entry.record.tagged_ns = entry.record.tagged_ns.max(record.tagged_ns);
             entry.record.parent = record.parent.or(entry.record.parent.take());
-            if let (true, Some(document)) = (entry.image.document.is_null(), document) {
-                // Its config could not be read before and is here anew.
-                let (image, history) = image_of(&entry.record, Some(document), entry.image.size_bytes);
-                (entry.image, entry.history) = (Arc::new(image), Arc::new(history));
-            }
             let id = record.id;
+            if let Some(document) = document {
+                self.renew_document(&id, document);
+            }
             return self.refresh(&id);
         }
         self.hold(&record.diff_ids);
@@ -212,6 +210,14 @@ impl Index {
         let entry = Entry { image: Arc::new(image), record, history: Arc::new(history), names: BTreeSet::new() };
         self.images.insert(id.clone(), entry);
         self.refresh(&id);
+    }
+
+    /// Takes an image's config that could not be read before and is here anew.
+    pub(crate) fn renew_document(&mut self, id: &str, document: config::Document) {
+        let Some(entry) = self.images.get_mut(id).filter(|entry| entry.image.document.is_null()) else { return };
+        let (image, history) = image_of(&entry.record, Some(document), entry.image.size_bytes);
+        (entry.image, entry.history) = (Arc::new(image), Arc::new(history));
+        self.refresh(id);
     }
 
     /// Forgets an image and its names; returns the layers nobody needs any more.

@@ -172,6 +172,18 @@ impl Ingest {
         Ok(())
     }
 
+    /// Puts a draft in the place of the same layer, which is known; one that was dropped meanwhile stays so.
+    pub(crate) fn replace(&self, draft: &LayerDraft) -> Result<(), Error> {
+        self.shared.disk.sync()?;
+        let _serial = self.shared.commit_lock();
+        if self.shared.index().layer_size(&draft.diff_id).is_none() {
+            self.discard(draft);
+            return Ok(());
+        }
+        self.shared.disk.replace_layer(&draft.directory, &draft.diff_id)?;
+        self.shared.disk.sync_names()
+    }
+
     /// Takes away a draft that is not needed.
     pub(crate) fn discard(&self, draft: &LayerDraft) {
         if let Err(e) = self.shared.disk.discard(&draft.directory) {

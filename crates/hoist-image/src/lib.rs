@@ -34,6 +34,7 @@ mod save;
 mod tags;
 mod trash;
 mod unpack;
+mod verify;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,8 @@ pub use progress::{Progress, ProgressSink, Pushed};
 pub use registry::UrlSource;
 pub use remove::{Removed, Users};
 pub use save::Archive;
+pub use unpack::Damage;
+pub use verify::MayReplace;
 
 /// `sha256:<64 hex>`
 pub type Digest = String;

@@ -1,10 +1,11 @@
 //! `/images/…`: what is here. `create` brings images in from registries and tars, `push` takes them to registries,
-//! `archive` loads and saves; `progress` is the stream that all of these answer with.
+//! `archive` loads and saves, `verify` checks; `progress` is the stream that all of these answer with.
 
 mod archive;
 mod create;
 mod progress;
 mod push;
+mod verify;
 
 use hoist_api::error::Error;
 use hoist_api::filters::Filters;
@@ -21,6 +22,7 @@ pub(super) use create::create;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use push::credentials;
 pub(super) use push::push;
+pub(super) use verify::verify;
 
 pub(super) fn list(call: &Call) -> Result<Answer, Error> {
     let filters = Filters::parse(call.query.get("filters"), &IMAGE_FILTER_KEYS)?;

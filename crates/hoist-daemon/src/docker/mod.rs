@@ -231,6 +231,7 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ImageLoad => images::load(call).await,
         O::ImageSave => images::save(&call).await,
         O::ImagePrune => images::prune(&call).await,
+        O::ImageVerify => images::verify(call).await,
         O::NetworkList => networks::list(&call),
         O::NetworkInspect => networks::inspect(&call),
         O::VolumeList => networks::volume_list(&call),

@@ -12,6 +12,7 @@ mod sparse;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -20,6 +21,8 @@ use std::path::Path;
 pub(crate) use header::is_tar_header;
 pub(crate) use record::{replay, replayed_bytes};
 pub(crate) use stream::{Entry, Kind, TarStream};
+pub use verify::Damage;
+pub(crate) use verify::verify;
 
 use place::Root;
 

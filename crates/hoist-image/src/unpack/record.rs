@@ -87,24 +87,16 @@ impl Write for RawWriter<'_> {
 
 /// Bytes of the tar that `record` describes.
 pub(crate) fn replayed_bytes(record: &Path) -> io::Result<u64> {
-    let mut segments = zstd::Decoder::with_buffer(BufReader::new(File::open(record)?))?;
+    let mut segments = open(record)?;
     let mut total = 0_u64;
-    while let Some(tag) = next_tag(&mut segments)? {
-        let (bytes, skip) = match tag {
-            RAW => {
-                let length = u64::from(u32::from_le_bytes(array(&mut segments)?));
-                (length, length)
+    while let Some(segment) = next_segment(&mut segments)? {
+        let bytes = match segment {
+            Segment::Raw { bytes } => {
+                copy_raw(&mut segments, bytes, &mut io::sink())?;
+                bytes
             }
-            CONTENT => {
-                let length = u64::from_le_bytes(array(&mut segments)?);
-                let _digest: [u8; 32] = array(&mut segments)?;
-                (length, u64::from(u16::from_le_bytes(array(&mut segments)?)))
-            }
-            other => return Err(unknown(other)),
+            Segment::Content { bytes, .. } => bytes,
         };
-        if io::copy(&mut segments.by_ref().take(skip), &mut io::sink())? < skip {
-            return Err(invalid("layer record ends too early"));
-        }
         total = total.saturating_add(bytes);
     }
     Ok(total)
@@ -113,47 +105,66 @@ pub(crate) fn replayed_bytes(record: &Path) -> io::Result<u64> {
 /// Writes the tar that `record` and the unpacked `content` came from. Fails at the first file that is not as it was.
 pub(crate) fn replay(record: &Path, content: &Path, out: &mut dyn Write) -> io::Result<()> {
     let root = Root::open(content, content)?;
-    let mut segments = zstd::Decoder::with_buffer(BufReader::new(File::open(record)?))?;
-    while let Some(tag) = next_tag(&mut segments)? {
-        match tag {
-            RAW => {
-                let length = u32::from_le_bytes(array(&mut segments)?);
-                let copied = io::copy(&mut segments.by_ref().take(length.into()), out)?;
-                if copied < length.into() {
-                    return Err(invalid("layer record ends too early"));
-                }
-            }
-            CONTENT => replay_content(&mut segments, &root, out)?,
-            other => return Err(unknown(other)),
+    let mut segments = open(record)?;
+    while let Some(segment) = next_segment(&mut segments)? {
+        match segment {
+            Segment::Raw { bytes } => copy_raw(&mut segments, bytes, out)?,
+            Segment::Content { bytes, digest, path } => replay_content(bytes, digest, &path, &root, out)?,
         }
     }
     Ok(())
 }
 
-/// What the next segment is; `None` at the end.
-fn next_tag(segments: &mut impl Read) -> io::Result<Option<u8>> {
+/// A record's segments, unpacked.
+pub(super) type Segments = zstd::Decoder<'static, BufReader<File>>;
+
+/// What follows in a record.
+pub(super) enum Segment {
+    /// So many bytes of the record itself.
+    Raw { bytes: u64 },
+    /// The bytes of a file.
+    Content { bytes: u64, digest: [u8; 32], path: Vec<u8> },
+}
+
+pub(super) fn open(record: &Path) -> io::Result<Segments> {
+    zstd::Decoder::with_buffer(BufReader::new(File::open(record)?))
+}
+
+/// The next segment, up to where its raw bytes begin; `None` at the end.
+pub(super) fn next_segment(segments: &mut Segments) -> io::Result<Option<Segment>> {
     let mut tag = [0];
     loop {
         match segments.read(&mut tag) {
             Ok(0) => return Ok(None),
-            Ok(_) => return Ok(Some(tag[0])),
+            Ok(_) => break,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
+    match tag[0] {
+        RAW => Ok(Some(Segment::Raw { bytes: u32::from_le_bytes(array(segments)?).into() })),
+        CONTENT => {
+            let bytes = u64::from_le_bytes(array(segments)?);
+            let digest = array(segments)?;
+            let mut path = vec![0; u16::from_le_bytes(array(segments)?).into()];
+            segments.read_exact(&mut path)?;
+            Ok(Some(Segment::Content { bytes, digest, path }))
+        }
+        other => Err(invalid(format!("layer record has an unknown segment {other}"))),
+    }
 }
 
-fn unknown(tag: u8) -> io::Error {
-    invalid(format!("layer record has an unknown segment {tag}"))
+fn copy_raw(segments: &mut Segments, bytes: u64, out: &mut dyn Write) -> io::Result<()> {
+    if io::copy(&mut segments.take(bytes), out)? < bytes { Err(ends_early()) } else { Ok(()) }
 }
 
-fn replay_content(segments: &mut impl Read, root: &Root, out: &mut dyn Write) -> io::Result<()> {
-    let length = u64::from_le_bytes(array(segments)?);
-    let digest: [u8; 32] = array(segments)?;
-    let mut path = vec![0; u16::from_le_bytes(array(segments)?).into()];
-    segments.read_exact(&mut path)?;
-    let shown = String::from_utf8_lossy(&path).into_owned();
-    let (parent, name) = super::split(&path).ok_or_else(|| invalid("layer record names the root as a file"))?;
+pub(super) fn ends_early() -> io::Error {
+    invalid("layer record ends too early")
+}
+
+fn replay_content(length: u64, digest: [u8; 32], path: &[u8], root: &Root, out: &mut dyn Write) -> io::Result<()> {
+    let shown = String::from_utf8_lossy(path).into_owned();
+    let (parent, name) = super::split(path).ok_or_else(|| invalid("layer record names the root as a file"))?;
     let mut file = root.file(parent, name).map_err(|e| io::Error::new(e.kind(), format!("{shown}: {e}")))?.take(length);
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 128 * 1024];

@@ -92,6 +92,11 @@ impl<R: Read> TarStream<R> {
         self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.become_whole(content))
     }
 
+    /// Where the archive comes from.
+    pub(super) fn reader(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
     /// Reads to the end and gives the record back.
     pub(super) fn finish(mut self) -> io::Result<Option<Recorder>> {
         self.drain_rest()?;

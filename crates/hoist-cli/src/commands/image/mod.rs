@@ -11,6 +11,7 @@ pub(super) mod push;
 pub(super) mod rm;
 pub(super) mod save;
 pub(super) mod tag;
+pub(super) mod verify;
 
 use hoist_api::platform::Platform;
 use hoist_client::query::path_segment;
@@ -30,6 +31,7 @@ pub(super) const COMMANDS: &[Command] = &[
     rm::COMMAND,
     save::COMMAND,
     tag::COMMAND,
+    verify::COMMAND,
 ];
 
 /// `/images/NAME/what`
