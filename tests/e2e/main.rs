@@ -20,6 +20,7 @@ mod lists;
 mod logs;
 mod network;
 mod races;
+mod registry_serve;
 mod run;
 mod scale;
 mod security;
