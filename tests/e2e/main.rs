@@ -21,6 +21,7 @@ mod logs;
 mod network;
 mod push;
 mod races;
+mod registry_serve;
 mod run;
 mod save;
 mod scale;

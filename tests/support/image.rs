@@ -247,7 +247,8 @@ pub(crate) const LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.ta
 pub(crate) const MANIFEST_TYPE: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub(crate) fn digest(bytes: &[u8]) -> String {
+/// `sha256:<hex>` of some bytes.
+pub fn digest(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }

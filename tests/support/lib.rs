@@ -23,7 +23,7 @@ pub use bed::{Bed, Cli, HostDir, both, engine, hoist};
 pub use command::{Background, Ran};
 pub use engine::Engine;
 pub use frames::{demultiplex, frames};
-pub use image::{Entry, Image, Layer};
+pub use image::{Entry, Image, Layer, digest};
 pub use registry::Registry;
 pub use settings::{binary, test_bed};
 pub use skip::skipped;

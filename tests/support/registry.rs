@@ -1,15 +1,17 @@
-//! The real distribution registry on a loopback port, and a small pusher that fills it.
+//! A registry on a loopback port, the real distribution registry or our own, and a small pusher that fills it.
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::api::Api;
+use crate::command::wait_for_end;
 use crate::image::{Image, LAYER_TYPE, MANIFEST_TYPE, digest};
-use crate::settings;
+use crate::{patience, settings};
 
 /// User `u`, password `p`, as htpasswd(1) writes it.
 const PASSWORD_FILE: &str = "u:$2b$05$abcdefghijklmnopqrstuuqwWMzKt5N8p.u2GX5MuH1t19BMWuLOW\n";
@@ -77,6 +79,43 @@ impl Registry {
         assert!(answers(&mut self.child, &self.api), "docker-registry does not start again");
     }
 
+    /// `hoist registry serve` with these flags besides the ones that give it a place of its own.
+    #[track_caller]
+    pub fn serve_own(flags: &[&str]) -> Self {
+        let storage = tempfile::Builder::new().prefix("hoist-registry-").tempdir().unwrap();
+        for _ in 0..10 {
+            let port = free_port();
+            let mut child = spawn_own(storage.path(), port, flags);
+            if listens(&mut child, port) {
+                return Self { child, port, api: Api::Tcp(format!("127.0.0.1:{port}")), storage };
+            }
+            let _ = child.wait();
+        }
+        panic!("hoist registry serve does not start");
+    }
+
+    /// Where a registry of our own keeps everything; files of tests may lie there too.
+    pub fn directory(&self) -> &Path {
+        self.storage.path()
+    }
+
+    /// Kills a registry of our own in the middle of whatever it does, and starts it again on the same port.
+    #[track_caller]
+    pub fn kill_and_restart(&mut self, flags: &[&str]) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = spawn_own(self.storage.path(), self.port, flags);
+        assert!(listens(&mut self.child, self.port), "hoist registry serve does not start again");
+    }
+
+    /// Asks it to end, and waits.
+    #[track_caller]
+    pub fn terminate(&mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        assert!(wait_for_end(&mut self.child, patience()), "hoist registry serve does not end");
+        self.child.wait().unwrap()
+    }
+
     /// `127.0.0.1:PORT/NAME`.
     pub fn name(&self, name: &str) -> String {
         format!("127.0.0.1:{}/{name}", self.port)
@@ -139,6 +178,28 @@ fn spawn(storage: &Path) -> Child {
     let mut command = Command::new(settings::test_bed().join("docker-registry"));
     command.arg("serve").arg(storage.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("docker-registry")
+}
+
+fn spawn_own(root: &Path, port: u16, flags: &[&str]) -> Child {
+    let binary = settings::binary().expect("no hoist binary: build it, or set HOIST_TEST_BINARY");
+    let mut command = Command::new(binary);
+    command.args(["registry", "serve", "--addr", &format!("127.0.0.1:{port}"), "--root"]).arg(root.join("data"));
+    command.args(flags).stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("hoist")
+}
+
+/// Waits until somebody takes connections on the port: false if it ended instead.
+fn listens(child: &mut Child, port: u16) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(15) {
+        if matches!(child.try_wait(), Ok(Some(_))) {
+            return false;
+        }
+        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("nobody listens on port {port}");
 }
 
 fn answers(child: &mut Child, api: &Api) -> bool {

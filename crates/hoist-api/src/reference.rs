@@ -196,7 +196,13 @@ fn is_path_component(component: &str) -> bool {
         .all(|separator| matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-'))
 }
 
-fn is_tag(tag: &str) -> bool {
+/// Whether this can be the path of a repository (distribution-spec "Pulling manifests"), at most 255 bytes long.
+pub fn is_repository_path(path: &str) -> bool {
+    path.len() <= PATH_MAX_BYTES && path.split('/').all(is_path_component)
+}
+
+/// Whether this can be a tag.
+pub fn is_tag(tag: &str) -> bool {
     let word = |b: u8| b == b'_' || b.is_ascii_alphanumeric();
     tag.len() <= TAG_MAX_BYTES
         && tag.bytes().next().is_some_and(word)

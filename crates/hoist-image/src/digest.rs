@@ -5,18 +5,13 @@ use std::io::{self, Read};
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
+use crate::blobs::{Algorithm, parse_digest};
 
 /// The hex part of a well-formed `sha256:…`; other algorithms are refused by name.
 pub(crate) fn hex_of(digest: &str) -> Result<&str, Error> {
-    let (algorithm, hex) =
-        digest.split_once(':').ok_or_else(|| Error::Invalid(format!("invalid digest {digest:?}: no algorithm")))?;
-    if algorithm != "sha256" {
-        return Err(Error::Invalid(format!("unsupported digest algorithm {algorithm:?} in {digest:?}")));
-    }
-    if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-        Ok(hex)
-    } else {
-        Err(Error::Invalid(format!("invalid digest {digest:?}")))
+    match parse_digest(digest)? {
+        (Algorithm::Sha256, hex) => Ok(hex),
+        (other, _) => Err(Error::Invalid(format!("unsupported digest algorithm {:?} in {digest:?}", other.name()))),
     }
 }
 
@@ -46,9 +41,14 @@ pub(crate) fn chain_ids(diff_ids: &[String]) -> Vec<String> {
 }
 
 pub(crate) fn finish(hasher: Sha256) -> String {
-    let mut text = String::with_capacity(71);
-    text.push_str("sha256:");
-    for byte in hasher.finalize() {
+    text("sha256:", &hasher.finalize())
+}
+
+/// A prefix and bytes in hex.
+pub(crate) fn text(prefix: &str, bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(prefix.len() + 2 * bytes.len());
+    text.push_str(prefix);
+    for byte in bytes {
         for nibble in [byte >> 4, byte & 15] {
             text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
         }

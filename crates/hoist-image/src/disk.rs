@@ -1,23 +1,24 @@
 //! The store's directories: `blobs/sha256/<hex>`, `layers/<hex>/{diff,record}`, `tmp`, `trash`, `empty`. Owns paths, blob
-//! files and what "on disk for good" means; knows nothing of images.
+//! files (`blobs`) and what "on disk for good" means; knows nothing of images.
 //!
 //! Removing a tree of thousands of files takes seconds on many disks. So it is moved to `trash`, which is one rename, and
 //! a thread empties that; after a crash the next start goes on with it.
 
 use std::collections::HashSet;
 use std::fs::{self, File, Permissions};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use crate::{Error, digest, trash};
+use crate::blobs::{self, Algorithm, Blobs};
+use crate::{Error, trash};
 
 /// One store's directories.
 #[derive(Debug)]
 pub(crate) struct Disk {
     root: PathBuf,
+    pub(crate) blobs: Blobs,
     serial: AtomicU64,
     janitor: Arc<Janitor>,
 }
@@ -40,10 +41,10 @@ impl Disk {
     pub(crate) fn open(root: &Path) -> Result<Disk, Error> {
         let trash = root.join("trash");
         let janitor = Janitor { trash: trash.clone(), work: Mutex::default(), idle: Condvar::new() };
-        let disk = Disk { root: root.to_owned(), serial: AtomicU64::new(0), janitor: Arc::new(janitor) };
+        let blobs = Blobs::open(&root.join("blobs"), &[Algorithm::Sha256])?;
+        let disk = Disk { root: root.to_owned(), blobs, serial: AtomicU64::new(0), janitor: Arc::new(janitor) };
         for (directory, mode) in [
             (disk.root.clone(), 0o700),
-            (disk.blobs(), 0o700),
             (disk.layers(), 0o700),
             (disk.tmp(), 0o700),
             (trash, 0o700),
@@ -53,10 +54,6 @@ impl Disk {
             fs::set_permissions(&directory, Permissions::from_mode(mode)).map_err(Error::io("chmod", &directory))?;
         }
         Ok(disk)
-    }
-
-    fn blobs(&self) -> PathBuf {
-        self.root.join("blobs/sha256")
     }
 
     fn layers(&self) -> PathBuf {
@@ -86,49 +83,12 @@ impl Disk {
         self.layer(diff_id).join("record")
     }
 
-    fn blob(&self, digest: &str) -> Result<PathBuf, Error> {
-        Ok(self.blobs().join(digest::hex_of(digest)?))
-    }
-
     /// A new directory of its own for work in progress; gone at the next start at the latest.
     pub(crate) fn work_directory(&self) -> Result<PathBuf, Error> {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let directory = self.tmp().join(format!("{}-{serial}", std::process::id()));
         fs::create_dir(&directory).map_err(Error::io("create", &directory))?;
         Ok(directory)
-    }
-
-    /// A blob's bytes, checked against its name.
-    pub(crate) fn read_blob(&self, digest: &str) -> Result<Vec<u8>, Error> {
-        let path = self.blob(digest)?;
-        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-        if digest::of_bytes(&bytes) == digest {
-            Ok(bytes)
-        } else {
-            Err(Error::Other(format!("{} is damaged: its bytes do not have that digest", path.display())))
-        }
-    }
-
-    /// Writes a blob's bytes to `draft`, synced.
-    pub(crate) fn draft_blob(&self, draft: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let written = File::create(draft).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        });
-        written.map_err(Error::io("write", draft))
-    }
-
-    /// Gives a written blob its name.
-    pub(crate) fn adopt_blob(&self, draft: &Path, digest: &str) -> Result<(), Error> {
-        fs::rename(draft, self.blob(digest)?).map_err(Error::io("rename", draft))
-    }
-
-    pub(crate) fn drop_blob(&self, digest: &str) -> Result<(), Error> {
-        let path = self.blob(digest)?;
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path)(e)),
-            _ => Ok(()),
-        }
     }
 
     /// Waits until everything written so far below the store is on disk, file data included.
@@ -157,10 +117,10 @@ impl Disk {
         }
     }
 
-    /// Waits until the names given by `adopt_blob` and `adopt_layer` are on disk.
+    /// Waits until the names of adopted blobs and layers are on disk.
     pub(crate) fn sync_names(&self) -> Result<(), Error> {
-        sync_directory(&self.blobs())?;
-        sync_directory(&self.layers())
+        self.blobs.sync_names()?;
+        blobs::sync_directory(&self.layers())
     }
 
     /// Removes a layer that no record names.
@@ -199,16 +159,18 @@ impl Disk {
         for entry in fs::read_dir(&tmp).map_err(Error::io("read", &tmp))? {
             self.discard(&entry.map_err(Error::io("read", &tmp))?.path())?;
         }
-        for (directory, known) in [(self.layers(), layers), (self.blobs(), blobs)] {
-            for entry in fs::read_dir(&directory).map_err(Error::io("read", &directory))? {
-                let path = entry.map_err(Error::io("read", &directory))?.path();
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                if known.contains(format!("sha256:{name}").as_str()) {
-                    continue;
-                }
-                tracing::info!(path = %path.display(), "removed: no image has it");
-                self.discard(&path)?;
+        let mut strangers = self.blobs.strangers(blobs)?;
+        let directory = self.layers();
+        for entry in fs::read_dir(&directory).map_err(Error::io("read", &directory))? {
+            let path = entry.map_err(Error::io("read", &directory))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if !layers.contains(format!("sha256:{name}").as_str()) {
+                strangers.push(path);
             }
+        }
+        for path in strangers {
+            tracing::info!(path = %path.display(), "removed: no image has it");
+            self.discard(&path)?;
         }
         self.janitor.wake();
         Ok(())
@@ -248,8 +210,4 @@ impl Janitor {
             }
         }
     }
-}
-
-fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(Error::io("sync", path))
 }

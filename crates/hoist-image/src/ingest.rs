@@ -13,7 +13,7 @@ use hoist_api::reference::Reference;
 use crate::digest::HashingReader;
 use crate::records::{self, ImageRecord, LayerBytes, SourceDraft};
 use crate::unpack::{self, Target, Whiteouts};
-use crate::{Error, Shared, config, decompress, digest, index};
+use crate::{Error, Shared, blobs, config, decompress, digest, index};
 
 /// Up to here a layer may be as much larger than its compressed form as it likes.
 const PLAIN_FREE_BYTES: u64 = 1 << 30;
@@ -235,7 +235,7 @@ impl Ingest {
             let manifests = image.manifests.iter().map(|(digest, _, bytes)| (digest.clone(), bytes));
             for (digest, bytes) in std::iter::once(config).chain(manifests) {
                 let draft = self.work_path("blob");
-                self.shared.disk.draft_blob(&draft, bytes)?;
+                blobs::write_draft(&draft, bytes)?;
                 blobs.insert(digest, draft);
             }
         }
@@ -245,7 +245,7 @@ impl Ingest {
     /// Gives everything its final name.
     fn place(&self, blobs: &HashMap<String, PathBuf>, fresh: &[&LayerDraft]) -> Result<(), Error> {
         let disk = &self.shared.disk;
-        blobs.iter().try_for_each(|(digest, draft)| disk.adopt_blob(draft, digest))?;
+        blobs.iter().try_for_each(|(digest, draft)| disk.blobs.adopt(draft, digest))?;
         fresh.iter().try_for_each(|draft| disk.adopt_layer(&draft.directory, &draft.diff_id))?;
         disk.sync_names()
     }

@@ -3,11 +3,12 @@
 //!
 //! Map: bytes come in by `registry` (pull), `load` or `import`; all three hand layers to `ingest`, which unpacks them
 //! (`decompress`, `unpack`) and makes an image visible in one transaction. They go out by `push` and `save`, which write
-//! each layer's tar again from its record. What there is lies in `disk` (directories) and
+//! each layer's tar again from its record. What there is lies in `disk` (directories; `blobs` has the files by digest) and
 //! `records` (tables); `index` mirrors it in memory and answers every question.
 
 #![forbid(unsafe_code)]
 
+pub mod blobs;
 mod config;
 mod decompress;
 mod digest;
@@ -286,7 +287,7 @@ fn read_index(disk: &disk::Disk, snapshot: records::Snapshot) -> index::Index {
         index.add_layer(diff_id, *bytes);
     }
     for record in snapshot.images {
-        let document = disk.read_blob(&record.id).and_then(|bytes| config::parse(&bytes));
+        let document = disk.blobs.read(&record.id).and_then(|bytes| config::parse(&bytes));
         if let Err(e) = &document {
             tracing::error!(image = %record.id, error = %e, "image config cannot be read; the image is kept");
         }

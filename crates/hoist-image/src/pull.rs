@@ -151,7 +151,7 @@ impl Pull {
             }
         };
         image.check_is_image()?;
-        let config = match self.store.shared.disk.read_blob(&image.config.digest) {
+        let config = match self.store.shared.disk.blobs.read(&image.config.digest) {
             Ok(bytes) => bytes,
             Err(_) => self.repository.config(&image.config).await.map_err(|f| f.for_pull(reference))?,
         };
@@ -191,7 +191,7 @@ impl Pull {
     fn known_manifest(&self, digest: &str) -> Option<FetchedManifest> {
         let shared = &self.store.shared;
         let media_type = records::media_type(&shared.db, digest).ok().flatten()?;
-        let bytes = shared.disk.read_blob(digest).ok()?;
+        let bytes = shared.disk.blobs.read(digest).ok()?;
         Some(FetchedManifest { digest: digest.to_owned(), media_type, bytes })
     }
 

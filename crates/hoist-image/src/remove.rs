@@ -154,7 +154,7 @@ impl Removal<'_> {
         let chain = digest::chain_ids(&image.diff_ids).into_iter().rev().filter(|id| !kept.contains(id));
         self.removed.extend(chain.map(Removed::Deleted));
         for blob in blobs {
-            shared.disk.drop_blob(&blob)?;
+            shared.disk.blobs.remove(&blob)?;
         }
         shared.sweep_locked(unused)
     }

@@ -135,7 +135,7 @@ impl Archive {
         let (mut manifests, mut items) = (Vec::new(), Vec::new());
         let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for Chosen { image, tags } in &self.images {
-            let config = self.shared.disk.read_blob(&image.id)?;
+            let config = self.shared.disk.blobs.read(&image.id)?;
             let layers = self.write_layers(image, &mut tar)?;
             tar.document(&path_of(&image.id)?, &config)?;
             let manifest = encode(&json!({

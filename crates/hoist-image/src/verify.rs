@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hoist_api::reference::Reference;
 
+use crate::blobs::write_draft;
 use crate::ingest::{Ingest, LayerDraft};
 use crate::manifest::Descriptor;
 use crate::records::{self, LayerSource};
@@ -43,7 +44,7 @@ impl Store {
         Ok(blobs
             .into_iter()
             .map(|(digest, _)| digest)
-            .filter(|digest| self.shared.disk.read_blob(digest).is_err())
+            .filter(|digest| self.shared.disk.blobs.read(digest).is_err())
             .collect())
     }
 
@@ -154,11 +155,9 @@ impl Store {
         let work = shared.disk.work_directory()?;
         let draft = work.join("blob");
         let _serial = shared.commit_lock();
-        let placed = shared
-            .disk
-            .draft_blob(&draft, bytes)
-            .and_then(|()| shared.disk.adopt_blob(&draft, digest))
-            .and_then(|()| shared.disk.sync_names());
+        let blobs = &shared.disk.blobs;
+        let placed =
+            write_draft(&draft, bytes).and_then(|()| blobs.adopt(&draft, digest)).and_then(|()| blobs.sync_names());
         // Best effort: empty by now, or gone at the next start.
         let _ = fs::remove_dir(&work);
         placed?;

@@ -1,5 +1,5 @@
-//! The one binary: by its name and first argument it is the CLI, the engine, an OCI runtime, or (forked and exec'd by
-//! the engine itself) the spawner.
+//! The one binary: by its name and first argument it is the CLI, the engine, a registry, an OCI runtime, or (forked and
+//! exec'd by the engine itself) the spawner.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,10 @@ fn main() -> ExitCode {
         Some("engine") => {
             args.remove(0);
             hoist_daemon::main(args)
+        }
+        Some("registry") => {
+            args.remove(0);
+            hoist_registry::main(args)
         }
         Some("runtime") => {
             args.remove(0);

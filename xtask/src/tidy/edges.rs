@@ -12,6 +12,7 @@ pub(crate) const EDGES: &[(&str, &[&str])] = &[
     ("hoist-sys", &[]),
     ("hoist-db", &[]),
     ("hoist-image", &["hoist-api", "hoist-db", "hoist-sys"]),
+    ("hoist-registry", &["hoist-api", "hoist-db", "hoist-image"]),
     ("hoist-runtime", &["hoist-api", "hoist-sys"]),
     ("hoist-network", &["hoist-api", "hoist-db", "hoist-sys"]),
     ("hoist-volume", &["hoist-api", "hoist-db", "hoist-sys"]),
@@ -25,7 +26,7 @@ pub(crate) const EDGES: &[(&str, &[&str])] = &[
     ),
     ("hoist-client", &["hoist-api"]),
     ("hoist-cli", &["hoist-api", "hoist-client"]),
-    ("hoist", &["hoist-cli", "hoist-daemon", "hoist-runtime"]),
+    ("hoist", &["hoist-cli", "hoist-daemon", "hoist-registry", "hoist-runtime"]),
     // The suite drives the product from outside, as its users do.
     ("hoist-tests", &[]),
     ("xtask", &[]),
@@ -34,12 +35,12 @@ pub(crate) const EDGES: &[(&str, &[&str])] = &[
 /// Dependencies with few homes. `libc` is where raw system calls are, the others are heavy or say which layer one is in.
 const HOMES: &[(&str, &[&str])] = &[
     ("libc", &["hoist-sys"]),
-    ("clap", &["hoist-cli", "hoist-daemon"]),
+    ("clap", &["hoist-cli", "hoist-daemon", "hoist-registry"]),
     ("clap_complete", &["hoist-cli"]),
     ("indicatif", &["hoist-cli"]),
-    ("hyper", &["hoist-image", "hoist-daemon"]),
-    ("hyper-util", &["hoist-image", "hoist-daemon"]),
-    ("rustls", &["hoist-image", "hoist-daemon"]),
+    ("hyper", &["hoist-image", "hoist-registry", "hoist-daemon"]),
+    ("hyper-util", &["hoist-image", "hoist-registry", "hoist-daemon"]),
+    ("rustls", &["hoist-image", "hoist-registry", "hoist-daemon"]),
     ("rustls-native-certs", &["hoist-image"]),
     ("hickory-resolver", &["hoist-image"]),
     ("bzip2", &["hoist-image"]),
@@ -48,7 +49,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("flate2", &["hoist-image"]),
     ("netlink-packet-route", &["hoist-network"]),
     // What is below the engine blocks, the CLI starts in a few milliseconds: no async runtime there.
-    ("tokio", &["hoist-image", "hoist-engine", "hoist-daemon"]),
+    ("tokio", &["hoist-image", "hoist-registry", "hoist-engine", "hoist-daemon"]),
 ];
 
 pub(crate) fn check(metadata: &Value, findings: &mut Findings) {

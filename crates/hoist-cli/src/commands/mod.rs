@@ -230,6 +230,7 @@ const ROOT_COMMANDS: &[Command] = &[
     container::wait::COMMAND,
     completion::COMMAND,
     Command::elsewhere("engine", "Run the engine in the foreground"),
+    Command::elsewhere("registry", "Serve a registry of one's own: hoist registry serve"),
     Command::elsewhere("runtime", "Work as an OCI runtime for other engines"),
 ];
 

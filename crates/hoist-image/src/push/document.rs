@@ -35,7 +35,7 @@ pub(super) fn kept(shared: &Arc<Shared>, image: &Image, repository: &str) -> Res
         if digest == image.id {
             continue;
         }
-        let bytes = match shared.disk.read_blob(&digest) {
+        let bytes = match shared.disk.blobs.read(&digest) {
             Ok(bytes) => bytes,
             Err(e) => {
                 tracing::warn!(image = %image.id, error = %e, "a manifest cannot be pushed again");

@@ -153,7 +153,7 @@ impl Push {
         }
         let layers = self.announce(&image);
         let kept = document::kept(&self.shared, &image, &self.repository)?;
-        let config = self.shared.disk.read_blob(&image.id)?;
+        let config = self.shared.disk.blobs.read(&image.id)?;
         let (document, placed) = self.place(&image, config.len(), &kept, &layers).await?;
         self.target.put_blob(&image.id, &config).await.map_err(Failure::for_push)?;
         let tag = reference.tag.as_deref().unwrap_or("latest");
@@ -308,7 +308,7 @@ impl Push {
             }
         }
         let names = vec![reference.with_digest(&document.digest)];
-        let config = self.shared.disk.read_blob(&image.id)?;
+        let config = self.shared.disk.blobs.read(&image.id)?;
         let known = records::media_type(&self.shared.db, &image.id)?;
         let draft = ImageDraft {
             config,
