@@ -8,6 +8,7 @@ mod autostart;
 mod commands;
 mod completion;
 mod config;
+mod credentials;
 mod env;
 mod fast_exec;
 mod fast_run;

@@ -3,6 +3,7 @@
 mod container;
 mod image;
 mod inspect;
+mod registry;
 mod system;
 
 /// What the one-request form of `run` shares with the ordinary one.
@@ -198,6 +199,8 @@ const ROOT_COMMANDS: &[Command] = &[
     container::ls::COMMAND.renamed_to("ps", Group::Common),
     image::pull::COMMAND.renamed_to("pull", Group::Common),
     image::ls::COMMAND.renamed_to("images", Group::Common),
+    registry::login::COMMAND.renamed_to("login", Group::Common),
+    registry::logout::COMMAND.renamed_to("logout", Group::Common),
     system::version::COMMAND.renamed_to("version", Group::Common),
     system::info::COMMAND.renamed_to("info", Group::Common),
     Command::family("container", "Commands for containers", container::COMMANDS),
