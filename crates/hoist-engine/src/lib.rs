@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod archive;
+mod commit;
 mod container;
 mod containers;
 mod create;
@@ -13,6 +15,7 @@ mod engine;
 mod error;
 pub mod events;
 mod exec;
+mod export;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -31,6 +34,7 @@ mod settings;
 pub mod stream;
 mod volumes;
 
+pub use commit::CommitRequest;
 pub use container::attach::{AttachOptions, Attachment};
 pub use container::record::{Record, Status};
 pub use containers::{Containers, ListOptions, WaitCondition};
@@ -38,6 +42,7 @@ pub use create::{CreateRequest, Recording};
 pub use engine::Engine;
 pub(crate) use error::Error;
 pub use exec::{ExecStream, Execs};
+pub use export::Export;
 pub use images::{IMAGE_FILTER_KEYS, Images, apply_changes};
 pub use info::System;
 pub use listing::FILTER_KEYS as CONTAINER_FILTER_KEYS;

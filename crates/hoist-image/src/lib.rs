@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod commit;
 mod config;
 mod decompress;
 mod digest;
@@ -41,6 +42,7 @@ use hoist_api::image::ContainerConfig;
 use hoist_api::reference::Reference;
 use hoist_db::Db;
 
+pub use commit::Commit;
 pub use error::Error;
 pub use history::HistoryEntry;
 pub use hoist_api::platform::Platform;

@@ -2,7 +2,7 @@
 //! `DOCKER_AUTH_CONFIG`. Passwords are never in arguments, logs or errors.
 
 mod file;
-mod helper;
+mod program;
 
 use std::path::PathBuf;
 
@@ -113,7 +113,7 @@ impl Credentials {
         }
         let mut kept = self.file.get(key)?;
         if let Some(helper) = self.file.helper(key) {
-            let found = helper::get(helper, key)?;
+            let found = program::get(helper, key)?;
             (kept.username, kept.password, kept.identity_token) =
                 (found.username, found.password, found.identity_token);
         }
@@ -132,7 +132,7 @@ impl Credentials {
             }
             return Ok(());
         };
-        helper::store(helper, auth)?;
+        program::store(helper, auth)?;
         // the file says that the helper has something for this address, as Docker's client does
         self.file.store(&key, &Auth { registry_token: auth.registry_token.clone(), ..Auth::default() })
     }
@@ -140,7 +140,7 @@ impl Credentials {
     /// Forgets what is kept under this key; nothing kept is fine.
     pub(crate) fn erase(&mut self, key: &str) -> Outcome {
         if let Some(helper) = self.file.helper(key) {
-            helper::erase(helper, key)?;
+            program::erase(helper, key)?;
         }
         self.file.erase(key)
     }
@@ -209,7 +209,7 @@ pub(crate) fn header_for(app: &App, domain: &str) -> Option<String> {
 /// For the fuzzers: all that reads what others wrote, without files and programs.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn read(text: &str) {
-    let _ = (parse_given(text), decode_pair(text), helper::parse(text.as_bytes(), "address"), hostname(text));
+    let _ = (parse_given(text), decode_pair(text), program::parse(text.as_bytes(), "address"), hostname(text));
 }
 
 #[cfg(test)]

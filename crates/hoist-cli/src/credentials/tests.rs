@@ -1,3 +1,5 @@
+//! Tests of what is kept where, and of the forms in which it is.
+
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},

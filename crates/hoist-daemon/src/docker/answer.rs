@@ -1,6 +1,7 @@
 //! Building responses: JSON, errors, streams, and the headers that go on all of them.
 
 use std::convert::Infallible;
+use std::io;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -14,12 +15,17 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(super) type Answer = Response<Body>;
+
+/// Bodies that are there as a whole do not fail.
+fn never(error: Infallible) -> io::Error {
+    match error {}
+}
 
 /// No body.
 pub(super) fn empty() -> Body {
-    Empty::new().boxed_unsync()
+    Empty::new().map_err(never).boxed_unsync()
 }
 
 /// A status without a body.
@@ -36,7 +42,7 @@ pub(super) fn no_content() -> Answer {
 
 /// Text with a content type.
 pub(super) fn text(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Answer {
-    let mut response = Response::new(Full::new(text.into()).boxed_unsync());
+    let mut response = Response::new(Full::new(text.into()).map_err(never).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
@@ -65,8 +71,21 @@ pub(super) fn error(error: &Error) -> Answer {
 
 /// A body whose chunks arrive over a channel; headers go out at once.
 pub(super) fn stream(content_type: &'static str, chunks: mpsc::Receiver<Bytes>) -> Answer {
-    let stream = futures_util::stream::unfold(chunks, |mut chunks| async move {
-        chunks.recv().await.map(|chunk| (Ok::<_, Infallible>(Frame::data(chunk)), chunks))
+    streamed(content_type, chunks, Ok)
+}
+
+/// The same for a body that may fail half-way: the connection breaks off, so that nobody takes it for whole.
+pub(super) fn fallible_stream(content_type: &'static str, chunks: mpsc::Receiver<io::Result<Bytes>>) -> Answer {
+    streamed(content_type, chunks, |chunk| chunk)
+}
+
+fn streamed<T: Send + 'static>(
+    content_type: &'static str,
+    chunks: mpsc::Receiver<T>,
+    as_result: fn(T) -> io::Result<Bytes>,
+) -> Answer {
+    let stream = futures_util::stream::unfold(chunks, move |mut chunks| async move {
+        chunks.recv().await.map(|chunk| (as_result(chunk).map(Frame::data), chunks))
     });
     let mut response = Response::new(StreamBody::new(stream.boxed()).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

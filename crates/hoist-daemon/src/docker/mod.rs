@@ -1,9 +1,11 @@
 //! Door 1: Docker's HTTP API. A handler decodes, makes one call, encodes; what is legal is decided by the engine.
 
 mod answer;
+mod commit;
 mod containers;
 mod events;
 mod exec;
+mod export;
 mod hijack;
 mod images;
 mod networks;
@@ -215,12 +217,14 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ContainerUnpause => containers::unpause(&call).await,
         O::ContainerRename => containers::rename(&call).await,
         O::ContainerUpdate => containers::update(call).await,
+        O::ContainerExport => export::export(&call),
         O::ContainerPrune => containers::prune(&call).await,
         O::ExecCreate => exec::create(call).await,
         O::ExecRun => exec::run(call).await,
         O::ExecStart => exec::start(call).await,
         O::ExecInspect => exec::inspect(&call),
         O::ExecResize => exec::resize(&call).await,
+        O::Commit => commit::commit(call).await,
         O::ImageList => images::list(&call),
         O::ImageInspect => images::inspect(&call),
         O::ImageHistory => images::history(&call),
