@@ -28,6 +28,7 @@ mod security;
 mod seeds;
 mod streams;
 mod supervisors;
+mod usage;
 mod volumes;
 
 use hoist_tests::{Bed, Entry, Image};

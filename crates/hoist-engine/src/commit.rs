@@ -8,12 +8,12 @@ use hoist_api::reference::Reference;
 use serde_json::Value;
 
 use crate::archive;
+use crate::changes::apply_changes;
 use crate::container::driver::{Event, Handle};
 use crate::container::record::{Record, Status};
 use crate::containers::Containers;
 use crate::create::merge;
 use crate::error::{Error, Result, Translate};
-use crate::images::apply_changes;
 use crate::info;
 
 /// What `POST /commit` asks for.

@@ -7,6 +7,7 @@
 
 mod adopt;
 mod archive;
+mod changes;
 mod commit;
 mod container;
 mod containers;
@@ -32,8 +33,10 @@ mod names;
 mod networks;
 mod settings;
 pub mod stream;
+mod usage;
 mod volumes;
 
+pub use changes::apply_changes;
 pub use commit::CommitRequest;
 pub use container::attach::{AttachOptions, Attachment};
 pub use container::record::{Record, Status};
@@ -43,10 +46,11 @@ pub use engine::Engine;
 pub(crate) use error::Error;
 pub use exec::{ExecStream, Execs};
 pub use export::Export;
-pub use images::{IMAGE_FILTER_KEYS, Images, apply_changes};
+pub use images::{IMAGE_FILTER_KEYS, Images};
 pub use info::System;
 pub use listing::FILTER_KEYS as CONTAINER_FILTER_KEYS;
 pub use logs::reader::LogOptions;
 pub use networks::{NETWORK_FILTER_KEYS, Networks};
 pub use settings::{Live, Reloadable, RuntimeBinary, Settings};
+pub use usage::{Usage, UsageKind, VolumePruneReport};
 pub use volumes::{VOLUME_FILTER_KEYS, VolumeCreate, Volumes};

@@ -5,6 +5,7 @@ mod image;
 mod inspect;
 mod registry;
 mod system;
+mod volume;
 
 /// What the one-request form of `run` shares with the ordinary one.
 pub(crate) mod run_parts {
@@ -206,6 +207,7 @@ const ROOT_COMMANDS: &[Command] = &[
     Command::family("container", "Commands for containers", container::COMMANDS),
     Command::family("image", "Commands for images", image::COMMANDS),
     Command::family("system", "Commands for the engine as a whole", system::COMMANDS),
+    Command::family("volume", "Commands for volumes", &[volume::PRUNE]),
     container::attach::COMMAND,
     container::commit::COMMAND,
     container::create::COMMAND,

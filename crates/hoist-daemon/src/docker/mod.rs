@@ -3,6 +3,7 @@
 mod answer;
 mod commit;
 mod containers;
+mod df;
 mod events;
 mod exec;
 mod export;
@@ -239,6 +240,10 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::VolumeInspect => networks::volume_inspect(&call),
         O::VolumeCreate => networks::volume_create(call).await,
         O::VolumeRemove => networks::volume_remove(&call),
+        O::VolumePrune => df::prune_volumes(&call).await,
+        O::NetworkPrune => df::prune_networks(&call),
+        O::BuildPrune => df::prune_build_cache(),
+        O::DiskUsage => df::df(&call).await,
         O::Swarm => Err(Error::unavailable(
             "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
         )),

@@ -5,8 +5,11 @@
 mod tree;
 mod writer;
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
 
 use tree::{Found, Tree};
 use writer::TarWriter;
@@ -38,6 +41,21 @@ pub(crate) fn write_root(layers: &[PathBuf], out: impl Write) -> io::Result<()> 
         Found::Entry { path, file, stat } => tar.entry(path, file, stat),
         Found::Whiteout { .. } | Found::Opaque { .. } => Ok(()),
     })
+}
+
+/// Bytes of the files below a directory, each once however many names it has. Blocking.
+pub(crate) fn size_bytes(directory: &Path) -> io::Result<u64> {
+    let (mut total, mut seen) = (0_u64, HashSet::new());
+    Tree::open(&[directory.to_owned()])?.walk(&mut |found| {
+        if let Found::Entry { stat, .. } = found
+            && FileType::from_raw_mode(stat.st_mode) != FileType::Directory
+            && (stat.st_nlink == 1 || seen.insert((stat.st_dev, stat.st_ino)))
+        {
+            total = total.saturating_add(u64::try_from(stat.st_size).unwrap_or(0));
+        }
+        Ok(())
+    })?;
+    Ok(total)
 }
 
 fn write<W: Write>(
