@@ -204,7 +204,7 @@ impl Images {
                 created: image.created,
                 id: image.id.clone(),
                 labels: image.config.labels.clone(),
-                parent_id: String::new(),
+                parent_id: self.store().parent(&image).unwrap_or_default(),
                 repo_digests: image.repo_digests.clone(),
                 repo_tags: tags,
                 shared_size: -1,
@@ -212,6 +212,27 @@ impl Images {
             });
         }
         Ok(answer)
+    }
+
+    /// The same with the bytes each image shares with others.
+    pub fn list_with_shares(&self, filters: &Filters) -> Result<Vec<Summary>> {
+        let all = self.store().list();
+        let layers: Vec<_> = all.iter().map(|image| self.store().layer_sizes(image)).collect();
+        let shared = crate::usage::shared_bytes(&layers);
+        let shared: HashMap<&str, u64> = all.iter().map(|image| image.id.as_str()).zip(shared).collect();
+        let mut images = self.list(filters)?;
+        for image in &mut images {
+            let bytes = shared.get(image.id.as_str()).copied().unwrap_or(0);
+            image.shared_size = i64::try_from(bytes).unwrap_or(i64::MAX);
+        }
+        Ok(images)
+    }
+
+    /// Bytes of the layers of all images, each layer once.
+    pub fn layers_size_bytes(&self) -> u64 {
+        let images = self.store().list();
+        let layers: HashMap<String, u64> = images.iter().flat_map(|image| self.store().layer_sizes(image)).collect();
+        layers.values().sum()
     }
 
     fn of_platform(&self, name: &str, platform: Option<&Platform>) -> Result<Arc<Image>> {
@@ -236,7 +257,7 @@ impl Images {
             id: image.id.clone(),
             repo_tags: image.repo_tags.clone(),
             repo_digests: image.repo_digests.clone(),
-            parent: String::new(),
+            parent: self.store().parent(&image).unwrap_or_default(),
             comment: text("comment"),
             created: text("created"),
             docker_version: text("docker_version"),
@@ -275,6 +296,7 @@ impl Images {
         let users = self.users();
         self.store().forget_interrupted();
         let mut report = PruneReport::default();
+        let before = self.layers_size_bytes();
         for image in self.store().list() {
             let labels = image.config.labels.clone().unwrap_or_default();
             let prunable = !users.contains_key(&image.id)
@@ -284,10 +306,15 @@ impl Images {
             if !prunable {
                 continue;
             }
-            let removed = self.store().remove(&image.id, true, false, &|_| Users::default()).api()?;
+            let removed = match self.store().remove(&image.id, true, false, &|_| Users::default()) {
+                Ok(removed) => removed,
+                // it went with the image above it, or somebody needs it by now
+                Err(hoist_image::Error::NotFound(_) | hoist_image::Error::Conflict(_)) => continue,
+                Err(e) => return Err(e).api(),
+            };
             report.images_deleted.get_or_insert_default().extend(self.report(&image.id, removed));
-            report.space_reclaimed += image.size_bytes;
         }
+        report.space_reclaimed = before.saturating_sub(self.layers_size_bytes());
         let reclaimed = [("reclaimed".to_owned(), report.space_reclaimed.to_string())];
         self.context.events.emit("image", "prune", "", reclaimed.into());
         Ok(report)
@@ -340,57 +367,6 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Applies Dockerfile lines (`--change` of import) to an image config.
-pub fn apply_changes(config: &mut ContainerConfig, changes: &[String]) -> Result<()> {
-    for line in changes {
-        apply_change(config, line.trim())?;
-    }
-    Ok(())
-}
-
-fn apply_change(config: &mut ContainerConfig, line: &str) -> Result<()> {
-    let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    let rest = rest.trim();
-    let command = || -> Vec<String> {
-        serde_json::from_str(rest).unwrap_or_else(|_| vec!["/bin/sh".into(), "-c".into(), rest.into()])
-    };
-    let list = || -> Vec<String> {
-        serde_json::from_str(rest).unwrap_or_else(|_| rest.split_whitespace().map(str::to_owned).collect())
-    };
-    match word.to_ascii_uppercase().as_str() {
-        "CMD" => config.cmd = Some(command()),
-        "ENTRYPOINT" => config.entrypoint = Some(command()),
-        "ENV" => {
-            let entry = if rest.contains('=') { rest.to_owned() } else { rest.replacen(' ', "=", 1) };
-            let key = entry.split('=').next().unwrap_or_default().to_owned();
-            let env = config.env.get_or_insert_default();
-            env.retain(|v| v.split('=').next() != Some(&key));
-            env.push(entry);
-        }
-        "EXPOSE" => {
-            for port in list() {
-                let key = if port.contains('/') { port } else { format!("{port}/tcp") };
-                config.exposed_ports.get_or_insert_default().insert(key, hoist_api::image::Empty {});
-            }
-        }
-        "LABEL" => {
-            let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
-            config.labels.get_or_insert_default().insert(key.to_owned(), value.trim_matches('"').to_owned());
-        }
-        "ONBUILD" => config.on_build.get_or_insert_default().push(rest.to_owned()),
-        "USER" => rest.clone_into(&mut config.user),
-        "VOLUME" => {
-            for path in list() {
-                config.volumes.get_or_insert_default().insert(path, hoist_api::image::Empty {});
-            }
-        }
-        "WORKDIR" => rest.clone_into(&mut config.working_dir),
-        "STOPSIGNAL" => rest.clone_into(&mut config.stop_signal),
-        other => return Err(Error::invalid(format!("{other} is not a valid change command"))),
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -400,15 +376,5 @@ mod tests {
         assert!(glob(b"busy*", b"busybox"));
         assert!(glob(b"*/b:?", b"a/b:1"));
         assert!(!glob(b"*", b"a/b"));
-    }
-
-    #[test]
-    fn changes_are_dockerfile_lines() {
-        let mut config = ContainerConfig::default();
-        let lines = ["CMD [\"a\",\"b\"]", "env X=1", "EXPOSE 80", "WORKDIR /w"].map(str::to_owned);
-        apply_changes(&mut config, &lines).unwrap();
-        assert_eq!(config.cmd, Some(vec!["a".into(), "b".into()]));
-        assert!(config.exposed_ports.unwrap().contains_key("80/tcp"));
-        assert!(apply_changes(&mut ContainerConfig::default(), &["FROM x".to_owned()]).is_err());
     }
 }

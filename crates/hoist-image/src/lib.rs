@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blobs;
+mod commit;
 mod config;
 mod decompress;
 mod digest;
@@ -46,6 +47,7 @@ use hoist_api::image::ContainerConfig;
 use hoist_api::reference::Reference;
 use hoist_db::Db;
 
+pub use commit::Commit;
 pub use error::Error;
 pub use history::HistoryEntry;
 pub use hoist_api::platform::Platform;

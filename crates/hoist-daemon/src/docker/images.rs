@@ -26,7 +26,10 @@ pub(super) use verify::verify;
 
 pub(super) fn list(call: &Call) -> Result<Answer, Error> {
     let filters = Filters::parse(call.query.get("filters"), &IMAGE_FILTER_KEYS)?;
-    let images = call.engine.images.list(&filters)?;
+    let images = match call.query.flag("shared-size") {
+        true => call.engine.images.list_with_shares(&filters)?,
+        false => call.engine.images.list(&filters)?,
+    };
     let mut value = serde_json::to_value(images).map_err(|e| Error::internal(e.to_string()))?;
     value.as_array_mut().into_iter().flatten().for_each(|item| call.version.image_summary(item));
     answer::ok(&value)

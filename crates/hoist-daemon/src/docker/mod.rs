@@ -1,9 +1,12 @@
 //! Door 1: Docker's HTTP API. A handler decodes, makes one call, encodes; what is legal is decided by the engine.
 
 mod answer;
+mod commit;
 mod containers;
+mod df;
 mod events;
 mod exec;
+mod export;
 mod hijack;
 mod images;
 mod networks;
@@ -215,12 +218,14 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ContainerUnpause => containers::unpause(&call).await,
         O::ContainerRename => containers::rename(&call).await,
         O::ContainerUpdate => containers::update(call).await,
+        O::ContainerExport => export::export(&call),
         O::ContainerPrune => containers::prune(&call).await,
         O::ExecCreate => exec::create(call).await,
         O::ExecRun => exec::run(call).await,
         O::ExecStart => exec::start(call).await,
         O::ExecInspect => exec::inspect(&call),
         O::ExecResize => exec::resize(&call).await,
+        O::Commit => commit::commit(call).await,
         O::ImageList => images::list(&call),
         O::ImageInspect => images::inspect(&call),
         O::ImageHistory => images::history(&call),
@@ -238,6 +243,10 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::VolumeInspect => networks::volume_inspect(&call),
         O::VolumeCreate => networks::volume_create(call).await,
         O::VolumeRemove => networks::volume_remove(&call),
+        O::VolumePrune => df::prune_volumes(&call).await,
+        O::NetworkPrune => df::prune_networks(&call),
+        O::BuildPrune => df::prune_build_cache(),
+        O::DiskUsage => df::df(&call).await,
         O::Swarm => Err(Error::unavailable(
             "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
         )),

@@ -1,6 +1,10 @@
 //! Holding an unpacked layer against its record: every file's bytes, every entry's kind, owner, mode, time and attributes,
 //! nothing that the layer did not bring; and the record itself against the layer's digest. Changes nothing.
 
+mod replay;
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -14,9 +18,9 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::place::{self, Root};
-use super::record::{Segment, Segments, next_segment};
 use super::stream::{Entry, Kind, TarStream};
 use super::{DEPTH_MAX, WHITEOUT_META_PREFIX, WHITEOUT_OPAQUE, WHITEOUT_PREFIX, confine, split};
+use replay::Replay;
 
 /// More damage than this is not listed: the layer is as good as lost.
 const LISTED_MAX: usize = 100;
@@ -367,7 +371,7 @@ fn difference(entry: &Entry, parent: &OwnedFd, name: &[u8], stat: &Stat) -> io::
     if matches!(entry.kind, Kind::Char | Kind::Block) && stat.st_rdev != sys::makedev(entry.device.0, entry.device.1) {
         return Ok(Some("is another device".to_owned()));
     }
-    if (stat.st_mtime, stat.st_mtime_nsec as u64) != (entry.mtime.0, u64::from(entry.mtime.1)) {
+    if (stat.st_mtime, stat.st_mtime_nsec) != (entry.mtime.0, u64::from(entry.mtime.1)) {
         return Ok(Some("has another modification time".to_owned()));
     }
     for (key, value) in place::wanted_xattrs(entry) {
@@ -389,122 +393,3 @@ fn has_attribute((parent, name): (&OwnedFd, &[u8]), key: &[u8], value: &[u8]) ->
         Err(e) => matches!(e, Errno::OPNOTSUPP | Errno::PERM),
     }
 }
-
-/// The layer's tar, from its record and files. A file that is not as it was is told, and counts with as many bytes as it
-/// had.
-struct Replay {
-    segments: Segments,
-    root: Root,
-    findings: Rc<RefCell<Findings>>,
-    now: Now,
-    /// Of all bytes so far.
-    whole: Rc<RefCell<Sha256>>,
-}
-
-enum Now {
-    Between,
-    /// Bytes of the record itself.
-    Raw(u64),
-    File {
-        file: Option<File>,
-        left: u64,
-        hasher: Sha256,
-        digest: [u8; 32],
-        path: Vec<u8>,
-    },
-}
-
-impl Replay {
-    fn open(record: &Path, content: &Path, findings: Rc<RefCell<Findings>>) -> io::Result<Replay> {
-        let segments = super::record::open(record)?;
-        let root = Root::open(content, content)?;
-        Ok(Replay { segments, root, findings, now: Now::Between, whole: Rc::default() })
-    }
-
-    /// Whether the bytes to come are a file's, which is being checked.
-    fn is_in_file(&mut self) -> bool {
-        // The header before it was the end of a segment.
-        if matches!(self.now, Now::Between | Now::Raw(0)) {
-            // What fails now fails again when the bytes are read.
-            let _ = self.advance();
-        }
-        matches!(self.now, Now::File { .. })
-    }
-
-    /// Goes to the next segment; false at the end.
-    fn advance(&mut self) -> io::Result<bool> {
-        self.now = match next_segment(&mut self.segments)? {
-            None => return Ok(false),
-            Some(Segment::Raw { bytes }) => Now::Raw(bytes),
-            Some(Segment::Content { bytes, digest, path }) => {
-                let opened = split(&path).map(|(parent, name)| self.root.file(parent, name));
-                let file = match opened {
-                    Some(Ok(file)) => Some(file),
-                    // That it is missing, or what it is now, its entry's own check tells.
-                    Some(Err(_)) | None => None,
-                };
-                Now::File { file, left: bytes, hasher: Sha256::new(), digest, path }
-            }
-        };
-        Ok(true)
-    }
-
-    fn read_file(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Now::File { file, left, hasher, digest, path } = &mut self.now else { return Ok(0) };
-        let wanted = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
-        let buffer = &mut buffer[..wanted];
-        let count = match file {
-            Some(file) => file.read(buffer)?,
-            None => 0,
-        };
-        hasher.update(&buffer[..count]);
-        // A file that is too short goes on with zeros.
-        let count = if count == 0 {
-            buffer.fill(0);
-            wanted
-        } else {
-            count
-        };
-        *left -= count as u64;
-        if *left == 0 {
-            let is_other = file.is_some() && <[u8; 32]>::from(std::mem::take(hasher).finalize()) != *digest;
-            if is_other {
-                self.findings.borrow_mut().add(path, "has other bytes");
-            }
-            self.now = Now::Between;
-        }
-        Ok(count)
-    }
-}
-
-impl Read for Replay {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        let count = loop {
-            match &mut self.now {
-                Now::Raw(0) | Now::Between => {
-                    if !self.advance()? {
-                        return Ok(0);
-                    }
-                }
-                Now::Raw(left) => {
-                    let wanted = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
-                    let count = self.segments.read(&mut buffer[..wanted])?;
-                    if count == 0 {
-                        return Err(super::record::ends_early());
-                    }
-                    *left -= count as u64;
-                    break count;
-                }
-                Now::File { .. } => break self.read_file(buffer)?,
-            }
-        };
-        self.whole.borrow_mut().update(&buffer[..count]);
-        Ok(count)
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,3 +1,5 @@
+//! Damage of every kind, and that it is named.
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::super::tests::{Place, Tar, is_root};
