@@ -12,6 +12,7 @@ mod config;
 mod decompress;
 mod digest;
 mod disk;
+mod distribution;
 mod downloads;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -44,6 +45,7 @@ use hoist_api::image::ContainerConfig;
 use hoist_api::reference::Reference;
 use hoist_db::Db;
 
+pub use distribution::Distribution;
 pub use error::Error;
 pub use history::HistoryEntry;
 pub use hoist_api::platform::Platform;

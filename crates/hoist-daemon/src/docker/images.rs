@@ -20,7 +20,7 @@ pub(super) use archive::{load, save};
 pub(super) use create::create;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use push::credentials;
-pub(super) use push::push;
+pub(super) use push::{distribution, login, push};
 
 pub(super) fn list(call: &Call) -> Result<Answer, Error> {
     let filters = Filters::parse(call.query.get("filters"), &IMAGE_FILTER_KEYS)?;

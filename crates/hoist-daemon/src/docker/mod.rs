@@ -230,6 +230,8 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ImageRemove => images::remove(&call).await,
         O::ImageLoad => images::load(call).await,
         O::ImageSave => images::save(&call).await,
+        O::Distribution => images::distribution(&call).await,
+        O::RegistryLogin => images::login(call).await,
         O::ImagePrune => images::prune(&call).await,
         O::NetworkList => networks::list(&call),
         O::NetworkInspect => networks::inspect(&call),

@@ -29,6 +29,15 @@ struct TokenAnswer {
     token: Option<String>,
     #[serde(default)]
     access_token: Option<String>,
+    #[serde(default)]
+    refresh_token: Option<String>,
+}
+
+/// What a token server gave.
+pub(super) struct Token {
+    pub(super) access: String,
+    /// To be used in place of the password, if it was asked for one.
+    pub(super) refresh: Option<String>,
 }
 
 /// The strongest challenge among header values.
@@ -98,7 +107,27 @@ pub(super) async fn token(
     scope: &str,
     credentials: Option<&Credentials>,
     registry: (&Origin, bool),
-) -> Result<String, Failure> {
+) -> Result<Token, Failure> {
+    request(transport, challenge, (scope, false), credentials, registry).await
+}
+
+/// Fetches a token for nothing in particular, and one that stands for the password.
+pub(super) async fn login_token(
+    transport: &Transport,
+    challenge: (&str, &str),
+    credentials: Option<&Credentials>,
+    registry: (&Origin, bool),
+) -> Result<Token, Failure> {
+    request(transport, challenge, ("", true), credentials, registry).await
+}
+
+async fn request(
+    transport: &Transport,
+    challenge: (&str, &str),
+    (scope, offline): (&str, bool),
+    credentials: Option<&Credentials>,
+    registry: (&Origin, bool),
+) -> Result<Token, Failure> {
     let (realm, service) = challenge;
     let (origin, path) = Origin::of_url(realm).map_err(|e| Failure::Broken(e.to_string()))?;
     let (registry, insecure) = registry;
@@ -109,7 +138,7 @@ pub(super) async fn token(
     let identity = credentials.filter(|c| !c.identity_token.is_empty());
     let outgoing = match identity {
         Some(credentials) => refresh(origin, path, (service, scope), credentials, insecure),
-        None => anonymous_or_basic(origin, &path, (service, scope), credentials, insecure),
+        None => anonymous_or_basic(origin, &path, (service, scope, offline), credentials, insecure),
     };
     let verb = if outgoing.method == Method::POST { "Post" } else { "Get" };
     let shown = format!("{verb} \"{}{}\"", outgoing.origin, outgoing.path);
@@ -118,26 +147,27 @@ pub(super) async fn token(
     let status = answer.status();
     let bytes = document(answer.into_body(), TOKEN_MAX_BYTES).await.map_err(unreachable)?;
     if status != StatusCode::OK {
-        let reason = ApiError::read(status, &bytes).unwrap_or_else(|| format!("unexpected status {status}"));
-        let refused = Failure::Refused(ApiError::new(status, &bytes));
-        let text = format!("{shown}: {reason}");
-        return Err(if refused.is_transient() { Failure::Unreachable(text) } else { Failure::Broken(text) });
+        return Err(Failure::Refused(ApiError::new(status, &bytes)));
     }
     let broken = |text: String| Failure::Broken(text);
     let parsed: TokenAnswer =
         serde_json::from_slice(&bytes).map_err(|e| broken(format!("{shown}: unable to decode token: {e}")))?;
-    let token = parsed.token.or(parsed.access_token).filter(|token| !token.is_empty());
-    token.ok_or_else(|| broken("authorization server did not include a token in the response".to_owned()))
+    let access = parsed.token.or(parsed.access_token).filter(|token| !token.is_empty());
+    let missing = || broken("authorization server did not include a token in the response".to_owned());
+    Ok(Token { access: access.ok_or_else(missing)?, refresh: parsed.refresh_token.filter(|token| !token.is_empty()) })
 }
 
 fn anonymous_or_basic(
     origin: Origin,
     path: &str,
-    (service, scope): (&str, &str),
+    (service, scope, offline): (&str, &str, bool),
     credentials: Option<&Credentials>,
     insecure: bool,
 ) -> Outgoing {
     let mut query = Vec::new();
+    if offline {
+        query.extend([("client_id", CLIENT_ID), ("offline_token", "true")]);
+    }
     if let Some(credentials) = credentials.filter(|c| !c.username.is_empty()) {
         query.push(("account", credentials.username.as_str()));
     }

@@ -28,6 +28,8 @@ const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(120);
 pub(crate) enum Access {
     Pull,
     Push,
+    /// Nothing of a repository: only whether we are let in.
+    Login,
 }
 
 /// A repository at the place it is read from or written to.
@@ -52,12 +54,24 @@ pub(crate) async fn places(
     credentials: Option<&Credentials>,
     progress: &ProgressSink,
 ) -> Result<Vec<Repository>, Error> {
+    places_at(&reference.domain, &reference.path, access, config, credentials, progress).await
+}
+
+/// The same for a registry by its domain.
+pub(super) async fn places_at(
+    domain: &str,
+    path: &str,
+    access: Access,
+    config: &Config,
+    credentials: Option<&Credentials>,
+    progress: &ProgressSink,
+) -> Result<Vec<Repository>, Error> {
     let transport = Arc::new(Transport::new());
-    let insecure = is_insecure(&reference.domain, config, &transport).await;
-    let endpoints = endpoint::endpoints(&reference.domain, insecure, &config.registry_mirrors)?;
+    let insecure = is_insecure(domain, config, &transport).await;
+    let endpoints = endpoint::endpoints(domain, insecure, &config.registry_mirrors)?;
     let place = |endpoint: Endpoint| Repository {
         transport: transport.clone(),
-        path: reference.path.clone(),
+        path: path.to_owned(),
         access,
         credentials: credentials.filter(|_| !endpoint.mirror).cloned(),
         challenge: Mutex::default(),
@@ -98,7 +112,7 @@ impl Repository {
 
     /// Finds out whether a registry answers here and how it wants to be asked.
     pub(crate) async fn ping(&self) -> Result<(), Failure> {
-        let outgoing = self.outgoing(Method::GET, format!("{}/v2/", self.endpoint.prefix), &[]);
+        let outgoing = self.outgoing_root(Method::GET);
         let answer = self.send(&outgoing).await?;
         self.learn_challenge(answer.headers());
         Ok(())
@@ -201,12 +215,17 @@ impl Repository {
         success(answer).await
     }
 
-    fn challenge(&self) -> Option<Challenge> {
+    pub(super) fn challenge(&self) -> Option<Challenge> {
         self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn forget_token(&self, authorization: Option<&str>) {
         self.tokens.lock().await.retain(|_, value| Some(value.as_str()) != authorization);
+    }
+
+    /// A request to the registry as such.
+    pub(super) fn outgoing_root(&self, method: Method) -> Outgoing {
+        self.outgoing(method, format!("{}/v2/", self.endpoint.prefix), &[])
     }
 
     /// A request to this repository, `what` being below `/v2/<name>/`.
@@ -233,7 +252,7 @@ impl Repository {
     }
 
     /// Sends and follows redirects. What proves who we are stays with the origin it is meant for.
-    async fn follow(
+    pub(super) async fn follow(
         &self,
         mut outgoing: Outgoing,
         authorization: Option<String>,
@@ -295,6 +314,12 @@ impl Repository {
         }
     }
 
+    /// A token that lets us in, and one for later.
+    pub(super) async fn login_token(&self, realm: &str, service: &str) -> Result<auth::Token, Failure> {
+        let registry = (&self.endpoint.origin, self.endpoint.insecure);
+        auth::login_token(&self.transport, (realm, service), self.credentials.as_ref(), registry).await
+    }
+
     async fn token(&self, realm: &str, service: &str, scope: &str, shown: &str) -> Result<String, Failure> {
         let key = format!("{realm} {service} {scope}");
         let mut tokens = self.tokens.lock().await;
@@ -303,7 +328,7 @@ impl Repository {
         }
         let registry = (&self.endpoint.origin, self.endpoint.insecure);
         let token = auth::token(&self.transport, (realm, service), scope, self.credentials.as_ref(), registry).await;
-        let value = format!("Bearer {}", token.map_err(|e| e.within(shown))?);
+        let value = format!("Bearer {}", token.map_err(|e| e.within(shown))?.access);
         tokens.insert(key, value.clone());
         Ok(value)
     }
@@ -343,7 +368,7 @@ pub(super) fn retry_after(value: &str) -> Option<Duration> {
 }
 
 /// `Get "https://…"`
-fn shown(outgoing: &Outgoing) -> String {
+pub(super) fn shown(outgoing: &Outgoing) -> String {
     let method = outgoing.method.as_str();
     let (first, rest) = method.split_at(1);
     format!("{first}{} \"{}{}\"", rest.to_lowercase(), outgoing.origin, outgoing.path)

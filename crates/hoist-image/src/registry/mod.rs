@@ -9,6 +9,7 @@ mod endpoint;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod login;
 mod proxy;
 mod resolve;
 mod tls;
@@ -19,5 +20,6 @@ mod url;
 pub(crate) use blob::{ChunkSink, FetchedManifest, LayerEvent, channel, not_wanted};
 pub(crate) use client::{Access, Repository, places};
 pub(crate) use error::Failure;
+pub(crate) use login::login;
 pub(crate) use upload::{Mount, Upload};
 pub use url::UrlSource;

@@ -177,6 +177,45 @@ fn refusals_are_dockers() {
 }
 
 #[test]
+fn a_login_is_tried_at_the_registry_and_may_give_an_identity_token() {
+    let login = |password: &str, identity_token: &str| Credentials {
+        username: "u".to_owned(),
+        password: password.to_owned(),
+        identity_token: identity_token.to_owned(),
+        ..Credentials::default()
+    };
+    let place = Place::new();
+    let open = Model::start(State::default());
+    assert_eq!(place.block_on(place.store.login(&open.address, &login("p", ""))).unwrap(), "");
+    let target = Model::start(State { tokens: true, private: true, ..State::default() });
+    let url = format!("http://{}/v2/", target.address);
+    assert_eq!(place.block_on(place.store.login(&url, &login("p", ""))).unwrap(), "known");
+    assert_eq!(place.block_on(place.store.login(&target.address, &login("", "known"))).unwrap(), "known");
+    let refused = place.block_on(place.store.login(&target.address, &login("wrong", ""))).unwrap_err();
+    assert!(matches!(refused, Error::Unauthorized(_)), "{refused:?}");
+    assert_eq!(refused.to_string(), format!("Get \"{url}\": unauthorized: incorrect username or password"));
+    let nobody = place.block_on(place.store.login("127.0.0.1:1", &login("p", ""))).unwrap_err().to_string();
+    assert!(nobody.ends_with("dial tcp 127.0.0.1:1: connect: connection refused"), "{nobody}");
+}
+
+#[test]
+fn a_private_repository_takes_a_push_with_a_login_only() {
+    let image = made(&["one"], Pack::Plain);
+    let target = Model::start(State { tokens: true, private: true, ..State::default() });
+    let place = installed(&image, &target.name("a:1"));
+    let refused = place.push(&target.name("a:1")).unwrap_err().to_string();
+    assert!(refused.ends_with("unauthorized: incorrect username or password"), "{refused}");
+    let tries = target.count("GET", "/token");
+    assert!(tries <= 3, "a wrong login is tried {tries} times");
+    let login = Credentials { username: "u".into(), password: "p".into(), ..Credentials::default() };
+    place.push_as(&target.name("a:1"), Some(&login)).unwrap();
+    let reference = Reference::parse(&target.name("a:1")).unwrap();
+    let told = place.block_on(place.store.distribution(&reference, Some(&login))).unwrap();
+    assert_eq!(told.digest, digest(&target.manifest("a", "1")));
+    assert_eq!(told.platforms, [serde_json::json!({ "architecture": "amd64", "os": "linux" })]);
+}
+
+#[test]
 fn all_tags_go_with_the_repository() {
     let (one, two) = (made(&["one"], Pack::Plain), made(&["two"], Pack::Plain));
     let target = Model::start(State::default());
