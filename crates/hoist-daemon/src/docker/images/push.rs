@@ -11,7 +11,8 @@ use super::progress::{first_or_error, progress_stream};
 use super::{Answer, Call, answer, one_platform};
 
 /// Without a tag, every tag of the repository goes.
-pub(in crate::docker) async fn push(call: Call) -> Result<Answer, Error> {
+pub(in crate::docker) async fn push(mut call: Call) -> Result<Answer, Error> {
+    call.pass_over_body().await;
     let invalid = |e: hoist_api::reference::ReferenceError| Error::invalid(e.to_string());
     let mut reference = Reference::parse(&call.name).map_err(invalid)?;
     let tag = call.query.get("tag");
