@@ -2,13 +2,15 @@
 //! Credentials go to the registry and the token server it names, nowhere else, and never in the clear over a link that
 //! could have been encrypted.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::endpoint::Origin;
+use super::endpoint::{Origin, Trust};
 use super::error::{ApiError, Failure};
 use super::transport::{Outgoing, Transport, document};
 use crate::Credentials;
@@ -106,7 +108,7 @@ pub(super) async fn token(
     challenge: (&str, &str),
     scope: &str,
     credentials: Option<&Credentials>,
-    registry: (&Origin, bool),
+    registry: (&Origin, &Arc<Trust>),
 ) -> Result<Token, Failure> {
     request(transport, challenge, (scope, false), credentials, registry).await
 }
@@ -116,7 +118,7 @@ pub(super) async fn login_token(
     transport: &Transport,
     challenge: (&str, &str),
     credentials: Option<&Credentials>,
-    registry: (&Origin, bool),
+    registry: (&Origin, &Arc<Trust>),
 ) -> Result<Token, Failure> {
     request(transport, challenge, ("", true), credentials, registry).await
 }
@@ -126,19 +128,19 @@ async fn request(
     challenge: (&str, &str),
     (scope, offline): (&str, bool),
     credentials: Option<&Credentials>,
-    registry: (&Origin, bool),
+    registry: (&Origin, &Arc<Trust>),
 ) -> Result<Token, Failure> {
     let (realm, service) = challenge;
     let (origin, path) = Origin::of_url(realm).map_err(|e| Failure::Broken(e.to_string()))?;
-    let (registry, insecure) = registry;
-    let insecure = insecure && origin.host == registry.host;
+    let (registry, trust) = registry;
+    let trust = if origin.host == registry.host { trust.clone() } else { Arc::default() };
     // A registry reached by TLS that sends us to a token server without it gets no secret of ours.
     let in_the_clear = !origin.secure && registry.secure;
     let credentials = credentials.filter(|_| !in_the_clear);
     let identity = credentials.filter(|c| !c.identity_token.is_empty());
     let outgoing = match identity {
-        Some(credentials) => refresh(origin, path, (service, scope), credentials, insecure),
-        None => anonymous_or_basic(origin, &path, (service, scope, offline), credentials, insecure),
+        Some(credentials) => refresh(origin, path, (service, scope), credentials, trust),
+        None => anonymous_or_basic(origin, &path, (service, scope, offline), credentials, trust),
     };
     let verb = if outgoing.method == Method::POST { "Post" } else { "Get" };
     let shown = format!("{verb} \"{}{}\"", outgoing.origin, outgoing.path);
@@ -162,7 +164,7 @@ fn anonymous_or_basic(
     path: &str,
     (service, scope, offline): (&str, &str, bool),
     credentials: Option<&Credentials>,
-    insecure: bool,
+    trust: Arc<Trust>,
 ) -> Outgoing {
     let mut query = Vec::new();
     if offline {
@@ -181,7 +183,7 @@ fn anonymous_or_basic(
         path: format!("{path}{separator}{}", form(&query)),
         headers: authorization.map(|value| (AUTHORIZATION, value)).into_iter().collect(),
         body: None,
-        insecure,
+        trust,
     }
 }
 
@@ -191,7 +193,7 @@ fn refresh(
     path: String,
     (service, scope): (&str, &str),
     credentials: &Credentials,
-    insecure: bool,
+    trust: Arc<Trust>,
 ) -> Outgoing {
     let fields = [
         ("grant_type", "refresh_token"),
@@ -206,7 +208,7 @@ fn refresh(
         path,
         headers: vec![(CONTENT_TYPE, "application/x-www-form-urlencoded".to_owned())],
         body: Some(Bytes::from(form(&fields))),
-        insecure,
+        trust,
     }
 }
 

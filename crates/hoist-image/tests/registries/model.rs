@@ -15,8 +15,12 @@ pub(crate) struct State {
     /// Repository and tag or digest: media type and bytes.
     pub(crate) manifests: HashMap<(String, String), (String, Vec<u8>)>,
     pub(crate) uploads: HashMap<String, Vec<u8>>,
-    /// Method and path with query of each request, and its credentials.
+    /// Method and path with query of each request.
     pub(crate) asked: Vec<(String, String)>,
+    /// Values of the header `x-test` that came.
+    pub(crate) seen: Vec<String>,
+    /// Where requests for blobs are sent instead.
+    pub(crate) blobs_elsewhere: Option<String>,
     /// Breaks the connection after so many bytes of the next upload.
     pub(crate) cut_after: Option<usize>,
     /// Forgets uploads whose connection broke.
@@ -161,6 +165,10 @@ fn parameter(path: &str, name: &str) -> Option<String> {
 fn answer(request: &Request, body: Vec<u8>, state: &mut State, own: &str) -> Response {
     let (method, path) = (request.method.as_str(), request.path.as_str());
     state.asked.push((method.to_owned(), path.to_owned()));
+    state.seen.extend(request.headers.get("x-test").cloned());
+    if let Some(elsewhere) = state.blobs_elsewhere.as_ref().filter(|_| method == "GET" && path.contains("/blobs/")) {
+        return Response(307, vec![("Location", format!("http://{elsewhere}{path}"))], vec![]);
+    }
     if path.starts_with("/token") {
         let given = request.headers.get("authorization").map(String::as_str);
         let refresh = body.windows(20).any(|part| part == b"&refresh_token=known");

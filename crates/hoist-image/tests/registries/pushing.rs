@@ -7,23 +7,23 @@ use crate::model::{Model, State};
 use crate::support::{Made, Pack, Place, digest, made, manifest_of};
 
 impl Place {
-    fn push(&self, name: &str) -> Result<(), Error> {
+    pub(crate) fn push(&self, name: &str) -> Result<(), Error> {
         self.push_as(name, None)
     }
 
-    fn push_as(&self, name: &str, login: Option<&Credentials>) -> Result<(), Error> {
+    pub(crate) fn push_as(&self, name: &str, login: Option<&Credentials>) -> Result<(), Error> {
         self.said.lock().unwrap().clear();
         let reference = Reference::parse(name).unwrap();
         self.block_on(self.store.push(&reference, login, self.sink()))
     }
 
-    fn tag(&self, image: &str, name: &str) {
+    pub(crate) fn tag(&self, image: &str, name: &str) {
         self.store.tag(image, &Reference::parse(name).unwrap()).unwrap();
     }
 }
 
 /// A model that holds an image as `x:1`.
-fn holding(image: &Made, state: State) -> Model {
+pub(crate) fn holding(image: &Made, state: State) -> Model {
     let model = Model::start(state);
     let mut held = model.state.lock().unwrap();
     for blob in image.layers.iter().chain([&image.config]) {
@@ -49,11 +49,15 @@ fn of_one_large_layer() -> Made {
 }
 
 /// A place with the image in it as `name`, that knows nothing of where it is from.
-fn installed(image: &Made, name: &str) -> Place {
+pub(crate) fn installed(image: &Made, name: &str) -> Place {
     let place = Place::new();
+    install(&place, image, name);
+    place
+}
+
+pub(crate) fn install(place: &Place, image: &Made, name: &str) {
     let layers: Vec<&[u8]> = image.layers.iter().map(Vec::as_slice).collect();
     place.store.install(&Reference::parse(name).unwrap(), &image.config, &layers).unwrap();
-    place
 }
 
 #[test]
