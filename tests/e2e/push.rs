@@ -1,5 +1,6 @@
 //! Push: what gets to a registry, what comes back, and what is not sent twice.
 
+use base64::Engine as _;
 use hoist_tests::{Bed, Entry, Image, Registry, both, engine, skip};
 use serde_json::json;
 
@@ -150,6 +151,57 @@ fn a_push_survives_the_death_of_its_registry() {
         let pulled = t.api().get(&format!("/images/{name}/json")).status(200).json();
         assert_eq!(pulled["Config"]["Labels"]["seed"], seed);
         t.api().delete(&format!("/images/{name}?force=1")).status(200);
+    });
+}
+
+/// `X-Registry-Auth` of a user.
+fn header(password: &str) -> String {
+    base64::engine::general_purpose::URL_SAFE.encode(json!({ "username": "u", "password": password }).to_string())
+}
+
+#[test]
+fn a_registry_with_a_password_takes_a_push_with_the_right_one() {
+    engine(|t| {
+        let registry = registry!(Registry::with_password());
+        let seed = t.name("private");
+        let name = registry.name("private:v1");
+        t.load(&name, &own_image(&seed));
+        let path = format!("/images/{}/push?tag=v1", registry.name("private"));
+        let push = |headers: &[(&str, &str)]| {
+            let lines = t.api().request("POST", &path, headers, b"").status(200).json_lines();
+            lines.last().unwrap().clone()
+        };
+        assert!(push(&[]).to_string().contains("no basic auth credentials"));
+        let wrong = header("wrong");
+        assert!(push(&[("X-Registry-Auth", &wrong)])["error"].is_string());
+        let right = header("p");
+        let digest = push(&[("X-Registry-Auth", &right)])["aux"]["Digest"].as_str().unwrap().to_string();
+        let path = format!("/distribution/{name}/json");
+        let told = t.api().request("GET", &path, &[("X-Registry-Auth", &right)], b"").status(200).json();
+        assert_eq!((&told["Descriptor"]["digest"], &told["Platforms"][0]["os"]), (&json!(digest), &json!("linux")));
+        assert!(t.api().get(&path).status(500).message().contains("no basic auth credentials"));
+        let missing = format!("/distribution/{}/json", registry.name("private:v2"));
+        t.api().request("GET", &missing, &[("X-Registry-Auth", &right)], b"").status(404);
+        t.api().delete(&format!("/images/{name}?force=1")).status(200);
+    });
+}
+
+#[test]
+fn a_login_is_checked_at_its_registry() {
+    engine(|t| {
+        let registry = registry!(Registry::with_password());
+        let address = format!("127.0.0.1:{}", registry.port);
+        let login = |password: &str, server: &str| {
+            let body = json!({ "username": "u", "password": password, "serveraddress": server });
+            t.api().post_json("/auth", &body)
+        };
+        let told = login("p", &address).status(200).json();
+        assert_eq!(told, json!({ "IdentityToken": "", "Status": "Login Succeeded" }));
+        let wrong = login("wrong", &address).status(500).message();
+        assert_eq!(wrong, format!("login attempt to http://{address}/v2/ failed with status: 401 Unauthorized"));
+        assert!(login("p", "127.0.0.1:1").status(500).message().ends_with("connect: connection refused"));
+        let empty = t.api().post_json("/auth", &json!({ "serveraddress": address })).status(500).message();
+        assert_eq!(empty, format!("Get \"http://{address}/v2/\": no basic auth credentials"));
     });
 }
 

@@ -9,7 +9,7 @@ use hoist_api::image::{ContainerConfig, History, Inspect, Metadata, PruneReport,
 use hoist_api::inspect::GraphDriver;
 use hoist_api::reference::Reference;
 use hoist_api::time::rfc3339_nano;
-use hoist_image::{Archive, Credentials, Image, Platform, ProgressSink, Store, UrlSource, Users};
+use hoist_image::{Archive, Credentials, Distribution, Image, Platform, ProgressSink, Store, UrlSource, Users};
 use serde_json::json;
 
 use crate::containers::{Containers, Context};
@@ -83,6 +83,16 @@ impl Images {
         self.store().push(reference, credentials, progress).await.api()?;
         self.emit("push", &reference.familiar(), &reference.familiar_name());
         Ok(())
+    }
+
+    /// What a registry says about an image.
+    pub async fn distribution(&self, reference: &Reference, credentials: Option<&Credentials>) -> Result<Distribution> {
+        self.store().distribution(reference, credentials).await.api()
+    }
+
+    /// Whether a registry takes credentials; the identity token it gives for them, if any.
+    pub async fn login(&self, server: &str, credentials: &Credentials) -> Result<String> {
+        self.store().login(server, credentials).await.api()
     }
 
     /// Puts in an image that is built into the binary, unless it is there.

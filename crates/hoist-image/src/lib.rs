@@ -14,6 +14,7 @@ mod config;
 mod decompress;
 mod digest;
 mod disk;
+mod distribution;
 mod downloads;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -48,6 +49,7 @@ use hoist_api::reference::Reference;
 use hoist_db::Db;
 
 pub use commit::Commit;
+pub use distribution::Distribution;
 pub use error::Error;
 pub use history::HistoryEntry;
 pub use hoist_api::platform::Platform;
@@ -74,6 +76,17 @@ pub struct Config {
     pub max_download_attempts: Option<u32>,
     /// Layers uploaded at a time; none is Docker's five.
     pub max_concurrent_uploads: Option<usize>,
+    /// Where `<registry>/hosts.toml` and registries' certificates are; none is [`REGISTRY_DIRECTORY`].
+    pub registry_config_dir: Option<PathBuf>,
+}
+
+/// Where registries are configured unless a setting says otherwise.
+pub const REGISTRY_DIRECTORY: &str = "/etc/hoist/certs.d";
+
+impl Config {
+    pub(crate) fn registry_directory(&self) -> &Path {
+        self.registry_config_dir.as_deref().unwrap_or(Path::new(REGISTRY_DIRECTORY))
+    }
 }
 
 /// The images of one engine. Clones share it.

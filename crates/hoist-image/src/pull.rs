@@ -20,6 +20,8 @@ const INDEX_DEPTH_MAX: usize = 4;
 struct Pull {
     store: Store,
     repository: Arc<Repository>,
+    /// Who says what a tag stands for, where the repository itself is not to be asked.
+    resolver: Option<Arc<Repository>>,
     platform: Option<Platform>,
     progress: ProgressSink,
 }
@@ -55,16 +57,21 @@ impl Store {
         }
         let reference = if all_tags { reference.clone() } else { reference.clone().with_default_tag() };
         let places = registry::places(&reference, Access::Pull, &self.config(), credentials, &progress).await?;
+        let places: Vec<Arc<Repository>> = places.into_iter().map(Arc::new).collect();
         let mut last = Error::Other(format!("no registry for {reference}"));
-        for place in places {
+        for place in &places {
             let (mirror, shown) = (place.is_mirror(), place.shown());
+            let resolver = if place.resolves() { None } else { resolver(&places).await };
+            if !place.resolves() && resolver.is_none() && reference.digest.is_none() {
+                continue;
+            }
             if let Err(failure) = place.ping().await {
                 last = failure.for_pull(&reference);
                 tracing::debug!(registry = %shown, error = %last, "registry does not answer");
                 continue;
             }
             let (store, platform) = (self.clone(), platform.cloned());
-            let pull = Pull { store, repository: Arc::new(place), platform, progress: progress.clone() };
+            let pull = Pull { store, repository: place.clone(), resolver, platform, progress: progress.clone() };
             let done = if all_tags { pull.every_tag(&reference).await } else { pull.one(&reference).await };
             match done.map(|updated| pull.say_status(&reference, updated)) {
                 Err(e) if mirror => {
@@ -78,9 +85,20 @@ impl Store {
     }
 }
 
+/// The first of the places that may be asked for tags and answers.
+async fn resolver(places: &[Arc<Repository>]) -> Option<Arc<Repository>> {
+    for place in places.iter().filter(|place| place.resolves()) {
+        if place.ping().await.is_ok() {
+            return Some(place.clone());
+        }
+    }
+    None
+}
+
 impl Pull {
     async fn every_tag(&self, reference: &Reference) -> Result<bool, Error> {
-        let tags = self.repository.tags().await.map_err(|f| f.for_pull(reference))?;
+        let tags =
+            self.resolver.as_ref().unwrap_or(&self.repository).tags().await.map_err(|f| f.for_pull(reference))?;
         let mut updated = false;
         for tag in tags {
             let tagged = Reference::parse(&format!("{}:{tag}", reference.name()))
@@ -172,6 +190,13 @@ impl Pull {
             return self.manifest_by_digest(digest).await;
         }
         let tag = reference.tag.as_deref().unwrap_or("latest");
+        if let Some(resolver) = &self.resolver {
+            let digest = match resolver.tag_digest(tag).await? {
+                Some(digest) => digest,
+                None => resolver.manifest(tag).await?.digest,
+            };
+            return self.manifest_by_digest(&digest).await;
+        }
         if let Some(digest) = self.repository.tag_digest(tag).await?
             && let Some(known) = self.known_manifest(&digest)
         {

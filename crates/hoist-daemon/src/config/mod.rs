@@ -111,6 +111,7 @@ fn reloadable(source: &Source, debug: bool) -> Result<Reloadable, String> {
             registry_mirrors: source.texts("registry-mirror")?,
             insecure_registries: source.texts("insecure-registry")?,
             max_concurrent_downloads: positive("max-concurrent-downloads")?.map(|n| n as usize),
+            registry_config_dir: source.text("registry-config-dir")?.map(Into::into),
             max_download_attempts: positive("max-download-attempts")?,
             max_concurrent_uploads: positive("max-concurrent-uploads")?.map(|n| n as usize),
         },

@@ -21,7 +21,7 @@ pub(super) use archive::{load, save};
 pub(super) use create::create;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use push::credentials;
-pub(super) use push::push;
+pub(super) use push::{distribution, login, push};
 pub(super) use verify::verify;
 
 pub(super) fn list(call: &Call) -> Result<Answer, Error> {

@@ -70,6 +70,14 @@ impl Call {
         Ok(body.to_vec())
     }
 
+    /// Reads a body that says nothing: an answer that comes before its end would break the connection off under a client
+    /// that is still writing.
+    async fn pass_over_body(&mut self) {
+        let limited = http_body_util::Limited::new(self.request.body_mut(), MAX_JSON_BYTES);
+        // Whatever is wrong with it, nobody wanted it.
+        _ = limited.collect().await;
+    }
+
     /// Decodes a JSON body; an empty one is the default.
     async fn json<T: serde::de::DeserializeOwned + Default>(&mut self) -> Result<T, Error> {
         let body = self.body().await?;
@@ -235,6 +243,8 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ImageRemove => images::remove(&call).await,
         O::ImageLoad => images::load(call).await,
         O::ImageSave => images::save(&call).await,
+        O::Distribution => images::distribution(&call).await,
+        O::RegistryLogin => images::login(call).await,
         O::ImagePrune => images::prune(&call).await,
         O::ImageVerify => images::verify(call).await,
         O::NetworkList => networks::list(&call),

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use hoist_api::reference::Reference;
 use hyper::body::Incoming;
@@ -13,35 +12,37 @@ use hyper::{Method, Response, StatusCode};
 use super::auth::{self, Challenge};
 use super::endpoint::{self, Endpoint, Insecure, Origin};
 use super::error::{ApiError, Failure};
+use super::hosts;
+use super::pause::retry_after;
 use super::transport::{Outgoing, Transport, document};
-use crate::{Config, Credentials, Error, Progress, ProgressSink};
+use crate::{Config, Credentials, Error, ProgressSink};
 
 const REDIRECTS_MAX: usize = 10;
 const ERROR_BODY_MAX_BYTES: u64 = 64 * 1024;
 /// Docker's default of `max-download-attempts`.
 const ATTEMPTS: u32 = 5;
-/// A registry that wants us to stay away for longer is not waited for.
-const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(120);
-
 /// What is to be done with a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Pull,
     Push,
+    /// Nothing of a repository: only whether we are let in.
+    Login,
 }
 
 /// A repository at the place it is read from or written to.
 pub(crate) struct Repository {
     transport: Arc<Transport>,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     path: String,
+    namespace: Option<String>,
     access: Access,
     credentials: Option<Credentials>,
     challenge: Mutex<Option<Challenge>>,
     /// Held while a token is fetched, so that requests side by side share it.
     tokens: tokio::sync::Mutex<HashMap<String, String>>,
-    attempts: u32,
-    progress: ProgressSink,
+    pub(super) attempts: u32,
+    pub(super) progress: ProgressSink,
 }
 
 /// The places for a reference, best first. What somebody who waits should know is told to `progress`.
@@ -52,12 +53,25 @@ pub(crate) async fn places(
     credentials: Option<&Credentials>,
     progress: &ProgressSink,
 ) -> Result<Vec<Repository>, Error> {
-    let transport = Arc::new(Transport::new());
-    let insecure = is_insecure(&reference.domain, config, &transport).await;
-    let endpoints = endpoint::endpoints(&reference.domain, insecure, &config.registry_mirrors)?;
+    places_at(&reference.domain, &reference.path, access, config, credentials, progress).await
+}
+
+/// The same for a registry by its domain.
+pub(super) async fn places_at(
+    domain: &str,
+    path: &str,
+    access: Access,
+    config: &Config,
+    credentials: Option<&Credentials>,
+    progress: &ProgressSink,
+) -> Result<Vec<Repository>, Error> {
+    let transport = Arc::new(Transport::new(config.registry_directory()));
+    let insecure = is_insecure(domain, config, &transport).await;
+    let endpoints = endpoint::endpoints(domain, insecure, &config.registry_mirrors, config.registry_directory())?;
     let place = |endpoint: Endpoint| Repository {
         transport: transport.clone(),
-        path: reference.path.clone(),
+        path: hosts::rewritten(path, &endpoint.rewrites),
+        namespace: endpoint.namespaced.then(|| domain.to_owned()),
         access,
         credentials: credentials.filter(|_| !endpoint.mirror).cloned(),
         challenge: Mutex::default(),
@@ -66,8 +80,11 @@ pub(crate) async fn places(
         progress: progress.clone(),
         endpoint,
     };
-    // What is written belongs to the registry itself.
-    let fits = |endpoint: &Endpoint| access == Access::Pull || !endpoint.mirror;
+    let fits = |endpoint: &Endpoint| match access {
+        Access::Pull => endpoint.pulls,
+        Access::Push => endpoint.pushes,
+        Access::Login => !endpoint.mirror,
+    };
     Ok(endpoints.into_iter().filter(fits).map(place).collect())
 }
 
@@ -92,14 +109,19 @@ impl Repository {
         self.endpoint.mirror
     }
 
+    /// Whether it may be asked what a tag stands for.
+    pub(crate) fn resolves(&self) -> bool {
+        self.endpoint.resolves
+    }
+
     pub(crate) fn shown(&self) -> String {
         self.endpoint.origin.to_string()
     }
 
     /// Finds out whether a registry answers here and how it wants to be asked.
     pub(crate) async fn ping(&self) -> Result<(), Failure> {
-        let outgoing = self.outgoing(Method::GET, format!("{}/v2/", self.endpoint.prefix), &[]);
-        let answer = self.send(&outgoing).await?;
+        let outgoing = self.outgoing_root(Method::GET);
+        let answer = self.follow(outgoing, None).await?;
         self.learn_challenge(answer.headers());
         Ok(())
     }
@@ -124,30 +146,13 @@ impl Repository {
         }
     }
 
-    /// How long to wait before another attempt; none if there is to be none. A registry that says when to come back is
-    /// obeyed, within bounds.
-    pub(crate) fn pause(&self, failure: &Failure, attempt: u32) -> Option<Duration> {
-        if !failure.is_transient() || attempt >= self.attempts {
-            return None;
-        }
-        let Some(wanted) = failure.retry_after() else { return Some(back_off(attempt)) };
-        if wanted > RATE_LIMIT_WAIT_MAX {
-            return None;
-        }
-        let (host, seconds) = (self.endpoint.origin.authority(), wanted.as_secs().max(1));
-        let plural = if seconds == 1 { "" } else { "s" };
-        let text = format!("{host} limits the rate of requests ({failure}): retrying in {seconds} second{plural}");
-        (self.progress)(Progress::status(None, text));
-        Some(wanted)
-    }
-
     pub(super) async fn request_once(
         &self,
         method: Method,
         what: &str,
         headers: &[(HeaderName, String)],
     ) -> Result<Response<Incoming>, Failure> {
-        let path = format!("{}/v2/{}/{what}", self.endpoint.prefix, self.path);
+        let path = self.below(what);
         self.request_path(method, &path, headers).await
     }
 
@@ -189,9 +194,7 @@ impl Repository {
     ) -> Result<Response<Incoming>, Failure> {
         let shown = shown(&outgoing);
         let authorization = self.authorization(self.challenge(), "", &shown).await?;
-        if let Some(value) = authorization.as_ref().filter(|_| outgoing.origin == self.endpoint.origin) {
-            outgoing.headers.push((AUTHORIZATION, value.clone()));
-        }
+        self.add_own_headers(&mut outgoing, authorization.as_ref());
         let answer = self.transport.send_stream(&outgoing, body).await;
         let answer = answer.map_err(|e| Failure::Unreachable(format!("{shown}: {e}")))?;
         if answer.status() == StatusCode::UNAUTHORIZED && self.learn_challenge(answer.headers()).is_some() {
@@ -201,7 +204,7 @@ impl Repository {
         success(answer).await
     }
 
-    fn challenge(&self) -> Option<Challenge> {
+    pub(super) fn challenge(&self) -> Option<Challenge> {
         self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -209,22 +212,52 @@ impl Repository {
         self.tokens.lock().await.retain(|_, value| Some(value.as_str()) != authorization);
     }
 
+    /// A request to the registry as such.
+    pub(super) fn outgoing_root(&self, method: Method) -> Outgoing {
+        self.outgoing(method, format!("{}/", self.endpoint.api), &[])
+    }
+
     /// A request to this repository, `what` being below `/v2/<name>/`.
     pub(super) fn outgoing_below(&self, method: Method, what: &str, headers: &[(HeaderName, String)]) -> Outgoing {
-        self.outgoing(method, format!("{}/v2/{}/{what}", self.endpoint.prefix, self.path), headers)
+        self.outgoing(method, self.below(what), headers)
     }
 
     /// A request to a URL that the registry named, relative or absolute.
     pub(super) fn outgoing_to(&self, method: Method, url: &str) -> Result<Outgoing, Failure> {
         let mut outgoing = self.outgoing(method, String::new(), &[]);
         (outgoing.origin, outgoing.path) = next_place(&outgoing.origin, url).map_err(Failure::Broken)?;
-        outgoing.insecure = outgoing.insecure && outgoing.origin.host == self.endpoint.origin.host;
+        if outgoing.origin.host != self.endpoint.origin.host {
+            outgoing.trust = Arc::default();
+        }
         Ok(outgoing)
     }
 
     fn outgoing(&self, method: Method, path: String, headers: &[(HeaderName, String)]) -> Outgoing {
-        let (origin, insecure) = (self.endpoint.origin.clone(), self.endpoint.insecure);
-        Outgoing { method, origin, path, headers: headers.to_vec(), body: None, insecure }
+        let (origin, trust) = (self.endpoint.origin.clone(), self.endpoint.trust.clone());
+        Outgoing { method, origin, path, headers: headers.to_vec(), body: None, trust }
+    }
+
+    fn below(&self, what: &str) -> String {
+        let path = format!("{}/{}/{what}", self.endpoint.api, self.path);
+        match &self.namespace {
+            Some(namespace) => {
+                let separator = if what.contains('?') { '&' } else { '?' };
+                format!("{path}{separator}ns={namespace}")
+            }
+            None => path,
+        }
+    }
+
+    /// What proves who we are, and what else this place is to be told, for this place only.
+    fn add_own_headers(&self, outgoing: &mut Outgoing, authorization: Option<&String>) {
+        if outgoing.origin != self.endpoint.origin {
+            return;
+        }
+        outgoing.headers.extend(self.endpoint.headers.iter().cloned());
+        if let Some(value) = authorization {
+            outgoing.headers.retain(|(name, _)| name != AUTHORIZATION);
+            outgoing.headers.push((AUTHORIZATION, value.clone()));
+        }
     }
 
     async fn send(&self, outgoing: &Outgoing) -> Result<Response<Incoming>, Failure> {
@@ -233,7 +266,7 @@ impl Repository {
     }
 
     /// Sends and follows redirects. What proves who we are stays with the origin it is meant for.
-    async fn follow(
+    pub(super) async fn follow(
         &self,
         mut outgoing: Outgoing,
         authorization: Option<String>,
@@ -241,9 +274,7 @@ impl Repository {
         let home = outgoing.origin.clone();
         for _ in 0..=REDIRECTS_MAX {
             let mut request = outgoing.clone();
-            if let Some(value) = authorization.as_ref().filter(|_| outgoing.origin == home) {
-                request.headers.push((AUTHORIZATION, value.clone()));
-            }
+            self.add_own_headers(&mut request, authorization.as_ref());
             let answer = self.send(&request).await?;
             if !answer.status().is_redirection() || answer.status() == StatusCode::NOT_MODIFIED {
                 return Ok(answer);
@@ -252,7 +283,9 @@ impl Repository {
             let broken = |text: &str| Failure::Broken(format!("{}: {text}", shown(&outgoing)));
             let location = location.ok_or_else(|| broken("redirect without a place to go"))?;
             let (origin, path) = next_place(&outgoing.origin, location).map_err(|e| broken(&e))?;
-            outgoing.insecure = outgoing.insecure && origin.host == home.host;
+            if origin.host != home.host {
+                outgoing.trust = Arc::default();
+            }
             (outgoing.origin, outgoing.path) = (origin, path);
         }
         Err(Failure::Broken(format!("{}: stopped after {REDIRECTS_MAX} redirects", shown(&outgoing))))
@@ -295,15 +328,21 @@ impl Repository {
         }
     }
 
+    /// A token that lets us in, and one for later.
+    pub(super) async fn login_token(&self, realm: &str, service: &str) -> Result<auth::Token, Failure> {
+        let registry = (&self.endpoint.origin, &self.endpoint.trust);
+        auth::login_token(&self.transport, (realm, service), self.credentials.as_ref(), registry).await
+    }
+
     async fn token(&self, realm: &str, service: &str, scope: &str, shown: &str) -> Result<String, Failure> {
         let key = format!("{realm} {service} {scope}");
         let mut tokens = self.tokens.lock().await;
         if let Some(known) = tokens.get(&key) {
             return Ok(known.clone());
         }
-        let registry = (&self.endpoint.origin, self.endpoint.insecure);
+        let registry = (&self.endpoint.origin, &self.endpoint.trust);
         let token = auth::token(&self.transport, (realm, service), scope, self.credentials.as_ref(), registry).await;
-        let value = format!("Bearer {}", token.map_err(|e| e.within(shown))?);
+        let value = format!("Bearer {}", token.map_err(|e| e.within(shown))?.access);
         tokens.insert(key, value.clone());
         Ok(value)
     }
@@ -332,25 +371,9 @@ async fn success(answer: Response<Incoming>) -> Result<Response<Incoming>, Failu
     Err(Failure::Refused(ApiError::new(status, &body).after(retry_after)))
 }
 
-/// Seconds, or a date (RFC 9110 section 10.2.3).
-pub(super) fn retry_after(value: &str) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
-    let left = date.as_second().saturating_sub(jiff::Timestamp::now().as_second());
-    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
-}
-
 /// `Get "https://…"`
-fn shown(outgoing: &Outgoing) -> String {
+pub(super) fn shown(outgoing: &Outgoing) -> String {
     let method = outgoing.method.as_str();
     let (first, rest) = method.split_at(1);
     format!("{first}{} \"{}{}\"", rest.to_lowercase(), outgoing.origin, outgoing.path)
-}
-
-/// 0.5, 1, 2, 4 … seconds, and some more so that many clients do not come back together.
-pub(super) fn back_off(attempt: u32) -> Duration {
-    let base = 500_u64 << attempt.saturating_sub(1).min(5);
-    Duration::from_millis(base + rand::random_range(0..=base / 2))
 }

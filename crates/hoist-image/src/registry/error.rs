@@ -28,6 +28,8 @@ pub(crate) struct ApiError {
     message: String,
     /// When the registry says that it may be asked again.
     retry_after: Option<Duration>,
+    /// What was asked for, where the refusal is told as part of it; "" mostly.
+    within: String,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +58,7 @@ impl ApiError {
         let message = first.and_then(|item| item.message.clone()).filter(|message| !message.is_empty());
         let loose = parsed.as_ref().and_then(|body| body.details.clone().or_else(|| body.message.clone()));
         let message = message.or(loose).unwrap_or_else(|| message_of(&code, status));
-        ApiError { status, code: plain(&code), message: plain(&message), retry_after: None }
+        ApiError { status, code: plain(&code), message: plain(&message), retry_after: None, within: String::new() }
     }
 
     /// The same, with what its `Retry-After` says.
@@ -64,17 +66,12 @@ impl ApiError {
         ApiError { retry_after, ..self }
     }
 
-    /// The text of an error body, if it is one.
-    pub(super) fn read(status: StatusCode, body: &[u8]) -> Option<String> {
-        (!body.is_empty()).then(|| ApiError::new(status, body).text())
-    }
-
     /// `manifest unknown: manifest unknown`
     fn text(&self) -> String {
         if self.code.is_empty() {
-            return self.message.clone();
+            return format!("{}{}", self.within, self.message);
         }
-        format!("{}: {}", self.code.to_lowercase().replace('_', " "), self.message)
+        format!("{}{}: {}", self.within, self.code.to_lowercase().replace('_', " "), self.message)
     }
 }
 
@@ -133,8 +130,22 @@ impl Failure {
 
     /// The same, told as part of something else that was asked for.
     pub(super) fn within(self, shown: &str) -> Failure {
-        let text = format!("{shown}: {self}");
-        if self.is_transient() { Failure::Unreachable(text) } else { Failure::Broken(text) }
+        match self {
+            Failure::Refused(refused) => {
+                Failure::Refused(ApiError { within: format!("{shown}: {}", refused.within), ..refused })
+            }
+            Failure::Unreachable(text) => Failure::Unreachable(format!("{shown}: {text}")),
+            Failure::Broken(text) => Failure::Broken(format!("{shown}: {text}")),
+        }
+    }
+
+    /// What somebody who asks about an image is told.
+    pub(crate) fn for_distribution(self) -> Error {
+        match &self {
+            Failure::Refused(e) if e.status == StatusCode::NOT_FOUND => Error::NotFound(self.to_string()),
+            Failure::Refused(_) if self.is_denied() => Error::Unauthorized(self.to_string()),
+            _ => Error::Other(self.to_string()),
+        }
     }
 
     /// What the user of a push is told.

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use super::{auth, blob, endpoint::Origin, error};
+use super::{auth, blob, endpoint::Origin, error, pause, upload};
 use hoist_api::reference::Reference;
 
 /// Challenges, one a line, and what else comes in headers.
@@ -11,7 +11,7 @@ pub(crate) fn challenge(text: &str) {
         let _ = Origin::of_url(&realm).map(|(origin, _)| origin.to_string());
     }
     for line in text.lines() {
-        let _ = (blob::range_start(line), Origin::of_url(line));
+        let _ = (blob::range_start(line), upload::range_end(line), pause::retry_after(line), Origin::of_url(line));
         if let Some(path) = blob::next_page(line) {
             assert!(path.starts_with('/'), "a page that is not on the registry: {path:?}");
         }

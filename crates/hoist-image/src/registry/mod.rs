@@ -1,5 +1,5 @@
-//! Speaking to registries (OCI distribution-spec): `endpoint` says where, `transport` (with `resolve`, `proxy`, `tls`)
-//! gets bytes there, `auth` logs in, `client` puts these together for one repository, `blob` fetches what is in it,
+//! Speaking to registries (OCI distribution-spec): `endpoint` (with `hosts`) says where, `transport` (with `resolve`, `proxy`, `tls`)
+//! gets bytes there, `auth` logs in, `pause` waits, `client` puts these together for one repository, `blob` fetches what is in it,
 //! `upload` puts something there. `url` fetches anything else.
 
 mod auth;
@@ -9,6 +9,9 @@ mod endpoint;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod hosts;
+mod login;
+mod pause;
 mod proxy;
 mod resolve;
 mod tls;
@@ -19,5 +22,6 @@ mod url;
 pub(crate) use blob::{ChunkSink, FetchedManifest, LayerEvent, channel, not_wanted};
 pub(crate) use client::{Access, Repository, places};
 pub(crate) use error::Failure;
+pub(crate) use login::login;
 pub(crate) use upload::{Mount, Upload};
 pub use url::UrlSource;

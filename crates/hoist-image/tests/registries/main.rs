@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod hosts;
 mod misbehaving;
 mod model;
 mod pushing;

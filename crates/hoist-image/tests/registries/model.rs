@@ -15,8 +15,12 @@ pub(crate) struct State {
     /// Repository and tag or digest: media type and bytes.
     pub(crate) manifests: HashMap<(String, String), (String, Vec<u8>)>,
     pub(crate) uploads: HashMap<String, Vec<u8>>,
-    /// Method and path with query of each request, and its credentials.
+    /// Method and path with query of each request.
     pub(crate) asked: Vec<(String, String)>,
+    /// Values of the header `x-test` that came.
+    pub(crate) seen: Vec<String>,
+    /// Where requests for blobs are sent instead.
+    pub(crate) blobs_elsewhere: Option<String>,
     /// Breaks the connection after so many bytes of the next upload.
     pub(crate) cut_after: Option<usize>,
     /// Forgets uploads whose connection broke.
@@ -25,6 +29,8 @@ pub(crate) struct State {
     pub(crate) busy: Option<(usize, String)>,
     /// Wants a token of this registry's own for each repository and action.
     pub(crate) tokens: bool,
+    /// Gives tokens only to user `u` with password `p`, or for the identity token `known`.
+    pub(crate) private: bool,
     /// Refuses every write.
     pub(crate) read_only: bool,
 }
@@ -159,7 +165,19 @@ fn parameter(path: &str, name: &str) -> Option<String> {
 fn answer(request: &Request, body: Vec<u8>, state: &mut State, own: &str) -> Response {
     let (method, path) = (request.method.as_str(), request.path.as_str());
     state.asked.push((method.to_owned(), path.to_owned()));
+    state.seen.extend(request.headers.get("x-test").cloned());
+    if let Some(elsewhere) = state.blobs_elsewhere.as_ref().filter(|_| method == "GET" && path.contains("/blobs/")) {
+        return Response(307, vec![("Location", format!("http://{elsewhere}{path}"))], vec![]);
+    }
     if path.starts_with("/token") {
+        let given = request.headers.get("authorization").map(String::as_str);
+        let refresh = body.windows(20).any(|part| part == b"&refresh_token=known");
+        if state.private && given != Some("Basic dTpw") && !refresh {
+            return Response::error(401, "UNAUTHORIZED", "incorrect username or password");
+        }
+        if path.contains("offline_token=true") || refresh {
+            return Response(200, vec![], br#"{"access_token":"any","refresh_token":"known"}"#.to_vec());
+        }
         let scopes: Vec<&str> = path.split(['?', '&']).filter_map(|pair| pair.strip_prefix("scope=")).collect();
         let token = scopes.join(" ").replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
         return Response(200, vec![], format!(r#"{{"token":"{token}"}}"#).into_bytes());
@@ -182,7 +200,10 @@ fn answer(request: &Request, body: Vec<u8>, state: &mut State, own: &str) -> Res
         let mut wanted = vec![format!("repository:{repository}:pull,push")];
         wanted.extend(parameter(path, "from").map(|from| format!("repository:{from}:pull")));
         let given = request.headers.get("authorization").cloned().unwrap_or_default();
-        if repository.is_empty() || !wanted.iter().all(|scope| given.split(' ').any(|word| word == scope)) {
+        let wanted = if repository.is_empty() { vec!["any".to_owned()] } else { wanted };
+        let to_read = format!("repository:{repository}:pull");
+        let reads = matches!(method, "GET" | "HEAD") && given.split(' ').any(|word| word == to_read);
+        if !reads && !wanted.iter().all(|scope| given.split(' ').any(|word| word == scope)) {
             let challenge = format!("Bearer realm=\"http://{own}/token\",service=\"model\"");
             let Response(status, _, bytes) = Response::error(401, "UNAUTHORIZED", "authentication required");
             return Response(status, vec![("WWW-Authenticate", challenge)], bytes);

@@ -7,23 +7,23 @@ use crate::model::{Model, State};
 use crate::support::{Made, Pack, Place, digest, made, manifest_of};
 
 impl Place {
-    fn push(&self, name: &str) -> Result<(), Error> {
+    pub(crate) fn push(&self, name: &str) -> Result<(), Error> {
         self.push_as(name, None)
     }
 
-    fn push_as(&self, name: &str, login: Option<&Credentials>) -> Result<(), Error> {
+    pub(crate) fn push_as(&self, name: &str, login: Option<&Credentials>) -> Result<(), Error> {
         self.said.lock().unwrap().clear();
         let reference = Reference::parse(name).unwrap();
         self.block_on(self.store.push(&reference, login, self.sink()))
     }
 
-    fn tag(&self, image: &str, name: &str) {
+    pub(crate) fn tag(&self, image: &str, name: &str) {
         self.store.tag(image, &Reference::parse(name).unwrap()).unwrap();
     }
 }
 
 /// A model that holds an image as `x:1`.
-fn holding(image: &Made, state: State) -> Model {
+pub(crate) fn holding(image: &Made, state: State) -> Model {
     let model = Model::start(state);
     let mut held = model.state.lock().unwrap();
     for blob in image.layers.iter().chain([&image.config]) {
@@ -49,11 +49,15 @@ fn of_one_large_layer() -> Made {
 }
 
 /// A place with the image in it as `name`, that knows nothing of where it is from.
-fn installed(image: &Made, name: &str) -> Place {
+pub(crate) fn installed(image: &Made, name: &str) -> Place {
     let place = Place::new();
+    install(&place, image, name);
+    place
+}
+
+pub(crate) fn install(place: &Place, image: &Made, name: &str) {
     let layers: Vec<&[u8]> = image.layers.iter().map(Vec::as_slice).collect();
     place.store.install(&Reference::parse(name).unwrap(), &image.config, &layers).unwrap();
-    place
 }
 
 #[test]
@@ -174,6 +178,45 @@ fn refusals_are_dockers() {
     assert_eq!(place.statuses(), [format!("The push refers to repository [{}]", target.name("a"))]);
     place.tag(&target.name("a:1"), "127.0.0.1:1/a:1");
     assert!(place.push("127.0.0.1:1/a:1").unwrap_err().to_string().ends_with("connect: connection refused"));
+}
+
+#[test]
+fn a_login_is_tried_at_the_registry_and_may_give_an_identity_token() {
+    let login = |password: &str, identity_token: &str| Credentials {
+        username: "u".to_owned(),
+        password: password.to_owned(),
+        identity_token: identity_token.to_owned(),
+        ..Credentials::default()
+    };
+    let place = Place::new();
+    let open = Model::start(State::default());
+    assert_eq!(place.block_on(place.store.login(&open.address, &login("p", ""))).unwrap(), "");
+    let target = Model::start(State { tokens: true, private: true, ..State::default() });
+    let url = format!("http://{}/v2/", target.address);
+    assert_eq!(place.block_on(place.store.login(&url, &login("p", ""))).unwrap(), "known");
+    assert_eq!(place.block_on(place.store.login(&target.address, &login("", "known"))).unwrap(), "known");
+    let refused = place.block_on(place.store.login(&target.address, &login("wrong", ""))).unwrap_err();
+    assert!(matches!(refused, Error::Unauthorized(_)), "{refused:?}");
+    assert_eq!(refused.to_string(), format!("Get \"{url}\": unauthorized: incorrect username or password"));
+    let nobody = place.block_on(place.store.login("127.0.0.1:1", &login("p", ""))).unwrap_err().to_string();
+    assert!(nobody.ends_with("dial tcp 127.0.0.1:1: connect: connection refused"), "{nobody}");
+}
+
+#[test]
+fn a_private_repository_takes_a_push_with_a_login_only() {
+    let image = made(&["one"], Pack::Plain);
+    let target = Model::start(State { tokens: true, private: true, ..State::default() });
+    let place = installed(&image, &target.name("a:1"));
+    let refused = place.push(&target.name("a:1")).unwrap_err().to_string();
+    assert!(refused.ends_with("unauthorized: incorrect username or password"), "{refused}");
+    let tries = target.count("GET", "/token");
+    assert!(tries <= 3, "a wrong login is tried {tries} times");
+    let login = Credentials { username: "u".into(), password: "p".into(), ..Credentials::default() };
+    place.push_as(&target.name("a:1"), Some(&login)).unwrap();
+    let reference = Reference::parse(&target.name("a:1")).unwrap();
+    let told = place.block_on(place.store.distribution(&reference, Some(&login))).unwrap();
+    assert_eq!(told.digest, digest(&target.manifest("a", "1")));
+    assert_eq!(told.platforms, [serde_json::json!({ "architecture": "amd64", "os": "linux" })]);
 }
 
 #[test]

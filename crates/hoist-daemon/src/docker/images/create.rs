@@ -20,7 +20,8 @@ pub(in crate::docker) async fn create(call: Call) -> Result<Answer, Error> {
     if call.query.get("fromSrc").is_empty() { pull(call).await } else { import(call).await }
 }
 
-async fn pull(call: Call) -> Result<Answer, Error> {
+async fn pull(mut call: Call) -> Result<Answer, Error> {
+    call.pass_over_body().await;
     let (from, tag) = (call.query.get("fromImage"), call.query.get("tag"));
     if from.is_empty() {
         return Err(Error::invalid("invalid reference format"));

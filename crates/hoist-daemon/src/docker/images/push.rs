@@ -1,16 +1,18 @@
-//! `POST /images/{name}/push`, and the credentials that requests bring.
+//! `POST /images/{name}/push`, `GET /distribution/{name}/json`, `POST /auth`, and the credentials that requests bring.
 
 use base64::Engine as _;
 use hoist_api::error::Error;
 use hoist_api::reference::Reference;
 use hoist_image::Credentials;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::progress::{first_or_error, progress_stream};
-use super::{Answer, Call, one_platform};
+use super::{Answer, Call, answer, one_platform};
 
 /// Without a tag, every tag of the repository goes.
-pub(in crate::docker) async fn push(call: Call) -> Result<Answer, Error> {
+pub(in crate::docker) async fn push(mut call: Call) -> Result<Answer, Error> {
+    call.pass_over_body().await;
     let invalid = |e: hoist_api::reference::ReferenceError| Error::invalid(e.to_string());
     let mut reference = Reference::parse(&call.name).map_err(invalid)?;
     let tag = call.query.get("tag");
@@ -36,6 +38,35 @@ pub(in crate::docker) async fn push(call: Call) -> Result<Answer, Error> {
     first_or_error(receiver).await
 }
 
+/// What a registry says about an image.
+pub(in crate::docker) async fn distribution(call: &Call) -> Result<Answer, Error> {
+    let reference = Reference::parse(&call.name).map_err(|e| Error::invalid(e.to_string()))?;
+    let credentials = credentials_of(call);
+    let found = call.engine.images.distribution(&reference, credentials.as_ref()).await?;
+    answer::ok(&json!({
+        "Descriptor": { "mediaType": found.media_type, "digest": found.digest, "size": found.size_bytes },
+        "Platforms": found.platforms,
+    }))
+}
+
+/// `POST /auth`: whether a registry takes what a user typed.
+pub(in crate::docker) async fn login(mut call: Call) -> Result<Answer, Error> {
+    let LoginBody { server, auth } = call.json().await?;
+    let credentials = auth.credentials().unwrap_or_default();
+    let identity = call.engine.images.login(&server, &credentials).await?;
+    answer::ok(&json!({ "IdentityToken": identity, "Status": "Login Succeeded" }))
+}
+
+/// Docker's AuthConfig.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct LoginBody {
+    #[serde(rename = "serveraddress")]
+    server: String,
+    #[serde(flatten)]
+    auth: AuthHeader,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct AuthHeader {
@@ -52,20 +83,29 @@ pub(in crate::docker) fn credentials(header: Option<&str>) -> Option<Credentials
     use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let bytes = GeneralPurpose::new(&URL_SAFE, lenient).decode(header?.trim()).ok()?;
-    let mut parsed: AuthHeader = hoist_api::decode::from_slice(&bytes).ok()?;
-    if parsed.username.is_empty() && !parsed.auth.is_empty() {
-        let plain = base64::engine::general_purpose::STANDARD.decode(&parsed.auth).ok()?;
-        let plain = String::from_utf8(plain).ok()?;
-        let (user, password) = plain.split_once(':')?;
-        (parsed.username, parsed.password) = (user.to_owned(), password.to_owned());
+    let parsed: AuthHeader = hoist_api::decode::from_slice(&bytes).ok()?;
+    parsed.credentials()
+}
+
+impl AuthHeader {
+    /// None if they say nothing.
+    fn credentials(self) -> Option<Credentials> {
+        let mut parsed = self;
+        if parsed.username.is_empty() && !parsed.auth.is_empty() {
+            let plain = base64::engine::general_purpose::STANDARD.decode(&parsed.auth).ok()?;
+            let plain = String::from_utf8(plain).ok()?;
+            let (user, password) = plain.split_once(':')?;
+            (parsed.username, parsed.password) = (user.to_owned(), password.to_owned());
+        }
+        let anonymous =
+            parsed.username.is_empty() && parsed.identitytoken.is_empty() && parsed.registrytoken.is_empty();
+        (!anonymous).then_some(Credentials {
+            username: parsed.username,
+            password: parsed.password,
+            identity_token: parsed.identitytoken,
+            registry_token: parsed.registrytoken,
+        })
     }
-    let anonymous = parsed.username.is_empty() && parsed.identitytoken.is_empty() && parsed.registrytoken.is_empty();
-    (!anonymous).then_some(Credentials {
-        username: parsed.username,
-        password: parsed.password,
-        identity_token: parsed.identitytoken,
-        registry_token: parsed.registrytoken,
-    })
 }
 
 /// Those of a request.
