@@ -24,6 +24,7 @@ mod network;
 mod races;
 mod run;
 mod scale;
+mod search;
 mod security;
 mod seeds;
 mod streams;

@@ -32,7 +32,7 @@ impl Images {
         Images { context: containers.context().clone(), containers }
     }
 
-    fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.context.images
     }
 

@@ -149,6 +149,7 @@ pub(crate) fn command(dialect: Dialect) -> Command {
         .arg(list("dns-opt", "DNS option for containers"))
         .arg(list("registry-mirror", "Mirror of Docker Hub to ask first"))
         .arg(list("insecure-registry", "Registry to speak to without verified TLS"))
+        .arg(value("search-index", "Registry that answers searches which name none (default Docker Hub)"))
         .arg(list("default-ulimit", "Default ulimit for containers: name=soft[:hard]"))
         .arg(value("default-runtime", "OCI runtime for containers that name none"))
         .arg(list("add-runtime", "Register an OCI runtime: name=/path"))

@@ -5,6 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use hoist_api::error::{Error, ErrorBody, Kind};
 use hoist_api::system::API_VERSION;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -15,13 +16,9 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+/// A body that fails breaks the connection off: what came of it is not the whole.
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(super) type Answer = Response<Body>;
-
-/// Bodies that are there as a whole do not fail.
-fn never(error: Infallible) -> io::Error {
-    match error {}
-}
 
 /// No body.
 pub(super) fn empty() -> Body {
@@ -71,25 +68,28 @@ pub(super) fn error(error: &Error) -> Answer {
 
 /// A body whose chunks arrive over a channel; headers go out at once.
 pub(super) fn stream(content_type: &'static str, chunks: mpsc::Receiver<Bytes>) -> Answer {
-    streamed(content_type, chunks, Ok)
-}
-
-/// The same for a body that may fail half-way: the connection breaks off, so that nobody takes it for whole.
-pub(super) fn fallible_stream(content_type: &'static str, chunks: mpsc::Receiver<io::Result<Bytes>>) -> Answer {
-    streamed(content_type, chunks, |chunk| chunk)
-}
-
-fn streamed<T: Send + 'static>(
-    content_type: &'static str,
-    chunks: mpsc::Receiver<T>,
-    as_result: fn(T) -> io::Result<Bytes>,
-) -> Answer {
-    let stream = futures_util::stream::unfold(chunks, move |mut chunks| async move {
-        chunks.recv().await.map(|chunk| (as_result(chunk).map(Frame::data), chunks))
+    let stream = futures_util::stream::unfold(chunks, |mut chunks| async move {
+        chunks.recv().await.map(|chunk| (Ok::<_, io::Error>(Frame::data(chunk)), chunks))
     });
-    let mut response = Response::new(StreamBody::new(stream.boxed()).boxed_unsync());
+    of_stream(content_type, stream.boxed())
+}
+
+/// The same for chunks of which one may be the failure that ends it.
+pub(super) fn fallible_stream(content_type: &'static str, chunks: mpsc::Receiver<io::Result<Bytes>>) -> Answer {
+    let stream = futures_util::stream::unfold(chunks, |mut chunks| async move {
+        chunks.recv().await.map(|chunk| (chunk.map(Frame::data), chunks))
+    });
+    of_stream(content_type, stream.boxed())
+}
+
+fn of_stream(content_type: &'static str, stream: BoxStream<'static, io::Result<Frame<Bytes>>>) -> Answer {
+    let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+fn never(never: Infallible) -> io::Error {
+    match never {}
 }
 
 /// Clients look for the name Docker here; the version is the one of `GET /version`.

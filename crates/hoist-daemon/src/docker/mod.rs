@@ -12,6 +12,7 @@ mod images;
 mod networks;
 mod query;
 mod run;
+mod search;
 mod streams;
 mod system;
 mod versions;
@@ -233,6 +234,7 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ImageTag => images::tag(&call),
         O::ImageRemove => images::remove(&call).await,
         O::ImageLoad => images::load(call).await,
+        O::ImageSearch => search::search(call).await,
         O::ImagePrune => images::prune(&call).await,
         O::NetworkList => networks::list(&call),
         O::NetworkInspect => networks::inspect(&call),
