@@ -27,6 +27,7 @@ mod registry_serve;
 mod run;
 mod save;
 mod scale;
+mod search;
 mod security;
 mod seeds;
 mod streams;

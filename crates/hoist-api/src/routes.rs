@@ -48,6 +48,7 @@ pub enum Operation {
     Distribution,
     RegistryLogin,
     ImagePrune,
+    ImageSearch,
     /// Hoist's own: what the store has, held against what it should be.
     ImageVerify,
     NetworkList,
@@ -125,7 +126,7 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/exec/{id}/resize", O::ExecResize),
     route("GET", "/exec/{id}/json", O::ExecInspect),
     route("GET", "/images/json", O::ImageList),
-    route("GET", "/images/search", O::Later("image search")),
+    route("GET", "/images/search", O::ImageSearch),
     route("GET", "/images/get", O::ImageSave),
     route("POST", "/images/create", O::ImageCreate),
     route("POST", "/images/load", O::ImageLoad),

@@ -55,7 +55,7 @@ pub use history::HistoryEntry;
 pub use hoist_api::platform::Platform;
 pub use lease::LeaseChange;
 pub use progress::{Progress, ProgressSink, Pushed};
-pub use registry::UrlSource;
+pub use registry::{SearchResult, UrlSource};
 pub use remove::{Removed, Users};
 pub use save::Archive;
 pub use unpack::Damage;
@@ -70,6 +70,8 @@ pub struct Config {
     pub registry_mirrors: Vec<String>,
     /// Hosts, host:port or CIDRs spoken to without TLS verification or by plain HTTP; 127.0.0.0/8 and ::1 always are.
     pub insecure_registries: Vec<String>,
+    /// Address of the registry that answers searches which name none; empty: Docker Hub's index.
+    pub search_index: String,
     /// Layers downloaded at a time; none is Docker's three.
     pub max_concurrent_downloads: Option<usize>,
     /// Attempts at a layer that make no progress; none is Docker's five.

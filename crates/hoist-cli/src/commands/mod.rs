@@ -203,6 +203,7 @@ const ROOT_COMMANDS: &[Command] = &[
     image::ls::COMMAND.renamed_to("images", Group::Common),
     registry::login::COMMAND.renamed_to("login", Group::Common),
     registry::logout::COMMAND.renamed_to("logout", Group::Common),
+    registry::search::COMMAND.renamed_to("search", Group::Common),
     system::version::COMMAND.renamed_to("version", Group::Common),
     system::info::COMMAND.renamed_to("info", Group::Common),
     Command::family("container", "Commands for containers", container::COMMANDS),

@@ -150,6 +150,7 @@ pub(crate) fn command(dialect: Dialect) -> Command {
         .arg(list("registry-mirror", "Mirror of Docker Hub to ask first"))
         .arg(value("registry-config-dir", "Where hosts.toml files and certificates of registries are"))
         .arg(list("insecure-registry", "Registry to speak to without verified TLS"))
+        .arg(value("search-index", "Registry that answers searches which name none (default Docker Hub)"))
         .arg(list("default-ulimit", "Default ulimit for containers: name=soft[:hard]"))
         .arg(value("default-runtime", "OCI runtime for containers that name none"))
         .arg(list("add-runtime", "Register an OCI runtime: name=/path"))

@@ -110,6 +110,7 @@ fn reloadable(source: &Source, debug: bool) -> Result<Reloadable, String> {
         image: hoist_image::Config {
             registry_mirrors: source.texts("registry-mirror")?,
             insecure_registries: source.texts("insecure-registry")?,
+            search_index: source.text("search-index")?.unwrap_or_default(),
             max_concurrent_downloads: positive("max-concurrent-downloads")?.map(|n| n as usize),
             registry_config_dir: source.text("registry-config-dir")?.map(Into::into),
             max_download_attempts: positive("max-download-attempts")?,

@@ -20,11 +20,6 @@ use tokio::sync::mpsc;
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(super) type Answer = Response<Body>;
 
-/// Bodies that are there as a whole do not fail.
-fn never(error: Infallible) -> io::Error {
-    match error {}
-}
-
 /// No body.
 pub(super) fn empty() -> Body {
     Empty::new().map_err(never).boxed_unsync()
@@ -91,6 +86,10 @@ fn of_stream(content_type: &'static str, stream: BoxStream<'static, io::Result<F
     let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+fn never(never: Infallible) -> io::Error {
+    match never {}
 }
 
 /// Clients look for the name Docker here; the version is the one of `GET /version`.

@@ -19,7 +19,6 @@ use super::containers::blocking;
 
 pub(super) use archive::{load, save};
 pub(super) use create::create;
-#[cfg(any(test, feature = "fuzzing"))]
 pub(super) use push::credentials;
 pub(super) use push::{distribution, login, push};
 pub(super) use verify::verify;

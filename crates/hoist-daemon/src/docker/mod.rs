@@ -12,6 +12,7 @@ mod images;
 mod networks;
 mod query;
 mod run;
+mod search;
 mod streams;
 mod system;
 mod versions;
@@ -245,6 +246,7 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ImageSave => images::save(&call).await,
         O::Distribution => images::distribution(&call).await,
         O::RegistryLogin => images::login(call).await,
+        O::ImageSearch => search::search(call).await,
         O::ImagePrune => images::prune(&call).await,
         O::ImageVerify => images::verify(call).await,
         O::NetworkList => networks::list(&call),

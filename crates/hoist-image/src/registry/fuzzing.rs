@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use super::{auth, blob, endpoint::Origin, error, pause, upload};
+use super::{auth, blob, endpoint::Origin, error, pause, search, upload};
 use hoist_api::reference::Reference;
 
 /// Challenges, one a line, and what else comes in headers.
@@ -20,6 +20,7 @@ pub(crate) fn challenge(text: &str) {
 
 /// Bodies of errors: what is told is bounded and clean.
 pub(crate) fn answer(status: StatusCode, body: &[u8]) {
+    search::read_answer(body);
     let failure = error::Failure::Refused(error::ApiError::new(status, body));
     let _ = failure.is_transient();
     let Ok(reference) = Reference::parse("foo:bar") else { return };

@@ -14,6 +14,7 @@ mod login;
 mod pause;
 mod proxy;
 mod resolve;
+mod search;
 mod tls;
 mod transport;
 mod upload;
@@ -23,5 +24,6 @@ pub(crate) use blob::{ChunkSink, FetchedManifest, LayerEvent, channel, not_wante
 pub(crate) use client::{Access, Repository, places};
 pub(crate) use error::Failure;
 pub(crate) use login::login;
+pub use search::SearchResult;
 pub(crate) use upload::{Mount, Upload};
 pub use url::UrlSource;
