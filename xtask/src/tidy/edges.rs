@@ -44,6 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls-native-certs", &["hoist-image"]),
     ("hickory-resolver", &["hoist-image"]),
     ("bzip2", &["hoist-image"]),
+    ("libdeflater", &["hoist-image"]),
     ("liblzma", &["hoist-image"]),
     ("zstd", &["hoist-image"]),
     ("flate2", &["hoist-image"]),

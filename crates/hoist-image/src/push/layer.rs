@@ -7,18 +7,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flate2::{Compression, GzBuilder};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
+use super::gzip::Gzip;
 use super::plan::{self, Form, Plan, Way};
 use super::{LayerFailure, Placed, Push};
 use crate::manifest::{Descriptor, MEDIA_DOCKER_LAYER};
 use crate::registry::{self, ChunkSink, Failure, Repository, Upload};
 use crate::{Error, Progress, ProgressSink, Shared, digest, unpack};
 
-/// As small as what dockerd sends, with a fraction of its work; the highest level gains three percent for twice the time.
-const LEVEL: u32 = 2;
 const CHUNK_BYTES: usize = 64 * 1024;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -154,10 +152,9 @@ impl Making {
         let written = match self.form {
             Form::Plain => self.replay(&mut Counted { out: &mut out, ticks, bytes: 0 }),
             Form::Gzip => {
-                // The same bytes whenever, wherever: no time, no name, no system.
-                let mut gzip = GzBuilder::new().mtime(0).operating_system(255).write(&mut out, Compression::new(LEVEL));
+                let mut gzip = Gzip::new(&mut out);
                 let replayed = self.replay(&mut Counted { out: &mut gzip, ticks, bytes: 0 });
-                replayed.and_then(|()| gzip.finish().map(drop))
+                replayed.and_then(|()| gzip.finish())
             }
         };
         let written = written.and_then(|()| out.flush());

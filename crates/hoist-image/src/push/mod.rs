@@ -4,6 +4,7 @@
 //! is written (`document`), as dockerd always does.
 
 mod document;
+mod gzip;
 mod layer;
 mod plan;
 
