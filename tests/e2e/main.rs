@@ -19,6 +19,7 @@ mod images;
 mod life;
 mod limits;
 mod lists;
+mod login;
 mod logs;
 mod network;
 mod push;

@@ -6,6 +6,7 @@ use hoist_client::Request;
 use super::{super::Command, path, platform_json};
 use crate::{
     app::{App, Outcome},
+    credentials,
     flags::{Flag, Parsed, switch, text},
     progress::{self, To},
 };
@@ -46,6 +47,9 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     }
     if let Some(platform) = args.get("platform") {
         request = request.query("platform", platform_json(platform)?);
+    }
+    if let Some(auth) = credentials::header_for(app, &name.domain) {
+        request = request.header(credentials::HEADER, auth);
     }
     progress::show(app.client()?.call(request)?, if quiet { To::Nowhere } else { To::Stdout }, |_| {})?;
     if quiet {
