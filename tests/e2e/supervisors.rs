@@ -224,8 +224,8 @@ fn a_supervisor_killed_while_the_engine_is_away() {
         let victim = Victim { t, id, port: 0, pid };
         eventually("it is settled", || victim.state()["Status"] == "exited");
         let state = victim.state();
-        // How it ended nobody saw, which is Docker's 255.
-        assert_eq!(state["ExitCode"], 255, "{state}");
+        // How it ended nobody saw, which is Docker's 255; or the engine was there first, and ended it.
+        assert!(state["ExitCode"] == 255 || state["ExitCode"] == 137, "{state}");
         assert!(state["Error"].as_str().unwrap().contains("supervisor"), "{state}");
         eventually("its first process is gone", || !Path::new("/proc").join(pid.to_string()).exists());
         eventually("its control groups are gone", || victim.groups().is_empty());

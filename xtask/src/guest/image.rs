@@ -90,6 +90,10 @@ fn executables() -> Result<Vec<(PathBuf, String)>> {
     let mut found = Vec::new();
     for message in messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
         let name = message["target"]["name"].as_str().unwrap_or_default();
+        // A program is built twice, as itself and as the tests in it, in either order.
+        if message["target"]["kind"][0] == "bin" && message["profile"]["test"] == true {
+            continue;
+        }
         if let (true, Some(executable)) = (TESTS.contains(&name), message["executable"].as_str()) {
             found.push((PathBuf::from(executable), name.to_string()));
         }
