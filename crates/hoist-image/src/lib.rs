@@ -3,7 +3,7 @@
 //!
 //! Map: bytes come in by `registry` (pull), `load` or `import`; all three hand layers to `ingest`, which unpacks them
 //! (`decompress`, `unpack`) and makes an image visible in one transaction. What there is lies in `disk` (directories; `blobs`
-//! has the files by digest) and `records` (tables); `index` mirrors it in memory and answers every question.
+//! has the files by digest) and `records` (tables); `signature` says whether a pull may go on; `index` mirrors it in memory and answers every question.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ mod pull;
 mod records;
 mod registry;
 mod remove;
+mod signature;
 mod tags;
 mod trash;
 mod unpack;
@@ -49,6 +50,7 @@ pub use lease::LeaseChange;
 pub use progress::{Progress, ProgressSink};
 pub use registry::UrlSource;
 pub use remove::{Removed, Users};
+pub use signature::policy::Policy;
 
 /// `sha256:<64 hex>`
 pub type Digest = String;
@@ -63,6 +65,8 @@ pub struct Config {
     pub max_concurrent_downloads: Option<usize>,
     /// Attempts at a layer that make no progress; none is Docker's five.
     pub max_download_attempts: Option<u32>,
+    /// Which images may be pulled; none is all of them.
+    pub signature_policy: Option<Arc<Policy>>,
 }
 
 /// The images of one engine. Clones share it.

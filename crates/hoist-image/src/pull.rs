@@ -53,6 +53,9 @@ impl Store {
             return Err(Error::Invalid("tag can't be used with --all-tags/-a".to_owned()));
         }
         let reference = if all_tags { reference.clone() } else { reference.clone().with_default_tag() };
+        if let Some(policy) = &self.config().signature_policy {
+            policy.admits(&reference)?;
+        }
         let places = registry::places(&reference, &self.config(), credentials).await?;
         let mut last = Error::Other(format!("no registry for {reference}"));
         for place in places {
@@ -92,6 +95,10 @@ impl Pull {
     /// Pulls one reference; whether anything changed.
     async fn one(&self, reference: &Reference) -> Result<bool, Error> {
         let described = self.describe(reference).await?;
+        // Whatever is here already: a policy may have come since.
+        if let Some(policy) = self.store.config().signature_policy.clone() {
+            policy.check(reference, &self.repository, &described.manifests).await?;
+        }
         let digest = described.manifests[0].digest.clone();
         let id = digest::of_bytes(&described.config);
         let pinned = reference.with_digest(&digest);

@@ -148,6 +148,7 @@ pub(crate) fn command(dialect: Dialect) -> Command {
         .arg(list("dns-search", "DNS search domain for containers"))
         .arg(list("dns-opt", "DNS option for containers"))
         .arg(list("registry-mirror", "Mirror of Docker Hub to ask first"))
+        .arg(value("signature-policy", "Policy that pulled images must meet (default /etc/hoist/policy.json if there)"))
         .arg(list("insecure-registry", "Registry to speak to without verified TLS"))
         .arg(list("default-ulimit", "Default ulimit for containers: name=soft[:hard]"))
         .arg(value("default-runtime", "OCI runtime for containers that name none"))

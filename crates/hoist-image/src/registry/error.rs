@@ -94,6 +94,11 @@ fn message_of(code: &str, status: StatusCode) -> String {
 }
 
 impl Failure {
+    /// The registry has no such thing.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Failure::Refused(error) if error.status == StatusCode::NOT_FOUND)
+    }
+
     /// Worth another attempt at the same place.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

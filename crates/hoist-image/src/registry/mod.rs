@@ -1,5 +1,6 @@
 //! Speaking to registries (OCI distribution-spec): `endpoint` says where, `transport` (with `resolve`, `proxy`, `tls`)
-//! gets bytes there, `auth` logs in, `client` puts these together for one repository, `blob` fetches what is in it. `url` fetches anything else.
+//! gets bytes there, `auth` logs in, `client` puts these together for one repository, `blob` fetches what is
+//! in it, `referrers` what is about it. `url` fetches anything else.
 
 mod auth;
 mod blob;
@@ -9,6 +10,7 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod proxy;
+mod referrers;
 mod resolve;
 mod tls;
 mod transport;

@@ -5,4 +5,5 @@
 mod misbehaving;
 mod real;
 mod sharing;
+mod signatures;
 mod support;
