@@ -69,3 +69,62 @@ impl PublicKey {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::PublicKey;
+
+    /// Keys and signatures made by openssl over this text.
+    const TEXT: &[u8] = b"signed by openssl";
+
+    #[test]
+    fn signatures_of_all_kinds_that_openssl_makes_are_known() {
+        for (name, der, signature) in [
+            (
+                "P-256",
+                "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEZIuL/AAErZhQNgnqjLfkq5Wr7eZdOyqTdUk2SNzvIzBypZQMvPrBy4LwSJ+wgklig7Aug0LTBdAIPGHyTPnpuQ==",
+                "MEYCIQDsGJRAqLBMRSh2PDPEF6D3TcrXCQ8fl8ls+xpa/r1tZgIhAJMxDaHUD3u7WJkIxtAPmyvjaWgbG81GIWcnxyGXV07h",
+            ),
+            (
+                "P-384 with SHA-256",
+                "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE0xfyfqZfakPwYdqfP/PuXMmd45Lg4TK1zRdAfuE/NniQY+daJrOsq1kYJZlBPpH9OAIdSFL4whTW7QtZ44wcy1Y7lAriOTm12Oe9xJ7QPlJYum0QKD77jQ9jUQ+8/Beh",
+                "MGYCMQDCYz6Jl1l3efsSYVXUn/naarWuCTpVm9W3SdNqA7AiquMJpXMw4Genf15bEXOK4xACMQCti5zYMTtce89CtbT/Ou/K2hovKDJ598aTeYKMn0BQ2rWvtkg+Lef7rp1bgexpfU4=",
+            ),
+            (
+                "P-384 with SHA-384",
+                "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE0xfyfqZfakPwYdqfP/PuXMmd45Lg4TK1zRdAfuE/NniQY+daJrOsq1kYJZlBPpH9OAIdSFL4whTW7QtZ44wcy1Y7lAriOTm12Oe9xJ7QPlJYum0QKD77jQ9jUQ+8/Beh",
+                "MGQCMAkLJ7lrYwAoMHGflHOCYvjkxuWiB/mpaj/AkFpcpu45nl5moZqtFqpadwTSrQsiogIwK0UrLqmM5jt4zy+2c5kvtH+BY/iurdjrUrotK0wS7jaGL8yliSRmIEmz4gfNk8+m",
+            ),
+            (
+                "RSA",
+                "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAozEHj5pRze1XsB3oHgklZ6/oUHewgylGoYeJ5t0MLVB2vu6IloffaJazNkfSxFMxxrenDRH405buaCwIrW3zUV62dLyw96xXnuB4XroEsWDK+4peNrVzHogVm4/PdFTSC/IX9Edct/hsaPV2+6HqVCqdVjhGrLcQON4eX4wqm0bvc6qjXNLpuu6++Iku1oLYXdou6U6/4UyHv2xOt2shOpDd3c7pwT8PPy3x6R5Z7bVagaynP0qwqYfEp1QcU8TypeA98j0vzP6U2au23mAd7uK6DJzgzVfKWLzppKOqNlT41usFju4cs6hwKDiKxjJ65qpBajwxqWW5C+Ypt5v/XQIDAQAB",
+                "Ey7a5Fk+96zjW3gZWFfa6V6oILskG7PGesxiUEMl0Daw3ruNTLuQptyQSusAwyXPF27M6V8GXGb/2wA9eBjZX4yDHlTVBAHQlBtBcAJZuHDs5bpd7n9Yg7WTR9JNErpEdlDiQIa7TKXmAzZDhgx8WpC3LUEgQxzmeINGtJU0PZiCIJPgD2qBj00Uq01f3fqbck9n8QshFLLcwgMEHqY+JSh2oYiudD/hFoj9RW7UprXCpvJjWfj1fkLmXD6UJjp0CD0IRTXQddnOsh1W02NJJ6BRipT2uGIdGySN0PH3LgWgjJTiBj7uwLwPvuwbJCu4COk18AXvg97pcJW6KL0uoA==",
+            ),
+            (
+                "Ed25519",
+                "MCowBQYDK2VwAyEAj2hTIOXNEm52xEiYnjs594P3UJ6GwlabWUYgiuDJYIM=",
+                "vGcPfWJkHTZvKOIE9OCu1lZsd1nDYqjWftJ4g8mVZIWwsMRELyuQawGQBa2bObfmV2IYDBrvW8JHDveq27rxBQ==",
+            ),
+        ] {
+            let pem = format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n");
+            let key = PublicKey::of_pem(pem.as_bytes()).unwrap();
+            assert_eq!(key, PublicKey::of_der(&STANDARD.decode(der).unwrap()).unwrap(), "{name}");
+            let mut signature = STANDARD.decode(signature).unwrap();
+            assert!(key.has_signed(TEXT, &signature), "{name}");
+            assert!(!key.has_signed(b"another text", &signature), "{name}");
+            *signature.last_mut().unwrap() ^= 1;
+            assert!(!key.has_signed(TEXT, &signature), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_kind_is_refused_by_its_number() {
+        let p521 = "MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQBC2kNbqiUlVRJclmdY9pB0khBzn5zOUHGe3aLrfbfYLpBeFMGIvJI21CZ+F7XHZ6zgYZnzfGLInsX61fhuVD63eAAZUK/evZ2dpL/KjYKEORmTeXDuU1+nYoPJ/Q30esHFyGNn0oIdHf1DW78HJ478wXhicPmTqLoaM6GeP1Lk/rwMOE=";
+        let refusal = PublicKey::of_der(&STANDARD.decode(p521).unwrap()).unwrap_err();
+        assert!(refusal.contains("1.2.840.10045.2.1"), "{refusal}");
+        assert!(PublicKey::of_pem(b"not a key").is_err());
+    }
+}
