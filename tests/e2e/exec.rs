@@ -33,6 +33,18 @@ fn exec_of_something_that_cannot_run_is_126_or_127() {
 }
 
 #[test]
+fn exec_as_nobody_known_or_in_a_relative_directory_is_refused_as_dockerd_does() {
+    both(|t| {
+        let name = sleeper(t);
+        let unknown = t.cli(&format!("exec -u nosuch {name} true")).fails_with(1);
+        unknown.complains("Error response from daemon: unable to find user nosuch: no matching entries in passwd file");
+        let relative = t.cli(&format!("exec -w tmp {name} true")).fails_with(128);
+        let told = format!("{}{}", relative.stdout, relative.stderr);
+        assert!(told.contains("OCI runtime exec failed: exec failed: Cwd must be an absolute path"), "{relative}");
+    });
+}
+
+#[test]
 fn exec_takes_user_directory_and_environment() {
     both(|t| {
         let name = sleeper(t);

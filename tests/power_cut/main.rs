@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use hoist_tests::{Api, Entry, Image, demultiplex, eventually};
+use hoist_tests::{Api, Entry, Image, Registry, demultiplex, eventually};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -118,17 +118,27 @@ impl Place {
     }
 
     fn load(&self, name: &str, stamp: &str) {
-        let entries = [Entry::file("stamp", stamp), Entry::file("more", vec![b'x'; 200_000])];
-        let archive = Image::busybox_with(&entries, json!({})).docker_archive(&[name]);
+        let archive = image(stamp).docker_archive(&[name]);
         let headers = [("Content-Type", "application/x-tar")];
         let reply = self.api.request("POST", "/images/load?quiet=1", &headers, &archive).status(200);
         assert!(!reply.text().contains("errorDetail"), "loading {name}: {}", reply.text());
+    }
+
+    /// Pulls it from a registry that has it.
+    fn pull(&self, name: &str) {
+        let reply = self.api.post(&format!("/images/create?fromImage={name}")).status(200);
+        assert!(!reply.text().contains("errorDetail"), "pulling {name}: {}", reply.text());
     }
 
     fn files(&self, directory: &str) -> BTreeSet<String> {
         let entries = std::fs::read_dir(self.root.join(directory)).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
+}
+
+fn image(stamp: &str) -> Image {
+    let entries = [Entry::file("stamp", stamp), Entry::file("more", vec![b'x'; 200_000])];
+    Image::busybox_with(&entries, json!({}))
 }
 
 impl Drop for Place {
@@ -154,9 +164,11 @@ fn main() {
     println!("power: load busybox:latest");
     place.load("busybox:latest", "busybox:latest");
     println!("power: loaded busybox:latest");
+    // Its disk is memory: what is pulled comes from elsewhere.
+    let registry = Registry::serve_own(&[]);
     println!("power: work");
     std::thread::scope(|scope| {
-        scope.spawn(|| work_with_images(&place, known.boots));
+        scope.spawn(|| work_with_images(&place, &registry, known.boots));
         work_with_containers(&place, known.boots, containers, &mut random);
     });
 }
@@ -225,6 +237,8 @@ fn check_images(place: &Place, known: &Known) {
             place.remove(&check);
         }
     }
+    let verified = place.api.post("/hoist/images/verify").status(200).text();
+    assert!(!verified.contains("errorDetail"), "files of images are not as they came: {verified}");
     eventually("no half-made image stays", || {
         place.files("image/tmp").is_empty() && place.files("image/trash").is_empty()
     });
@@ -267,12 +281,21 @@ fn work_with_containers(place: &Place, boot: u64, mut there: Vec<String>, random
     }
 }
 
-fn work_with_images(place: &Place, boot: u64) {
+fn work_with_images(place: &Place, registry: &Registry, boot: u64) {
     let mut there = Vec::new();
     for number in 0.. {
-        let name = format!("i{boot:03}-{number:04}:latest");
+        let repository = format!("i{boot:03}-{number:04}");
+        let is_pulled = number % 2 == 1;
+        let name = format!("{}:latest", if is_pulled { registry.name(&repository) } else { repository.clone() });
+        if is_pulled {
+            registry.push(&repository, &["latest"], &image(&name));
+        }
         println!("power: load {name}");
-        place.load(&name, &name);
+        if is_pulled {
+            place.pull(&name);
+        } else {
+            place.load(&name, &name);
+        }
         println!("power: loaded {name}");
         there.push(name);
         if number % 3 == 2 {

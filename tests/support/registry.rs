@@ -13,6 +13,9 @@ use crate::command::wait_for_end;
 use crate::image::{Image, LAYER_TYPE, MANIFEST_TYPE, digest};
 use crate::{patience, settings};
 
+/// User `u`, password `p`, as htpasswd(1) writes it.
+const PASSWORD_FILE: &str = "u:$2b$05$abcdefghijklmnopqrstuuqwWMzKt5N8p.u2GX5MuH1t19BMWuLOW\n";
+
 /// A registry with a storage of its own, without TLS or users. Ends when dropped.
 pub struct Registry {
     child: Child,
@@ -24,11 +27,23 @@ pub struct Registry {
 impl Registry {
     /// None where the test bed has no registry.
     pub fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// One that lets nobody in but user `u` with password `p`.
+    pub fn with_password() -> Option<Self> {
+        Self::start_with("auth: { htpasswd: { realm: test, path: STORAGE/htpasswd } }\n")
+    }
+
+    /// `more` is added to its configuration; STORAGE stands for its directory.
+    fn start_with(more: &str) -> Option<Self> {
         let program = settings::test_bed().join("docker-registry");
         if !program.is_file() {
             return None;
         }
         let storage = tempfile::Builder::new().prefix("hoist-registry-").tempdir().unwrap();
+        std::fs::write(storage.path().join("htpasswd"), PASSWORD_FILE).unwrap();
+        let more = more.replace("STORAGE", &storage.path().display().to_string());
         // A port that was free a moment ago can be taken in between: then the registry ends at once, and the next is tried.
         for _ in 0..10 {
             let port = free_port();
@@ -36,13 +51,11 @@ impl Registry {
             let text = format!(
                 "version: 0.1\nlog: {{ accesslog: {{ disabled: true }}, level: error }}\n\
                  storage: {{ filesystem: {{ rootdirectory: {} }}, delete: {{ enabled: true }} }}\n\
-                 http: {{ addr: '127.0.0.1:{port}' }}\n",
+                 http: {{ addr: '127.0.0.1:{port}', secret: always-the-same }}\n{more}",
                 storage.path().display()
             );
             std::fs::write(&config, text).unwrap();
-            let mut command = Command::new(&program);
-            command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
-            let mut child = command.spawn().expect("docker-registry");
+            let mut child = spawn(storage.path());
             let api = Api::Tcp(format!("127.0.0.1:{port}"));
             if answers(&mut child, &api) {
                 return Some(Self { child, port, api, storage });
@@ -51,6 +64,19 @@ impl Registry {
             let _ = child.wait();
         }
         panic!("docker-registry does not start");
+    }
+
+    /// Ends it at once, in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after [`Registry::kill`], with what it has stored and where it was.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.child = spawn(self.storage.path());
+        assert!(answers(&mut self.child, &self.api), "docker-registry does not start again");
     }
 
     /// `hoist registry serve` with these flags besides the ones that give it a place of its own.
@@ -148,6 +174,12 @@ impl Drop for Registry {
     }
 }
 
+fn spawn(storage: &Path) -> Child {
+    let mut command = Command::new(settings::test_bed().join("docker-registry"));
+    command.arg("serve").arg(storage.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("docker-registry")
+}
+
 fn spawn_own(root: &Path, port: u16, flags: &[&str]) -> Child {
     let binary = settings::binary().expect("no hoist binary: build it, or set HOIST_TEST_BINARY");
     let mut command = Command::new(binary);
@@ -176,7 +208,7 @@ fn answers(child: &mut Child, api: &Api) -> bool {
         if matches!(child.try_wait(), Ok(Some(_))) {
             return false;
         }
-        if api.try_request("GET", "/v2/", &[], b"").is_ok_and(|reply| reply.status == 200) {
+        if api.try_request("GET", "/v2/", &[], b"").is_ok_and(|reply| matches!(reply.status, 200 | 401)) {
             return true;
         }
         std::thread::sleep(Duration::from_millis(10));

@@ -123,10 +123,12 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn config(&self) -> &Config {
-        self.config.get_or_init(|| {
-            let dir = self.globals.get("config").map(str::to_owned).or_else(env::config_dir);
-            Config::load(dir.as_deref())
-        })
+        self.config.get_or_init(|| Config::load(self.config_dir().as_deref()))
+    }
+
+    /// The directory of `config.json`; none without a home.
+    pub(crate) fn config_dir(&self) -> Option<String> {
+        self.globals.get("config").map(str::to_owned).or_else(env::config_dir)
     }
 
     /// The engine, started if it is ours to start.

@@ -1,6 +1,6 @@
 //! The user's `config.json`, as far as the command line uses it. A broken file is reported and not used.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io::ErrorKind, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -23,11 +23,16 @@ impl Config {
     pub(crate) fn load(dir: Option<&str>) -> Self {
         let Some(dir) = dir else { return Self::default() };
         let path = PathBuf::from(dir).join("config.json");
-        let Ok(text) = fs::read_to_string(&path) else { return Self::default() };
-        serde_json::from_str(&text).unwrap_or_else(|error| {
-            eprintln!("WARNING: Error loading config file: {}: {error}", path.display());
+        let warn = |why: String| {
+            eprintln!("WARNING: Error parsing config file ({}): {why}", path.display());
             Self::default()
-        })
+        };
+        match fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => Self::default(),
+            Ok(text) => serde_json::from_str(&text).unwrap_or_else(|error| warn(error.to_string())),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Self::default(),
+            Err(error) => warn(error.to_string()),
+        }
     }
 
     /// Headers for every request: of the file, then of the environment (`a=b,c=d`).

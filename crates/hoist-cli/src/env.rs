@@ -18,6 +18,8 @@ const DOCKER_TLS_VERIFY: &str = "DOCKER_TLS_VERIFY";
 const DOCKER_DEFAULT_PLATFORM: &str = "DOCKER_DEFAULT_PLATFORM";
 /// Extra request headers, comma-separated `name=value`, as in Docker's client.
 const DOCKER_CUSTOM_HEADERS: &str = "DOCKER_CUSTOM_HEADERS";
+/// Credentials of registries as JSON, in the form of `auths` in `config.json`; they go before the file's.
+const DOCKER_AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
 /// Any value keeps progress bars and colours away (<https://no-color.org>).
 const NO_COLOR: &str = "NO_COLOR";
 /// `0` sends Docker's ordinary sequence of requests for `run` in place of our single one.
@@ -56,6 +58,10 @@ pub(crate) fn default_platform() -> Option<String> {
 
 pub(crate) fn custom_headers() -> Option<String> {
     get(DOCKER_CUSTOM_HEADERS)
+}
+
+pub(crate) fn auth_config() -> Option<String> {
+    get(DOCKER_AUTH_CONFIG)
 }
 
 pub(crate) fn wants_plain() -> bool {

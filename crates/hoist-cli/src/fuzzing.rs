@@ -20,6 +20,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("env_file", env_file),
     ("template", template),
     ("numbers", numbers),
+    ("credentials", credentials),
 ];
 
 /// The values of flags, each by the parser that the first byte names.
@@ -113,6 +114,12 @@ pub fn numbers(bytes: &[u8]) {
         let _ = write!(out, "{}{}{}", units::human_duration(number), time::ago(number), time::go_string(number));
     }
     let _ = json_text::indent(text, "    ");
+}
+
+/// Credentials as `DOCKER_AUTH_CONFIG` has them, and the addresses they are for.
+pub fn credentials(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    crate::credentials::read(text);
 }
 
 #[cfg(test)]

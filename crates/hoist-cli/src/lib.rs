@@ -8,6 +8,7 @@ mod autostart;
 mod commands;
 mod completion;
 mod config;
+mod credentials;
 mod env;
 mod fast_exec;
 mod fast_run;
@@ -17,6 +18,7 @@ mod format;
 #[doc(hidden)]
 pub mod fuzzing;
 mod opts;
+mod output;
 mod progress;
 mod stream;
 mod template;

@@ -1,4 +1,4 @@
-//! The progress streams of pull, load and import: bars on a terminal, one line a step elsewhere.
+//! The progress streams of pull, push, load and import: bars on a terminal, one line a step elsewhere.
 
 use std::{
     collections::HashMap,
@@ -144,7 +144,16 @@ impl Bars {
 }
 
 fn is_last(status: &str) -> bool {
-    matches!(status, "Pull complete" | "Already exists" | "Download complete" | "Loaded")
+    matches!(
+        status,
+        "Pull complete"
+            | "Already exists"
+            | "Download complete"
+            | "Loaded"
+            | "Pushed"
+            | "Layer already exists"
+            | "Skipped foreign layer"
+    ) || status.starts_with("Mounted from ")
 }
 
 fn bar_style() -> ProgressStyle {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_api::exec::{ExecCreate, ExecInspect, ExecStart, ProcessConfig};
 use hoist_runtime::protocol::{ExecProcess, Failure, FailureKind};
+use oci_spec::runtime::Process;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -29,6 +30,7 @@ pub(crate) struct Registry {
 struct Entry {
     container_id: String,
     request: ExecCreate,
+    process: Process,
     state: watch::Sender<ExecState>,
 }
 
@@ -76,7 +78,7 @@ impl Execs {
         Execs { context: containers.context().clone(), containers }
     }
 
-    /// Registers an exec; nothing runs yet.
+    /// Registers an exec, its user looked up; nothing runs yet.
     pub fn create(&self, container: &str, request: ExecCreate) -> Result<String> {
         let record = self.containers.record(container)?;
         let Some(command) = request.cmd.as_ref().filter(|c| !c.is_empty()) else {
@@ -84,11 +86,16 @@ impl Execs {
         };
         admit(&record, Request::Exec)?;
         let action = format!("exec_create: {}", joined(command));
+        let process = crate::lower::exec_process(&record, &self.context.directory(record.id()), &request)?;
         let id = names::random_id();
         let mut attributes = record.event_attributes();
         attributes.insert("execID".to_owned(), id.clone());
-        let entry =
-            Entry { container_id: record.id().to_owned(), request, state: watch::Sender::new(ExecState::default()) };
+        let entry = Entry {
+            container_id: record.id().to_owned(),
+            request,
+            process,
+            state: watch::Sender::new(ExecState::default()),
+        };
         self.context.execs.lock().insert(id.clone(), Arc::new(entry));
         self.context.events.emit("container", &action, record.id(), attributes);
         Ok(id)
@@ -102,74 +109,53 @@ impl Execs {
     /// Starts it. The error is an API error if it could not even be tried; a command that cannot be executed is told by
     /// the stream (attached) or by an error (detached).
     pub async fn start(&self, id: &str, start: &ExecStart) -> Result<ExecStream> {
+        self.launch(id, start).await?.started().await
+    }
+
+    /// The first part of starting it: hands it to the container's supervisor.
+    pub async fn launch(&self, id: &str, start: &ExecStart) -> Result<LaunchedExec> {
         let entry = self.context.execs.get(id)?;
         let fresh = entry.state.send_if_modified(|s| !std::mem::replace(&mut s.started, true));
         if !fresh {
             return Err(Error::conflict(format!("exec command {id} has already run")));
         }
-        let handle = self.containers.get(&entry.container_id)?;
-        let record = handle.record();
-        let mut request = entry.request.clone();
-        if start.console_size.is_some() {
-            request.console_size = start.console_size;
-        }
-        let result = async {
-            let process = crate::lower::exec_process(&record, &self.context.directory(record.id()), &request)?;
-            let attached = !(start.detach || request.detach);
-            let (streams, fds) = Streams::make(&request, attached)?;
-            let (progress, listener) = mpsc::unbounded_channel();
-            let exec = StartExec {
-                exec_id: id.to_owned(),
-                process: ExecProcess { process, privileged: request.privileged },
-                fds,
-                progress,
-            };
-            let (reply, answer) = oneshot::channel();
-            handle.tell(Event::Exec { exec: Box::new(exec), reply })?;
-            answer.await.map_err(|_| Error::not_running(record.id()))?.map_err(|refused| refused.0)?;
-            Ok((streams, listener))
-        };
-        let (streams, mut listener) = match result.await {
-            Ok(started) => started,
+        match self.hand_over(id, &entry, start).await {
+            Ok((streams, listener)) => Ok(LaunchedExec { entry, streams, listener }),
             Err(error) => {
-                entry.state.send_modify(|s| s.exit_code = Some(126));
-                return Err(error);
-            }
-        };
-        let failure = match listener.recv().await {
-            Some(ExecProgress::Started { pid }) => {
-                entry.state.send_modify(|s| (s.running, s.pid) = (true, pid));
-                None
-            }
-            Some(ExecProgress::Failed(failure)) => Some(failure),
-            Some(ExecProgress::Exited(code)) => {
+                let code = if entry.process.cwd().is_absolute() { 126 } else { 128 };
                 entry.state.send_modify(|s| s.exit_code = Some(code));
-                None
+                Err(error)
             }
-            None => Some(Failure { kind: FailureKind::Other, message: "the container has ended".to_owned() }),
-        };
-        if let Some(failure) = failure {
-            let code = if failure.kind == FailureKind::NotFound { 127 } else { 126 };
-            entry.state.send_modify(|s| s.exit_code = Some(code));
-            return Err(Error::invalid(format!(
-                "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown",
-                failure.message
-            )));
         }
-        let watched = entry.clone();
-        tokio::spawn(async move {
-            while let Some(progress) = listener.recv().await {
-                if let ExecProgress::Exited(code) = progress {
-                    watched.state.send_modify(|s| (s.running, s.exit_code) = (false, Some(code)));
-                    return;
-                }
-            }
-            watched.state.send_modify(|s| {
-                s.running = false;
-                s.exit_code.get_or_insert(137);
-            });
-        });
-        streams.into_stream(entry.state.subscribe()).await
+    }
+
+    async fn hand_over(
+        &self,
+        id: &str,
+        entry: &Entry,
+        start: &ExecStart,
+    ) -> Result<(Streams, mpsc::UnboundedReceiver<ExecProgress>)> {
+        let handle = self.containers.get(&entry.container_id)?;
+        let (request, mut process) = (&entry.request, entry.process.clone());
+        if !process.cwd().is_absolute() {
+            return Err(Error::invalid("OCI runtime exec failed: exec failed: Cwd must be an absolute path"));
+        }
+        if let Some(size) = start.console_size.or(request.console_size) {
+            crate::lower::set_console_size(&mut process, size);
+        }
+        let attached = !(start.detach || request.detach);
+        let (streams, fds) = Streams::make(request, attached)?;
+        let (progress, listener) = mpsc::unbounded_channel();
+        let exec = StartExec {
+            exec_id: id.to_owned(),
+            process: ExecProcess { process, privileged: request.privileged },
+            fds,
+            progress,
+        };
+        let (reply, answer) = oneshot::channel();
+        handle.tell(Event::Exec { exec: Box::new(exec), reply })?;
+        answer.await.map_err(|_| Error::not_running(&entry.container_id))?.map_err(|refused| refused.0)?;
+        Ok((streams, listener))
     }
 
     /// Resizes its pty.
@@ -207,6 +193,55 @@ impl Execs {
     }
 }
 
+/// An exec that its supervisor knows of.
+#[derive(Debug)]
+pub struct LaunchedExec {
+    entry: Arc<Entry>,
+    streams: Streams,
+    listener: mpsc::UnboundedReceiver<ExecProgress>,
+}
+
+impl LaunchedExec {
+    /// Waits until the command runs, or cannot.
+    pub async fn started(self) -> Result<ExecStream> {
+        let LaunchedExec { entry, streams, mut listener } = self;
+        let failure = match listener.recv().await {
+            Some(ExecProgress::Started { pid }) => {
+                entry.state.send_modify(|s| (s.running, s.pid) = (true, pid));
+                None
+            }
+            Some(ExecProgress::Failed(failure)) => Some(failure),
+            Some(ExecProgress::Exited(code)) => {
+                entry.state.send_modify(|s| s.exit_code = Some(code));
+                None
+            }
+            None => Some(Failure { kind: FailureKind::Other, message: "the container has ended".to_owned() }),
+        };
+        if let Some(failure) = failure {
+            let code = if failure.kind == FailureKind::NotFound { 127 } else { 126 };
+            entry.state.send_modify(|s| s.exit_code = Some(code));
+            return Err(Error::invalid(format!(
+                "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown",
+                failure.message
+            )));
+        }
+        let watched = entry.clone();
+        tokio::spawn(async move {
+            while let Some(progress) = listener.recv().await {
+                if let ExecProgress::Exited(code) = progress {
+                    watched.state.send_modify(|s| (s.running, s.exit_code) = (false, Some(code)));
+                    return;
+                }
+            }
+            watched.state.send_modify(|s| {
+                s.running = false;
+                s.exit_code.get_or_insert(137);
+            });
+        });
+        streams.into_stream(entry.state.subscribe()).await
+    }
+}
+
 /// Docker's event text: the entrypoint, a blank, the arguments.
 fn joined(command: &[String]) -> String {
     let (entrypoint, arguments) = command.split_first().map_or(("", &[][..]), |(e, a)| (e.as_str(), a));
@@ -214,6 +249,7 @@ fn joined(command: &[String]) -> String {
 }
 
 /// The engine's ends of an exec's streams, before they are wired up.
+#[derive(Debug)]
 struct Streams {
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,

@@ -9,7 +9,7 @@ use hoist_api::image::{ContainerConfig, History, Inspect, Metadata, PruneReport,
 use hoist_api::inspect::GraphDriver;
 use hoist_api::reference::Reference;
 use hoist_api::time::rfc3339_nano;
-use hoist_image::{Credentials, Image, Platform, ProgressSink, Store, UrlSource, Users};
+use hoist_image::{Archive, Credentials, Distribution, Image, Platform, ProgressSink, Store, UrlSource, Users};
 use serde_json::json;
 
 use crate::containers::{Containers, Context};
@@ -32,8 +32,12 @@ impl Images {
         Images { context: containers.context().clone(), containers }
     }
 
-    fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.context.images
+    }
+
+    pub(crate) fn container_records(&self) -> Vec<Arc<crate::Record>> {
+        self.containers.records()
     }
 
     fn emit(&self, action: &str, id: &str, name: &str) {
@@ -60,6 +64,37 @@ impl Images {
         Ok(())
     }
 
+    /// Checks what can be said before anything is sent: a tag that is there must be of the platform that is wanted.
+    pub fn check_push(&self, reference: &Reference, platform: Option<&Platform>) -> Result<()> {
+        match self.store().get(&reference.familiar()) {
+            Ok(image) => check_platform(&image, &reference.familiar(), platform),
+            // The push itself says so, in its stream.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Pushes a tag, or all tags of a repository.
+    pub async fn push(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+        progress: ProgressSink,
+    ) -> Result<()> {
+        self.store().push(reference, credentials, progress).await.api()?;
+        self.emit("push", &reference.familiar(), &reference.familiar_name());
+        Ok(())
+    }
+
+    /// What a registry says about an image.
+    pub async fn distribution(&self, reference: &Reference, credentials: Option<&Credentials>) -> Result<Distribution> {
+        self.store().distribution(reference, credentials).await.api()
+    }
+
+    /// Whether a registry takes credentials; the identity token it gives for them, if any.
+    pub async fn login(&self, server: &str, credentials: &Credentials) -> Result<String> {
+        self.store().login(server, credentials).await.api()
+    }
+
     /// Puts in an image that is built into the binary, unless it is there.
     pub fn install(&self, reference: &Reference, config_json: &[u8], layers: &[&[u8]]) -> Result<String> {
         self.store().install(reference, config_json, layers).api()
@@ -70,6 +105,13 @@ impl Images {
         self.store().load(tar, platforms, progress).api()?;
         self.emit("load", "", "");
         Ok(())
+    }
+
+    /// Chooses what an archive is to hold; writing it is the caller's.
+    pub fn save(&self, names: &[String], platforms: &[Platform]) -> Result<Archive> {
+        let archive = self.store().save(names, platforms).api()?;
+        archive.ids().for_each(|id| self.emit("save", id, id));
+        Ok(archive)
     }
 
     /// Begins to read what a URL names, for an import.
@@ -172,7 +214,7 @@ impl Images {
                 created: image.created,
                 id: image.id.clone(),
                 labels: image.config.labels.clone(),
-                parent_id: String::new(),
+                parent_id: self.store().parent(&image).unwrap_or_default(),
                 repo_digests: image.repo_digests.clone(),
                 repo_tags: tags,
                 shared_size: -1,
@@ -180,6 +222,27 @@ impl Images {
             });
         }
         Ok(answer)
+    }
+
+    /// The same with the bytes each image shares with others.
+    pub fn list_with_shares(&self, filters: &Filters) -> Result<Vec<Summary>> {
+        let all = self.store().list();
+        let layers: Vec<_> = all.iter().map(|image| self.store().layer_sizes(image)).collect();
+        let shared = crate::usage::shared_bytes(&layers);
+        let shared: HashMap<&str, u64> = all.iter().map(|image| image.id.as_str()).zip(shared).collect();
+        let mut images = self.list(filters)?;
+        for image in &mut images {
+            let bytes = shared.get(image.id.as_str()).copied().unwrap_or(0);
+            image.shared_size = i64::try_from(bytes).unwrap_or(i64::MAX);
+        }
+        Ok(images)
+    }
+
+    /// Bytes of the layers of all images, each layer once.
+    pub fn layers_size_bytes(&self) -> u64 {
+        let images = self.store().list();
+        let layers: HashMap<String, u64> = images.iter().flat_map(|image| self.store().layer_sizes(image)).collect();
+        layers.values().sum()
     }
 
     fn of_platform(&self, name: &str, platform: Option<&Platform>) -> Result<Arc<Image>> {
@@ -204,7 +267,7 @@ impl Images {
             id: image.id.clone(),
             repo_tags: image.repo_tags.clone(),
             repo_digests: image.repo_digests.clone(),
-            parent: String::new(),
+            parent: self.store().parent(&image).unwrap_or_default(),
             comment: text("comment"),
             created: text("created"),
             docker_version: text("docker_version"),
@@ -243,6 +306,7 @@ impl Images {
         let users = self.users();
         self.store().forget_interrupted();
         let mut report = PruneReport::default();
+        let before = self.layers_size_bytes();
         for image in self.store().list() {
             let labels = image.config.labels.clone().unwrap_or_default();
             let prunable = !users.contains_key(&image.id)
@@ -252,10 +316,15 @@ impl Images {
             if !prunable {
                 continue;
             }
-            let removed = self.store().remove(&image.id, true, false, &|_| Users::default()).api()?;
+            let removed = match self.store().remove(&image.id, true, false, &|_| Users::default()) {
+                Ok(removed) => removed,
+                // it went with the image above it, or somebody needs it by now
+                Err(hoist_image::Error::NotFound(_) | hoist_image::Error::Conflict(_)) => continue,
+                Err(e) => return Err(e).api(),
+            };
             report.images_deleted.get_or_insert_default().extend(self.report(&image.id, removed));
-            report.space_reclaimed += image.size_bytes;
         }
+        report.space_reclaimed = before.saturating_sub(self.layers_size_bytes());
         let reclaimed = [("reclaimed".to_owned(), report.space_reclaimed.to_string())];
         self.context.events.emit("image", "prune", "", reclaimed.into());
         Ok(report)
@@ -308,57 +377,6 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Applies Dockerfile lines (`--change` of import) to an image config.
-pub fn apply_changes(config: &mut ContainerConfig, changes: &[String]) -> Result<()> {
-    for line in changes {
-        apply_change(config, line.trim())?;
-    }
-    Ok(())
-}
-
-fn apply_change(config: &mut ContainerConfig, line: &str) -> Result<()> {
-    let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    let rest = rest.trim();
-    let command = || -> Vec<String> {
-        serde_json::from_str(rest).unwrap_or_else(|_| vec!["/bin/sh".into(), "-c".into(), rest.into()])
-    };
-    let list = || -> Vec<String> {
-        serde_json::from_str(rest).unwrap_or_else(|_| rest.split_whitespace().map(str::to_owned).collect())
-    };
-    match word.to_ascii_uppercase().as_str() {
-        "CMD" => config.cmd = Some(command()),
-        "ENTRYPOINT" => config.entrypoint = Some(command()),
-        "ENV" => {
-            let entry = if rest.contains('=') { rest.to_owned() } else { rest.replacen(' ', "=", 1) };
-            let key = entry.split('=').next().unwrap_or_default().to_owned();
-            let env = config.env.get_or_insert_default();
-            env.retain(|v| v.split('=').next() != Some(&key));
-            env.push(entry);
-        }
-        "EXPOSE" => {
-            for port in list() {
-                let key = if port.contains('/') { port } else { format!("{port}/tcp") };
-                config.exposed_ports.get_or_insert_default().insert(key, hoist_api::image::Empty {});
-            }
-        }
-        "LABEL" => {
-            let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
-            config.labels.get_or_insert_default().insert(key.to_owned(), value.trim_matches('"').to_owned());
-        }
-        "ONBUILD" => config.on_build.get_or_insert_default().push(rest.to_owned()),
-        "USER" => rest.clone_into(&mut config.user),
-        "VOLUME" => {
-            for path in list() {
-                config.volumes.get_or_insert_default().insert(path, hoist_api::image::Empty {});
-            }
-        }
-        "WORKDIR" => rest.clone_into(&mut config.working_dir),
-        "STOPSIGNAL" => rest.clone_into(&mut config.stop_signal),
-        other => return Err(Error::invalid(format!("{other} is not a valid change command"))),
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,15 +386,5 @@ mod tests {
         assert!(glob(b"busy*", b"busybox"));
         assert!(glob(b"*/b:?", b"a/b:1"));
         assert!(!glob(b"*", b"a/b"));
-    }
-
-    #[test]
-    fn changes_are_dockerfile_lines() {
-        let mut config = ContainerConfig::default();
-        let lines = ["CMD [\"a\",\"b\"]", "env X=1", "EXPOSE 80", "WORKDIR /w"].map(str::to_owned);
-        apply_changes(&mut config, &lines).unwrap();
-        assert_eq!(config.cmd, Some(vec!["a".into(), "b".into()]));
-        assert!(config.exposed_ports.unwrap().contains_key("80/tcp"));
-        assert!(apply_changes(&mut ContainerConfig::default(), &["FROM x".to_owned()]).is_err());
     }
 }

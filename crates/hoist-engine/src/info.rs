@@ -69,7 +69,7 @@ impl System {
             ("labels", json(&json!(settings.labels))),
             ("live-restore", settings.live_restore.to_string()),
             ("max-concurrent-downloads", number(image.max_concurrent_downloads.map(|n| n as u64), 3)),
-            ("max-concurrent-uploads", number(settings.max_concurrent_uploads.map(u64::from), 5)),
+            ("max-concurrent-uploads", number(image.max_concurrent_uploads.map(|n| n as u64), 5)),
             ("max-download-attempts", number(image.max_download_attempts.map(u64::from), 5)),
             ("name", Machine::read().name),
             ("registry-mirrors", json(&json!(image.registry_mirrors))),

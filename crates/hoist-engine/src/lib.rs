@@ -6,6 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod archive;
+mod changes;
+mod commit;
 mod container;
 mod containers;
 mod create;
@@ -13,9 +16,11 @@ mod engine;
 mod error;
 pub mod events;
 mod exec;
+mod export;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod image_verify;
 mod images;
 mod info;
 mod init_layer;
@@ -27,21 +32,29 @@ mod lower;
 mod merged;
 mod names;
 mod networks;
+mod search;
 mod settings;
 pub mod stream;
+mod usage;
 mod volumes;
 
+pub use changes::apply_changes;
+pub use commit::CommitRequest;
 pub use container::attach::{AttachOptions, Attachment};
 pub use container::record::{Record, Status};
 pub use containers::{Containers, ListOptions, WaitCondition};
 pub use create::{CreateRequest, Recording};
 pub use engine::Engine;
 pub(crate) use error::Error;
-pub use exec::{ExecStream, Execs};
-pub use images::{IMAGE_FILTER_KEYS, Images, apply_changes};
+pub use exec::{ExecStream, Execs, LaunchedExec};
+pub use export::Export;
+pub use image_verify::VerifyRequest;
+pub use images::{IMAGE_FILTER_KEYS, Images};
 pub use info::System;
 pub use listing::FILTER_KEYS as CONTAINER_FILTER_KEYS;
 pub use logs::reader::LogOptions;
 pub use networks::{NETWORK_FILTER_KEYS, Networks};
+pub use search::SEARCH_FILTER_KEYS;
 pub use settings::{Live, Reloadable, RuntimeBinary, Settings};
+pub use usage::{Usage, UsageKind, VolumePruneReport};
 pub use volumes::{VOLUME_FILTER_KEYS, VolumeCreate, Volumes};

@@ -48,7 +48,6 @@ pub struct Reloadable {
     pub runtimes: BTreeMap<String, RuntimeBinary>,
     /// How long stopping all containers may take at the end; negative: as long as it takes.
     pub shutdown_timeout_s: i64,
-    pub max_concurrent_uploads: Option<u32>,
     pub image: hoist_image::Config,
 }
 

@@ -34,6 +34,19 @@ pub struct Volume {
     pub name: String,
     pub options: Option<BTreeMap<String, String>>,
     pub scope: String,
+    /// Told by `system df` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage_data: Option<UsageData>,
+}
+
+/// How much a volume is used.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UsageData {
+    /// Containers that hold it.
+    pub ref_count: i64,
+    /// Bytes; -1: not known.
+    pub size: i64,
 }
 
 /// The handle on volumes. Clones share it.
@@ -80,7 +93,16 @@ impl Volumes {
         Ok(())
     }
 
-    fn emit(&self, action: &str, name: &str) {
+    pub(crate) fn store(&self) -> &hoist_volume::Volumes {
+        &self.context.volumes
+    }
+
+    pub(crate) fn tell_of_prune(&self, reclaimed_bytes: u64) {
+        let reclaimed = [("reclaimed".to_owned(), reclaimed_bytes.to_string())];
+        self.context.events.emit("volume", "prune", "", reclaimed.into());
+    }
+
+    pub(crate) fn emit(&self, action: &str, name: &str) {
         self.context.events.emit("volume", action, name, BTreeMap::from([("driver".to_owned(), "local".to_owned())]));
     }
 }
@@ -99,5 +121,6 @@ fn on_wire(volume: hoist_volume::Volume) -> Volume {
         name: volume.name,
         options: some(volume.options),
         scope: "local".to_owned(),
+        usage_data: None,
     }
 }

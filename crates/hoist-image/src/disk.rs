@@ -105,6 +105,18 @@ impl Disk {
         fs::rename(draft, &path).map_err(Error::io("rename", draft))
     }
 
+    /// Puts an unpacked layer in the place of the one that has its name, if there is one, in one step. The caller has
+    /// synced its content.
+    pub(crate) fn replace_layer(&self, draft: &Path, diff_id: &str) -> Result<(), Error> {
+        use rustix::fs::{CWD, RenameFlags};
+        let path = self.layer(diff_id);
+        match rustix::fs::renameat_with(CWD, draft, CWD, &path, RenameFlags::EXCHANGE) {
+            Ok(()) => self.discard(draft),
+            Err(rustix::io::Errno::NOENT) => fs::rename(draft, &path).map_err(Error::io("rename", draft)),
+            Err(e) => Err(Error::io("rename", draft)(e.into())),
+        }
+    }
+
     /// Waits until the names of adopted blobs and layers are on disk.
     pub(crate) fn sync_names(&self) -> Result<(), Error> {
         self.blobs.sync_names()?;

@@ -82,7 +82,8 @@ pub(crate) fn install(
     Ok(digest::of_bytes(config_json))
 }
 
-fn draft(config: Vec<u8>, names: Vec<Reference>) -> ImageDraft {
+pub(crate) fn draft(config: Vec<u8>, names: Vec<Reference>) -> ImageDraft {
     let config_media_type = MEDIA_DOCKER_CONFIG.to_owned();
-    ImageDraft { config, config_media_type, manifests: Vec::new(), names, parent: None, tagged_ns: 0 }
+    let (manifests, sources) = (Vec::new(), Vec::new());
+    ImageDraft { config, config_media_type, manifests, sources, names, parent: None, tagged_ns: 0 }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hoist_api::reference::Reference;
 
-use crate::records::ImageRecord;
+use crate::records::{ImageRecord, LayerBytes};
 use crate::{Error, Image, config};
 
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ struct Entry {
 
 #[derive(Debug)]
 struct Layer {
-    size_bytes: u64,
+    bytes: LayerBytes,
     /// Images, leases and work in progress that need it.
     users: usize,
     /// Whether the tables know it.
@@ -111,7 +111,12 @@ impl Index {
     }
 
     pub(crate) fn layer_size(&self, diff_id: &str) -> Option<u64> {
-        self.layers.get(diff_id).map(|layer| layer.size_bytes)
+        self.layers.get(diff_id).map(|layer| layer.bytes.content)
+    }
+
+    /// Bytes of the layer's tar, if it is known.
+    pub(crate) fn layer_tar_bytes(&self, diff_id: &str) -> Option<u64> {
+        self.layers.get(diff_id).and_then(|layer| layer.bytes.tar)
     }
 
     pub(crate) fn diff_ids_in_use(&self) -> impl Iterator<Item = &Vec<String>> {
@@ -126,22 +131,22 @@ impl Index {
         self.leases.keys()
     }
 
-    pub(crate) fn add_layer(&mut self, diff_id: &str, size_bytes: u64) {
-        self.settle_layer(diff_id, size_bytes);
+    pub(crate) fn add_layer(&mut self, diff_id: &str, bytes: LayerBytes) {
+        self.settle_layer(diff_id, bytes);
         if let Some(layer) = self.layers.get_mut(diff_id) {
             layer.recorded = true;
         }
     }
 
     /// Adds a layer that is on disk and not in the tables yet.
-    pub(crate) fn settle_layer(&mut self, diff_id: &str, size_bytes: u64) {
-        self.layers.entry(diff_id.to_owned()).or_insert(Layer { size_bytes, users: 0, recorded: false });
+    pub(crate) fn settle_layer(&mut self, diff_id: &str, bytes: LayerBytes) {
+        self.layers.entry(diff_id.to_owned()).or_insert(Layer { bytes, users: 0, recorded: false });
     }
 
     /// Those of the layers that the tables do not know yet, with their sizes.
-    pub(crate) fn unrecorded<'a>(&self, diff_ids: impl Iterator<Item = &'a String>) -> Vec<(String, u64)> {
+    pub(crate) fn unrecorded<'a>(&self, diff_ids: impl Iterator<Item = &'a String>) -> Vec<(String, LayerBytes)> {
         let layer = |diff_id: &String| self.layers.get(diff_id).filter(|layer| !layer.recorded);
-        diff_ids.filter_map(|diff_id| Some((diff_id.clone(), layer(diff_id)?.size_bytes))).collect()
+        diff_ids.filter_map(|diff_id| Some((diff_id.clone(), layer(diff_id)?.bytes))).collect()
     }
 
     pub(crate) fn hold(&mut self, diff_ids: &[String]) {
@@ -190,12 +195,10 @@ impl Index {
         if let Some(entry) = self.images.get_mut(&record.id) {
             entry.record.tagged_ns = entry.record.tagged_ns.max(record.tagged_ns);
             entry.record.parent = record.parent.or(entry.record.parent.take());
-            if let (true, Some(document)) = (entry.image.document.is_null(), document) {
-                // Its config could not be read before and is here anew.
-                let (image, history) = image_of(&entry.record, Some(document), entry.image.size_bytes);
-                (entry.image, entry.history) = (Arc::new(image), Arc::new(history));
-            }
             let id = record.id;
+            if let Some(document) = document {
+                self.renew_document(&id, document);
+            }
             return self.refresh(&id);
         }
         self.hold(&record.diff_ids);
@@ -207,6 +210,14 @@ impl Index {
         let entry = Entry { image: Arc::new(image), record, history: Arc::new(history), names: BTreeSet::new() };
         self.images.insert(id.clone(), entry);
         self.refresh(&id);
+    }
+
+    /// Takes an image's config that could not be read before and is here anew.
+    pub(crate) fn renew_document(&mut self, id: &str, document: config::Document) {
+        let Some(entry) = self.images.get_mut(id).filter(|entry| entry.image.document.is_null()) else { return };
+        let (image, history) = image_of(&entry.record, Some(document), entry.image.size_bytes);
+        (entry.image, entry.history) = (Arc::new(image), Arc::new(history));
+        self.refresh(id);
     }
 
     /// Forgets an image and its names; returns the layers nobody needs any more.

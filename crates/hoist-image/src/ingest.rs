@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hoist_api::reference::Reference;
 
 use crate::digest::HashingReader;
-use crate::records::{self, ImageRecord};
+use crate::records::{self, ImageRecord, LayerBytes, SourceDraft};
 use crate::unpack::{self, Target, Whiteouts};
 use crate::{Error, Shared, blobs, config, decompress, digest, index};
 
@@ -24,7 +24,7 @@ const EXPANSION_MAX: u64 = 1100;
 #[derive(Debug)]
 pub(crate) struct LayerDraft {
     pub(crate) diff_id: String,
-    pub(crate) size_bytes: u64,
+    pub(crate) bytes: LayerBytes,
     /// Of the bytes as they came.
     pub(crate) compressed_digest: String,
     directory: PathBuf,
@@ -38,6 +38,8 @@ pub(crate) struct ImageDraft {
     pub(crate) config_media_type: String,
     /// Manifests by which the image came: digest, media type, bytes.
     pub(crate) manifests: Vec<(String, String, Vec<u8>)>,
+    /// Where its layers came from.
+    pub(crate) sources: Vec<SourceDraft>,
     /// Tags and digest references to put on it.
     pub(crate) names: Vec<Reference>,
     pub(crate) parent: Option<String>,
@@ -136,9 +138,9 @@ impl Ingest {
         let prepared = [&directory, &content, &trash].into_iter().try_for_each(fs::create_dir);
         let unpacked = prepared.and_then(|()| unpack_into(compressed, target, whiteouts));
         match unpacked.and_then(|done| fs::remove_dir(&trash).map(|()| done)) {
-            Ok((diff_id, size_bytes)) => {
+            Ok((diff_id, bytes)) => {
                 let compressed_digest = compressed.finish();
-                Ok(LayerDraft { diff_id, size_bytes, compressed_digest, directory })
+                Ok(LayerDraft { diff_id, bytes, compressed_digest, directory })
             }
             Err(e) => {
                 // Best effort: the work directory goes as a whole when this work ends.
@@ -165,9 +167,21 @@ impl Ingest {
             return Ok(());
         }
         self.shared.disk.adopt_layer(&draft.directory, &draft.diff_id)?;
-        self.shared.index_mut().settle_layer(&draft.diff_id, draft.size_bytes);
+        self.shared.index_mut().settle_layer(&draft.diff_id, draft.bytes);
         self.hold_existing(&draft.diff_id);
         Ok(())
+    }
+
+    /// Puts a draft in the place of the same layer, which is known; one that was dropped meanwhile stays so.
+    pub(crate) fn replace(&self, draft: &LayerDraft) -> Result<(), Error> {
+        self.shared.disk.sync()?;
+        let _serial = self.shared.commit_lock();
+        if self.shared.index().layer_size(&draft.diff_id).is_none() {
+            self.discard(draft);
+            return Ok(());
+        }
+        self.shared.disk.replace_layer(&draft.directory, &draft.diff_id)?;
+        self.shared.disk.sync_names()
     }
 
     /// Takes away a draft that is not needed.
@@ -202,7 +216,7 @@ impl Ingest {
             fresh.push(draft);
         }
         let mut layers = self.shared.index().unrecorded(needed());
-        layers.extend(fresh.iter().map(|draft| (draft.diff_id.clone(), draft.size_bytes)));
+        layers.extend(fresh.iter().map(|draft| (draft.diff_id.clone(), draft.bytes)));
         let placed = self.place(&blobs, &fresh).and_then(|()| self.record(images, &documents, &layers));
         if placed.is_err() {
             for draft in &fresh {
@@ -240,7 +254,7 @@ impl Ingest {
         &self,
         images: &[ImageDraft],
         documents: &[config::Document],
-        layers: &[(String, u64)],
+        layers: &[(String, LayerBytes)],
     ) -> Result<Vec<Renamed>, Error> {
         let rows: Vec<ImageRecord> = images
             .iter()
@@ -252,15 +266,19 @@ impl Ingest {
                 diff_ids: document.diff_ids.clone(),
             })
             .collect();
+        let now = crate::now_ns();
         self.shared.db.write_durable(|tx| {
-            for (diff_id, size_bytes) in layers {
-                records::put_layer(tx, diff_id, *size_bytes)?;
+            for (diff_id, bytes) in layers {
+                records::put_layer(tx, diff_id, *bytes)?;
             }
             for (image, row) in images.iter().zip(&rows) {
                 records::put_image(tx, row)?;
                 records::put_blob(tx, &row.id, &row.id, &image.config_media_type)?;
                 for (digest, media_type, _) in &image.manifests {
                     records::put_blob(tx, &row.id, digest, media_type)?;
+                }
+                for source in &image.sources {
+                    records::put_source(tx, source, now)?;
                 }
                 for name in &image.names {
                     records::put_name(tx, &index::lookup_key(name), &row.id)?;
@@ -269,8 +287,8 @@ impl Ingest {
             Ok(())
         })?;
         let mut index = self.shared.index_mut();
-        for (diff_id, size_bytes) in layers {
-            index.add_layer(diff_id, *size_bytes);
+        for (diff_id, bytes) in layers {
+            index.add_layer(diff_id, *bytes);
         }
         let mut renamed = Vec::new();
         for ((image, row), document) in images.iter().zip(rows).zip(documents) {
@@ -314,19 +332,20 @@ fn unpack_into(
     compressed: &mut HashingReader<impl Read>,
     target: Target<'_>,
     whiteouts: Whiteouts,
-) -> io::Result<(String, u64)> {
+) -> io::Result<(String, LayerBytes)> {
     let counter = CountedSource { source: compressed, count: std::rc::Rc::default() };
     let count = counter.count.clone();
     let (format, sniffed) = decompress::sniff(counter)?;
     let plain = decompress::open(format, sniffed)?;
     let mut plain = HashingReader::new(BombGuard { inner: plain, compressed_bytes: count, plain_bytes: 0 });
-    let size = unpack::unpack(&mut plain, target, whiteouts)?;
+    let content = unpack::unpack(&mut plain, target, whiteouts)?;
     plain.drain()?;
     let diff_id = plain.finish();
+    let bytes = LayerBytes { content, tar: Some(plain.read_so_far()) };
     drop(plain);
     // The decompressor may have stopped short of bytes that belong to the digest.
     compressed.drain()?;
-    Ok((diff_id, size))
+    Ok((diff_id, bytes))
 }
 
 /// Counts compressed bytes where the guard above can see them.

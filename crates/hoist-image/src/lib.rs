@@ -2,16 +2,19 @@
 //! Knows nothing of containers: who uses an image says so with a lease.
 //!
 //! Map: bytes come in by `registry` (pull), `load` or `import`; all three hand layers to `ingest`, which unpacks them
-//! (`decompress`, `unpack`) and makes an image visible in one transaction. What there is lies in `disk` (directories; `blobs`
-//! has the files by digest) and `records` (tables); `signature` says whether a pull may go on; `index` mirrors it in memory and answers every question.
+//! (`decompress`, `unpack`) and makes an image visible in one transaction. They go out by `push` and `save`, which write
+//! each layer's tar again from its record. What there is lies in `disk` (directories; `blobs` has the files by digest) and
+//! `records` (tables); `index` mirrors it in memory and answers every question; `signature` says whether a pull may go on.
 
 #![forbid(unsafe_code)]
 
 pub mod blobs;
+mod commit;
 mod config;
 mod decompress;
 mod digest;
 mod disk;
+mod distribution;
 mod downloads;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -26,13 +29,16 @@ mod load;
 mod manifest;
 mod progress;
 mod pull;
+mod push;
 mod records;
 mod registry;
 mod remove;
+mod save;
 mod signature;
 mod tags;
 mod trash;
 mod unpack;
+mod verify;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -43,14 +49,19 @@ use hoist_api::image::ContainerConfig;
 use hoist_api::reference::Reference;
 use hoist_db::Db;
 
+pub use commit::Commit;
+pub use distribution::Distribution;
 pub use error::Error;
 pub use history::HistoryEntry;
 pub use hoist_api::platform::Platform;
 pub use lease::LeaseChange;
-pub use progress::{Progress, ProgressSink};
-pub use registry::UrlSource;
+pub use progress::{Progress, ProgressSink, Pushed};
+pub use registry::{SearchResult, UrlSource};
 pub use remove::{Removed, Users};
+pub use save::Archive;
 pub use signature::policy::Policy;
+pub use unpack::Damage;
+pub use verify::MayReplace;
 
 /// `sha256:<64 hex>`
 pub type Digest = String;
@@ -61,12 +72,27 @@ pub struct Config {
     pub registry_mirrors: Vec<String>,
     /// Hosts, host:port or CIDRs spoken to without TLS verification or by plain HTTP; 127.0.0.0/8 and ::1 always are.
     pub insecure_registries: Vec<String>,
+    /// Address of the registry that answers searches which name none; empty: Docker Hub's index.
+    pub search_index: String,
     /// Layers downloaded at a time; none is Docker's three.
     pub max_concurrent_downloads: Option<usize>,
     /// Attempts at a layer that make no progress; none is Docker's five.
     pub max_download_attempts: Option<u32>,
     /// Which images may be pulled; none is all of them.
     pub signature_policy: Option<Arc<Policy>>,
+    /// Layers uploaded at a time; none is Docker's five.
+    pub max_concurrent_uploads: Option<usize>,
+    /// Where `<registry>/hosts.toml` and registries' certificates are; none is [`REGISTRY_DIRECTORY`].
+    pub registry_config_dir: Option<PathBuf>,
+}
+
+/// Where registries are configured unless a setting says otherwise.
+pub const REGISTRY_DIRECTORY: &str = "/etc/hoist/certs.d";
+
+impl Config {
+    pub(crate) fn registry_directory(&self) -> &Path {
+        self.registry_config_dir.as_deref().unwrap_or(Path::new(REGISTRY_DIRECTORY))
+    }
 }
 
 /// The images of one engine. Clones share it.
@@ -81,6 +107,7 @@ pub(crate) struct Shared {
     pub(crate) db: Db,
     config: RwLock<Arc<Config>>,
     pub(crate) downloads: downloads::Downloads,
+    uploads: RwLock<Arc<tokio::sync::Semaphore>>,
     index: RwLock<index::Index>,
     /// Held while tables, directories and index change together; readers of the index do not wait for it.
     commit: Mutex<()>,
@@ -139,8 +166,9 @@ impl Store {
         disk.collect(&layers, &blobs)?;
         let index = RwLock::new(read_index(&disk, snapshot));
         let downloads = downloads::Downloads::new(config.max_concurrent_downloads);
+        let uploads = RwLock::new(push::slots(config.max_concurrent_uploads));
         let config = RwLock::new(Arc::new(config));
-        let shared = Arc::new(Shared { disk, db, config, downloads, index, commit: Mutex::new(()) });
+        let shared = Arc::new(Shared { disk, db, config, downloads, uploads, index, commit: Mutex::new(()) });
         let unused = shared.index().unused_layers();
         shared.sweep(unused)?;
         Ok(Store { shared })
@@ -149,12 +177,14 @@ impl Store {
     /// Changes the settings while pulls go on; those keep the ones they began with.
     pub fn reconfigure(&self, config: Config) {
         self.shared.downloads.set_parallel(config.max_concurrent_downloads);
+        *self.shared.uploads.write().unwrap_or_else(PoisonError::into_inner) =
+            push::slots(config.max_concurrent_uploads);
         *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
     /// The settings as they are now.
     pub fn config(&self) -> Arc<Config> {
-        self.shared.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.config()
     }
 
     /// Gives up what is kept of interrupted pulls.
@@ -190,7 +220,7 @@ impl Store {
     }
 
     /// Writes a layer's tar, uncompressed, byte for byte as it came, and checks it on the way. Fails for one that was
-    /// damaged, and for the rare layer that replaced files of its own. Blocking.
+    /// damaged. Blocking.
     pub fn write_layer(&self, diff_id: &str, out: &mut dyn std::io::Write) -> Result<(), Error> {
         digest::hex_of(diff_id)?;
         let disk = &self.shared.disk;
@@ -211,6 +241,15 @@ impl Store {
 }
 
 impl Shared {
+    fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What layers on their way out take turns by; those that hold a place when it changes keep it.
+    fn uploads(&self) -> Arc<tokio::sync::Semaphore> {
+        self.uploads.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, index::Index> {
         // The index is changed by whole calls that do not panic half-way; a reader's panic leaves it sound.
         self.index.read().unwrap_or_else(PoisonError::into_inner)
@@ -218,6 +257,15 @@ impl Shared {
 
     pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, index::Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of a layer's tar.
+    pub(crate) fn tar_bytes(&self, diff_id: &str) -> Result<u64, Error> {
+        if let Some(bytes) = self.index().layer_tar_bytes(diff_id) {
+            return Ok(bytes);
+        }
+        let record = self.disk.layer_record(diff_id);
+        unpack::replayed_bytes(&record).map_err(Error::io("read", &record))
     }
 
     pub(crate) fn commit_lock(&self) -> MutexGuard<'_, ()> {
@@ -253,11 +301,11 @@ impl Shared {
 
 fn read_index(disk: &disk::Disk, snapshot: records::Snapshot) -> index::Index {
     let mut index = index::Index::default();
-    for (diff_id, size_bytes) in &snapshot.layers {
+    for (diff_id, bytes) in &snapshot.layers {
         if !disk.has_layer(diff_id) {
             tracing::error!(layer = %diff_id, "layer directory is missing: images with it cannot run until pulled again");
         }
-        index.add_layer(diff_id, *size_bytes);
+        index.add_layer(diff_id, *bytes);
     }
     for record in snapshot.images {
         let document = disk.blobs.read(&record.id).and_then(|bytes| config::parse(&bytes));

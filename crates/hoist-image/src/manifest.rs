@@ -10,6 +10,8 @@ pub(crate) const MEDIA_DOCKER_LIST: &str = "application/vnd.docker.distribution.
 pub(crate) const MEDIA_DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 pub(crate) const MEDIA_OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const MEDIA_OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const MEDIA_DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+pub(crate) const MEDIA_OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub(crate) const MEDIA_OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MEDIA_SCHEMA1: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
@@ -120,7 +122,7 @@ pub(crate) fn parse(bytes: &[u8], media_type: &str) -> Result<Manifest, Error> {
     Ok(manifest)
 }
 
-fn is_image_type(media_type: &str) -> bool {
+pub(crate) fn is_image_type(media_type: &str) -> bool {
     matches!(media_type, MEDIA_DOCKER_MANIFEST | MEDIA_OCI_MANIFEST)
 }
 

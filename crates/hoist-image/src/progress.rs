@@ -1,4 +1,4 @@
-//! What a pull, load or import says while it works.
+//! What a pull, push, load or import says while it works.
 
 use std::sync::Arc;
 
@@ -11,6 +11,16 @@ pub struct Progress {
     pub stream: Option<String>,
     /// (current bytes, total bytes or 0)
     pub detail: Option<(u64, u64)>,
+    /// What a push put at the registry: the message's `aux`.
+    pub pushed: Option<Pushed>,
+}
+
+/// A manifest that a registry has under a tag now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    pub tag: String,
+    pub digest: String,
+    pub size_bytes: u64,
 }
 
 /// Receives progress; called from several tasks.

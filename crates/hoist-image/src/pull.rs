@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 use crate::downloads::{Downloads, LayerFailure};
 use crate::ingest::{ImageDraft, Ingest};
 use crate::manifest::{self, Descriptor, ImageManifest, Manifest};
-use crate::registry::{self, Failure, FetchedManifest, Repository};
-use crate::{Credentials, Error, Platform, Progress, ProgressSink, Shared, Store, config, digest, records};
+use crate::records::{self, LayerSource, SourceDraft};
+use crate::registry::{self, Access, Failure, FetchedManifest, Repository};
+use crate::{Credentials, Error, Platform, Progress, ProgressSink, Shared, Store, config, digest};
 
 const INDEX_DEPTH_MAX: usize = 4;
 
@@ -19,6 +20,8 @@ const INDEX_DEPTH_MAX: usize = 4;
 struct Pull {
     store: Store,
     repository: Arc<Repository>,
+    /// Who says what a tag stands for, where the repository itself is not to be asked.
+    resolver: Option<Arc<Repository>>,
     platform: Option<Platform>,
     progress: ProgressSink,
 }
@@ -56,17 +59,22 @@ impl Store {
         if let Some(policy) = &self.config().signature_policy {
             policy.admits(&reference)?;
         }
-        let places = registry::places(&reference, &self.config(), credentials).await?;
+        let places = registry::places(&reference, Access::Pull, &self.config(), credentials, &progress).await?;
+        let places: Vec<Arc<Repository>> = places.into_iter().map(Arc::new).collect();
         let mut last = Error::Other(format!("no registry for {reference}"));
-        for place in places {
+        for place in &places {
             let (mirror, shown) = (place.is_mirror(), place.shown());
+            let resolver = if place.resolves() { None } else { resolver(&places).await };
+            if !place.resolves() && resolver.is_none() && reference.digest.is_none() {
+                continue;
+            }
             if let Err(failure) = place.ping().await {
                 last = failure.for_pull(&reference);
                 tracing::debug!(registry = %shown, error = %last, "registry does not answer");
                 continue;
             }
             let (store, platform) = (self.clone(), platform.cloned());
-            let pull = Pull { store, repository: Arc::new(place), platform, progress: progress.clone() };
+            let pull = Pull { store, repository: place.clone(), resolver, platform, progress: progress.clone() };
             let done = if all_tags { pull.every_tag(&reference).await } else { pull.one(&reference).await };
             match done.map(|updated| pull.say_status(&reference, updated)) {
                 Err(e) if mirror => {
@@ -80,9 +88,20 @@ impl Store {
     }
 }
 
+/// The first of the places that may be asked for tags and answers.
+async fn resolver(places: &[Arc<Repository>]) -> Option<Arc<Repository>> {
+    for place in places.iter().filter(|place| place.resolves()) {
+        if place.ping().await.is_ok() {
+            return Some(place.clone());
+        }
+    }
+    None
+}
+
 impl Pull {
     async fn every_tag(&self, reference: &Reference) -> Result<bool, Error> {
-        let tags = self.repository.tags().await.map_err(|f| f.for_pull(reference))?;
+        let tags =
+            self.resolver.as_ref().unwrap_or(&self.repository).tags().await.map_err(|f| f.for_pull(reference))?;
         let mut updated = false;
         for tag in tags {
             let tagged = Reference::parse(&format!("{}:{tag}", reference.name()))
@@ -97,7 +116,8 @@ impl Pull {
         let described = self.describe(reference).await?;
         // Whatever is here already: a policy may have come since.
         if let Some(policy) = self.store.config().signature_policy.clone() {
-            policy.check(reference, &self.repository, &described.manifests).await?;
+            let beside = self.resolver.as_ref().unwrap_or(&self.repository);
+            policy.check(reference, beside, &described.manifests).await?;
         }
         let digest = described.manifests[0].digest.clone();
         let id = digest::of_bytes(&described.config);
@@ -178,6 +198,13 @@ impl Pull {
             return self.manifest_by_digest(digest).await;
         }
         let tag = reference.tag.as_deref().unwrap_or("latest");
+        if let Some(resolver) = &self.resolver {
+            let digest = match resolver.tag_digest(tag).await? {
+                Some(digest) => digest,
+                None => resolver.manifest(tag).await?.digest,
+            };
+            return self.manifest_by_digest(&digest).await;
+        }
         if let Some(digest) = self.repository.tag_digest(tag).await?
             && let Some(known) = self.known_manifest(&digest)
         {
@@ -205,6 +232,7 @@ impl Pull {
     async fn bring_in(&self, described: Described, names: Vec<Reference>) -> Result<(), Error> {
         let ingest = Arc::new(Ingest::begin(&self.store.shared)?);
         let jobs = self.plan(&ingest, &described);
+        let sources = sources(&described, &jobs, &names[0].name());
         let layers: Vec<_> = described.layers().map(|(d, diff_id)| (d.clone(), diff_id.clone())).collect();
         let mut running = JoinSet::new();
         for (descriptor, diff_id) in jobs {
@@ -230,8 +258,8 @@ impl Pull {
         }
         let config_media_type = described.image.config.media_type.clone();
         let manifests = described.manifests.into_iter().map(|m| (m.digest, m.media_type, m.bytes)).collect();
-        let draft =
-            ImageDraft { config: described.config, config_media_type, manifests, names, parent: None, tagged_ns: 0 };
+        let config = described.config;
+        let draft = ImageDraft { config, config_media_type, manifests, sources, names, parent: None, tagged_ns: 0 };
         let commit = tokio::task::spawn_blocking(move || ingest.commit(&[draft]));
         let committed = commit.await.map_err(|e| Error::Other(format!("image commit: {e}")))?;
         downloads.forget(&layers);
@@ -256,6 +284,23 @@ impl Pull {
         }
         jobs
     }
+}
+
+/// Where the layers are from. Those that are fetched are proven: their digests are checked before they are committed.
+fn sources(described: &Described, fetched: &[(Descriptor, String)], repository: &str) -> Vec<SourceDraft> {
+    let layers = described.layers();
+    layers
+        .map(|(descriptor, diff_id)| SourceDraft {
+            proven: fetched.iter().any(|(other, id)| other.digest == descriptor.digest && id == diff_id),
+            source: LayerSource {
+                diff_id: diff_id.clone(),
+                digest: descriptor.digest.clone(),
+                size_bytes: descriptor.size,
+                media_type: descriptor.media_type.clone(),
+                repository: repository.to_owned(),
+            },
+        })
+        .collect()
 }
 
 /// One layer that a pull needs.

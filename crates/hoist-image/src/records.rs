@@ -7,7 +7,8 @@ use hoist_db::{Db, OptionalExtension, Transaction, params, rusqlite};
 use crate::Error;
 
 /// Appended to, never changed: each step ran on somebody's disk.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE images (id TEXT PRIMARY KEY, parent TEXT, tagged_ns INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE layers (diff_id TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE image_layers (
@@ -27,7 +28,22 @@ const STEPS: &[&str] = &["
         PRIMARY KEY (image_id, digest)) WITHOUT ROWID;
     CREATE INDEX image_blobs_by_digest ON image_blobs (digest);
     CREATE TABLE image_leases (holder TEXT PRIMARY KEY, diff_ids TEXT NOT NULL) WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE layers ADD COLUMN tar_bytes INTEGER;
+    CREATE TABLE layer_sources (
+        diff_id TEXT NOT NULL REFERENCES layers (diff_id) ON DELETE CASCADE,
+        digest TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        media_type TEXT NOT NULL,
+        known_ns INTEGER NOT NULL,
+        PRIMARY KEY (diff_id, digest, repository)) WITHOUT ROWID;
+",
+];
+
+/// More places of one layer than these are not remembered: the longest unconfirmed ones go.
+const SOURCES_MAX: i64 = 64;
 
 /// One row of `images` with its layers, lowest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,11 +54,40 @@ pub(crate) struct ImageRecord {
     pub(crate) diff_ids: Vec<String>,
 }
 
+/// How large a layer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LayerBytes {
+    /// Of its files.
+    pub(crate) content: u64,
+    /// Of its tar, uncompressed; layers of old stores do not say.
+    pub(crate) tar: Option<u64>,
+}
+
+/// A form of a layer that some repository has, or had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LayerSource {
+    pub(crate) diff_id: String,
+    /// Of the bytes there, compressed mostly.
+    pub(crate) digest: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) media_type: String,
+    /// `docker.io/library/busybox`; "" says that compressing the layer here gives this form.
+    pub(crate) repository: String,
+}
+
+/// What an image that comes in says about a layer.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceDraft {
+    pub(crate) source: LayerSource,
+    /// These very bytes were unpacked here. Otherwise it is hearsay, and kept only if it repeats what was once proven.
+    pub(crate) proven: bool,
+}
+
 /// All the tables say.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) images: Vec<ImageRecord>,
-    pub(crate) layers: HashMap<String, u64>,
+    pub(crate) layers: HashMap<String, LayerBytes>,
     /// Canonical reference to image id.
     pub(crate) names: Vec<(String, String)>,
     /// Image id, digest, media type.
@@ -69,10 +114,11 @@ pub(crate) fn read(db: &Db) -> Result<Snapshot, Error> {
             let diff_ids = layers.remove(&id).unwrap_or_default();
             snapshot.images.push(ImageRecord { id, parent, tagged_ns, diff_ids });
         }
-        let mut query = c.prepare("SELECT diff_id, size_bytes FROM layers")?;
-        for row in query.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))? {
-            let (diff_id, size) = row?;
-            snapshot.layers.insert(diff_id, u64::try_from(size).unwrap_or(0));
+        let mut query = c.prepare("SELECT diff_id, size_bytes, tar_bytes FROM layers")?;
+        for row in query.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?)))? {
+            let (diff_id, content, tar) = row?;
+            let tar = tar.and_then(|tar| u64::try_from(tar).ok());
+            snapshot.layers.insert(diff_id, LayerBytes { content: u64::try_from(content).unwrap_or(0), tar });
         }
         let mut query = c.prepare("SELECT reference, image_id FROM image_names")?;
         snapshot.names = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
@@ -88,9 +134,66 @@ pub(crate) fn read(db: &Db) -> Result<Snapshot, Error> {
     })?)
 }
 
-pub(crate) fn put_layer(tx: &Transaction<'_>, diff_id: &str, size_bytes: u64) -> rusqlite::Result<()> {
-    let size = i64::try_from(size_bytes).unwrap_or(i64::MAX);
-    tx.execute("INSERT OR IGNORE INTO layers VALUES (?1, ?2)", params![diff_id, size]).map(drop)
+pub(crate) fn put_layer(tx: &Transaction<'_>, diff_id: &str, bytes: LayerBytes) -> rusqlite::Result<()> {
+    let tar = bytes.tar.map(signed);
+    let sql = "INSERT OR IGNORE INTO layers (diff_id, size_bytes, tar_bytes) VALUES (?1, ?2, ?3)";
+    tx.execute(sql, params![diff_id, signed(bytes.content), tar]).map(drop)
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Remembers where a layer is to be had; the layer itself must be recorded.
+pub(crate) fn put_source(tx: &Transaction<'_>, draft: &SourceDraft, known_ns: i64) -> rusqlite::Result<()> {
+    let LayerSource { diff_id, digest, size_bytes, media_type, repository } = &draft.source;
+    let known = |tx: &Transaction<'_>| {
+        let sql = "SELECT 1 FROM layer_sources WHERE diff_id = ?1 AND digest = ?2";
+        tx.query_row(sql, [diff_id, digest], |_| Ok(())).optional()
+    };
+    // An uncompressed layer is its own proof.
+    if !draft.proven && digest != diff_id && known(tx)?.is_none() {
+        return Ok(());
+    }
+    tx.execute(
+        "INSERT OR REPLACE INTO layer_sources (diff_id, digest, repository, size_bytes, media_type, known_ns)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![diff_id, digest, repository, signed(*size_bytes), media_type, known_ns],
+    )?;
+    tx.execute(
+        "DELETE FROM layer_sources WHERE diff_id = ?1 AND (digest, repository) NOT IN
+         (SELECT digest, repository FROM layer_sources WHERE diff_id = ?1 ORDER BY known_ns DESC LIMIT ?2)",
+        params![diff_id, SOURCES_MAX],
+    )
+    .map(drop)
+}
+
+/// Where a layer is to be had, the latest confirmed first.
+pub(crate) fn sources(db: &Db, diff_id: &str) -> Result<Vec<LayerSource>, Error> {
+    Ok(db.read(|c| {
+        let mut query = c.prepare_cached(
+            "SELECT digest, repository, size_bytes, media_type FROM layer_sources WHERE diff_id = ?1
+             ORDER BY known_ns DESC, digest, repository",
+        )?;
+        let rows = query.query_map([diff_id], |row| {
+            Ok(LayerSource {
+                diff_id: diff_id.to_owned(),
+                digest: row.get(0)?,
+                repository: row.get(1)?,
+                size_bytes: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
+                media_type: row.get(3)?,
+            })
+        })?;
+        rows.collect::<rusqlite::Result<_>>()
+    })?)
+}
+
+/// Digest and media type of the documents by which an image came, its config among them.
+pub(crate) fn image_blobs(db: &Db, image_id: &str) -> Result<Vec<(String, String)>, Error> {
+    Ok(db.read(|c| {
+        let mut query = c.prepare_cached("SELECT digest, media_type FROM image_blobs WHERE image_id = ?1")?;
+        query.query_map([image_id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()
+    })?)
 }
 
 pub(crate) fn drop_layer(tx: &Transaction<'_>, diff_id: &str) -> rusqlite::Result<()> {

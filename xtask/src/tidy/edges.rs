@@ -48,6 +48,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("bcrypt", &["hoist-registry"]),
     ("hickory-resolver", &["hoist-image"]),
     ("bzip2", &["hoist-image"]),
+    ("libdeflater", &["hoist-image"]),
     ("liblzma", &["hoist-image"]),
     ("zstd", &["hoist-image"]),
     ("flate2", &["hoist-image"]),

@@ -3,7 +3,9 @@
 mod container;
 mod image;
 mod inspect;
+mod registry;
 mod system;
+mod volume;
 
 /// What the one-request form of `run` shares with the ordinary one.
 pub(crate) mod run_parts {
@@ -197,16 +199,23 @@ const ROOT_COMMANDS: &[Command] = &[
     container::exec::COMMAND.renamed_to("exec", Group::Common),
     container::ls::COMMAND.renamed_to("ps", Group::Common),
     image::pull::COMMAND.renamed_to("pull", Group::Common),
+    image::push::COMMAND.renamed_to("push", Group::Common),
     image::ls::COMMAND.renamed_to("images", Group::Common),
+    registry::login::COMMAND.renamed_to("login", Group::Common),
+    registry::logout::COMMAND.renamed_to("logout", Group::Common),
+    registry::search::COMMAND.renamed_to("search", Group::Common),
     system::version::COMMAND.renamed_to("version", Group::Common),
     system::info::COMMAND.renamed_to("info", Group::Common),
     Command::family("container", "Commands for containers", container::COMMANDS),
     Command::family("image", "Commands for images", image::COMMANDS),
     Command::family("system", "Commands for the engine as a whole", system::COMMANDS),
+    Command::family("volume", "Commands for volumes", &[volume::PRUNE]),
     container::attach::COMMAND,
+    container::commit::COMMAND,
     container::create::COMMAND,
     container::diff::COMMAND,
     system::events::COMMAND,
+    container::export::COMMAND,
     image::history::COMMAND,
     image::import::COMMAND,
     inspect::COMMAND,
@@ -219,6 +228,7 @@ const ROOT_COMMANDS: &[Command] = &[
     container::lifecycle::RESTART,
     container::rm::COMMAND.renamed_to("rm", Group::Plain),
     image::rm::COMMAND.renamed_to("rmi", Group::Plain),
+    image::save::COMMAND,
     container::start::COMMAND,
     container::lifecycle::STOP,
     image::tag::COMMAND,

@@ -91,12 +91,18 @@ pub(crate) fn mentions(format: &str, column: &str) -> bool {
     format.contains(column)
 }
 
-fn source_of(format: &str) -> String {
+/// The template of a format, without its `table` and with its escapes done.
+pub(crate) fn source_of(format: &str) -> String {
     if format == "json" {
         return "{{json .}}".to_owned();
     }
     let source = format.strip_prefix(TABLE).unwrap_or(format);
     source.trim_matches(' ').replace("\\t", "\t").replace("\\n", "\n")
+}
+
+/// A row as a value of templates that show several.
+pub(crate) fn object<R: Row>(row: R) -> Val {
+    Val::Object(Rc::new(RowObject(row)))
 }
 
 /// Tests a template before anything is asked of the engine.

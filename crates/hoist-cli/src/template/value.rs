@@ -78,7 +78,7 @@ impl Val {
         }
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         match self {
             Self::Missing | Self::Nil(_) => Value::Null,
             Self::Bool(value) => Value::Bool(*value),

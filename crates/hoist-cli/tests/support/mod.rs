@@ -1,6 +1,8 @@
 //! Runs the command line as a process of its own against a scripted engine, so that output, exit status, sockets and
 //! signals are the real ones.
 
+#![allow(dead_code, reason = "no test program uses all of it")]
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     os::unix::net::{UnixListener, UnixStream},
@@ -33,6 +35,8 @@ pub(crate) type Script = dyn Fn(&Request, &mut UnixStream) + Send + Sync;
 pub(crate) struct Engine {
     pub(crate) socket: PathBuf,
     pub(crate) seen: Arc<Mutex<Vec<String>>>,
+    /// The whole heads of the same requests.
+    pub(crate) heads: Arc<Mutex<Vec<String>>>,
 }
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -49,14 +53,15 @@ impl Engine {
         let listener = UnixListener::bind(&socket).unwrap();
         let script: Arc<Script> = Arc::new(script);
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&seen);
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (log, all) = (Arc::clone(&seen), Arc::clone(&heads));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (script, log) = (Arc::clone(&script), Arc::clone(&log));
-                std::thread::spawn(move || serve(stream, &*script, &log));
+                let (script, log, all) = (Arc::clone(&script), Arc::clone(&log), Arc::clone(&all));
+                std::thread::spawn(move || serve(stream, &*script, &log, &all));
             }
         });
-        Self { socket, seen }
+        Self { socket, seen, heads }
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Output {
@@ -80,7 +85,7 @@ impl Drop for Engine {
     }
 }
 
-fn serve(stream: UnixStream, script: &Script, log: &Mutex<Vec<String>>) {
+fn serve(stream: UnixStream, script: &Script, log: &Mutex<Vec<String>>, heads: &Mutex<Vec<String>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut stream = stream;
     loop {
@@ -103,6 +108,7 @@ fn serve(stream: UnixStream, script: &Script, log: &Mutex<Vec<String>>) {
         reader.read_exact(&mut body).unwrap();
         let line = head.lines().next().unwrap_or_default().to_owned();
         log.lock().unwrap().push(line.clone());
+        heads.lock().unwrap().push(head);
         script(&Request { line, body }, &mut stream);
     }
 }

@@ -110,13 +110,15 @@ fn reloadable(source: &Source, debug: bool) -> Result<Reloadable, String> {
         default_runtime: source.text("default-runtime")?.unwrap_or_else(|| "runc".to_owned()),
         runtimes: runtimes(source)?,
         shutdown_timeout_s: timeout.unwrap_or(15),
-        max_concurrent_uploads: positive("max-concurrent-uploads")?,
         image: hoist_image::Config {
             registry_mirrors: source.texts("registry-mirror")?,
             insecure_registries: source.texts("insecure-registry")?,
+            search_index: source.text("search-index")?.unwrap_or_default(),
             max_concurrent_downloads: positive("max-concurrent-downloads")?.map(|n| n as usize),
+            registry_config_dir: source.text("registry-config-dir")?.map(Into::into),
             max_download_attempts: positive("max-download-attempts")?,
             signature_policy: signature_policy(source)?,
+            max_concurrent_uploads: positive("max-concurrent-uploads")?.map(|n| n as usize),
         },
     };
     let known = |name: &str| matches!(name, "runc" | "hoist") || reloadable.runtimes.contains_key(name);

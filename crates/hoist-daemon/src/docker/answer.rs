@@ -1,9 +1,11 @@
 //! Building responses: JSON, errors, streams, and the headers that go on all of them.
 
 use std::convert::Infallible;
+use std::io;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use hoist_api::error::{Error, ErrorBody, Kind};
 use hoist_api::system::API_VERSION;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -14,12 +16,13 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// A body that fails breaks the connection off: what came of it is not the whole.
+pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(super) type Answer = Response<Body>;
 
 /// No body.
 pub(super) fn empty() -> Body {
-    Empty::new().boxed_unsync()
+    Empty::new().map_err(never).boxed_unsync()
 }
 
 /// A status without a body.
@@ -36,7 +39,7 @@ pub(super) fn no_content() -> Answer {
 
 /// Text with a content type.
 pub(super) fn text(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Answer {
-    let mut response = Response::new(Full::new(text.into()).boxed_unsync());
+    let mut response = Response::new(Full::new(text.into()).map_err(never).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
@@ -66,11 +69,27 @@ pub(super) fn error(error: &Error) -> Answer {
 /// A body whose chunks arrive over a channel; headers go out at once.
 pub(super) fn stream(content_type: &'static str, chunks: mpsc::Receiver<Bytes>) -> Answer {
     let stream = futures_util::stream::unfold(chunks, |mut chunks| async move {
-        chunks.recv().await.map(|chunk| (Ok::<_, Infallible>(Frame::data(chunk)), chunks))
+        chunks.recv().await.map(|chunk| (Ok::<_, io::Error>(Frame::data(chunk)), chunks))
     });
-    let mut response = Response::new(StreamBody::new(stream.boxed()).boxed_unsync());
+    of_stream(content_type, stream.boxed())
+}
+
+/// The same for chunks of which one may be the failure that ends it.
+pub(super) fn fallible_stream(content_type: &'static str, chunks: mpsc::Receiver<io::Result<Bytes>>) -> Answer {
+    let stream = futures_util::stream::unfold(chunks, |mut chunks| async move {
+        chunks.recv().await.map(|chunk| (chunk.map(Frame::data), chunks))
+    });
+    of_stream(content_type, stream.boxed())
+}
+
+fn of_stream(content_type: &'static str, stream: BoxStream<'static, io::Result<Frame<Bytes>>>) -> Answer {
+    let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+fn never(never: Infallible) -> io::Error {
+    match never {}
 }
 
 /// Clients look for the name Docker here; the version is the one of `GET /version`.

@@ -67,8 +67,14 @@ pub(super) async fn run(mut call: Call) -> Result<Answer, Error> {
     }
     let engine = call.engine.clone();
     let id = engine.execs.create(&call.name, body)?;
+    // On its way before the client hears of it, which then has nothing to do but wait.
+    let launched = engine.execs.launch(&id, &ExecStart::default()).await;
     Ok(hijack(call.request, RAW, move |mut client, presence| async move {
-        match engine.execs.start(&id, &ExecStart::default()).await {
+        let started = match launched {
+            Ok(launched) => launched.started().await,
+            Err(error) => Err(error),
+        };
+        match started {
             Ok(stream) => stream.pump(client, DetachKeys::none(), presence.gone(), last_frame).await,
             Err(error) => {
                 let mut bytes = refusal(&error, false);

@@ -1,14 +1,18 @@
 //! Door 1: Docker's HTTP API. A handler decodes, makes one call, encodes; what is legal is decided by the engine.
 
 mod answer;
+mod commit;
 mod containers;
+mod df;
 mod events;
 mod exec;
+mod export;
 mod hijack;
 mod images;
 mod networks;
 mod query;
 mod run;
+mod search;
 mod streams;
 mod system;
 mod versions;
@@ -65,6 +69,14 @@ impl Call {
             )));
         }
         Ok(body.to_vec())
+    }
+
+    /// Reads a body that says nothing: an answer that comes before its end would break the connection off under a client
+    /// that is still writing.
+    async fn pass_over_body(&mut self) {
+        let limited = http_body_util::Limited::new(self.request.body_mut(), MAX_JSON_BYTES);
+        // Whatever is wrong with it, nobody wanted it.
+        _ = limited.collect().await;
     }
 
     /// Decodes a JSON body; an empty one is the default.
@@ -215,26 +227,38 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ContainerUnpause => containers::unpause(&call).await,
         O::ContainerRename => containers::rename(&call).await,
         O::ContainerUpdate => containers::update(call).await,
+        O::ContainerExport => export::export(&call),
         O::ContainerPrune => containers::prune(&call).await,
         O::ExecCreate => exec::create(call).await,
         O::ExecRun => exec::run(call).await,
         O::ExecStart => exec::start(call).await,
         O::ExecInspect => exec::inspect(&call),
         O::ExecResize => exec::resize(&call).await,
+        O::Commit => commit::commit(call).await,
         O::ImageList => images::list(&call),
         O::ImageInspect => images::inspect(&call),
         O::ImageHistory => images::history(&call),
         O::ImageCreate => images::create(call).await,
+        O::ImagePush => images::push(call).await,
         O::ImageTag => images::tag(&call),
         O::ImageRemove => images::remove(&call).await,
         O::ImageLoad => images::load(call).await,
+        O::ImageSave => images::save(&call).await,
+        O::Distribution => images::distribution(&call).await,
+        O::RegistryLogin => images::login(call).await,
+        O::ImageSearch => search::search(call).await,
         O::ImagePrune => images::prune(&call).await,
+        O::ImageVerify => images::verify(call).await,
         O::NetworkList => networks::list(&call),
         O::NetworkInspect => networks::inspect(&call),
         O::VolumeList => networks::volume_list(&call),
         O::VolumeInspect => networks::volume_inspect(&call),
         O::VolumeCreate => networks::volume_create(call).await,
         O::VolumeRemove => networks::volume_remove(&call),
+        O::VolumePrune => df::prune_volumes(&call).await,
+        O::NetworkPrune => df::prune_networks(&call),
+        O::BuildPrune => df::prune_build_cache(),
+        O::DiskUsage => df::df(&call).await,
         O::Swarm => Err(Error::unavailable(
             "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
         )),

@@ -131,6 +131,16 @@ impl ApiVersion {
         }
     }
 
+    /// Whether `system df` has counts and sizes for each kind.
+    pub(super) fn tells_usage_by_kind(self) -> bool {
+        !self.before(52)
+    }
+
+    /// Whether `volume prune` leaves volumes with a name alone.
+    pub(super) fn keeps_named_volumes(self) -> bool {
+        !self.before(42)
+    }
+
     /// Whether events carry the copies `status`, `id`, `from`.
     pub(super) fn legacy_events(self) -> bool {
         self.before(52)

@@ -15,7 +15,7 @@ use hoist_runtime::defaults;
 use hoist_runtime::launch::{ExternalRuntime, Launch, Log, NetworkSetup, Rootfs, Stdio};
 use oci_spec::runtime::Spec;
 
-pub(crate) use process::exec_process;
+pub(crate) use process::{exec_process, set_console_size};
 
 use crate::container::record::Record;
 use crate::error::{Error, Result};

@@ -153,11 +153,6 @@ pub(crate) fn exec_process(record: &Record, directory: &Path, request: &ExecCrea
         env.push(format!("HOME={}", account.home));
     }
     let cwd = if request.working_dir.is_empty() { &config.working_dir } else { &request.working_dir };
-    if !cwd.is_empty() && !cwd.starts_with('/') {
-        return Err(Error::invalid(format!(
-            "OCI runtime exec failed: exec failed: unable to start container process: Cwd must be an absolute path: {cwd}"
-        )));
-    }
     let kept = defaults::tweak_capabilities(
         host.cap_add.as_deref().unwrap_or_default(),
         host.cap_drop.as_deref().unwrap_or_default(),
@@ -174,8 +169,10 @@ pub(crate) fn exec_process(record: &Record, directory: &Path, request: &ExecCrea
         .set_no_new_privileges(Some(security_flag(record, "no-new-privileges")))
         .set_rlimits(Some(rlimits(&host.resources.ulimits)?))
         .set_capabilities(Some(capabilities(&kept, account.uid)));
-    if let Some(size) = request.console_size {
-        process.set_console_size(console_size(size));
-    }
     Ok(process)
+}
+
+/// Gives an exec's terminal its first size, (rows, columns).
+pub(crate) fn set_console_size(process: &mut Process, size: (u64, u64)) {
+    process.set_console_size(console_size(size));
 }

@@ -37,6 +37,7 @@ pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
             config,
             config_media_type: MEDIA_DOCKER_CONFIG.to_owned(),
             manifests: Vec::new(),
+            sources: Vec::new(),
             names: tags.iter().map(|tag| tag_of(tag)).collect::<Result<_, _>>()?,
             parent: item.parent,
             tagged_ns: 0,

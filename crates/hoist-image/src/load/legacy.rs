@@ -27,6 +27,7 @@ pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
                 config,
                 config_media_type: MEDIA_DOCKER_CONFIG.to_owned(),
                 manifests: Vec::new(),
+                sources: Vec::new(),
                 names: vec![tag_of(&format!("{repository}:{tag}"))?],
                 parent: None,
                 tagged_ns: 0,

@@ -75,6 +75,7 @@ fn image(archive: &Archive, entry: &Descriptor, platform: &Platform) -> Result<I
         config,
         config_media_type: config_media_type.unwrap_or_else(|| MEDIA_OCI_CONFIG.to_owned()),
         manifests,
+        sources: Vec::new(),
         names,
         parent: None,
         tagged_ns: 0,

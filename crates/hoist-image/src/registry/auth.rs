@@ -2,13 +2,16 @@
 //! Credentials go to the registry and the token server it names, nowhere else, and never in the clear over a link that
 //! could have been encrypted.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::endpoint::Origin;
+use super::endpoint::{Origin, Trust};
+use super::error::{ApiError, Failure};
 use super::transport::{Outgoing, Transport, document};
 use crate::Credentials;
 
@@ -28,6 +31,15 @@ struct TokenAnswer {
     token: Option<String>,
     #[serde(default)]
     access_token: Option<String>,
+    #[serde(default)]
+    refresh_token: Option<String>,
+}
+
+/// What a token server gave.
+pub(super) struct Token {
+    pub(super) access: String,
+    /// To be used in place of the password, if it was asked for one.
+    pub(super) refresh: Option<String>,
 }
 
 /// The strongest challenge among header values.
@@ -96,48 +108,73 @@ pub(super) async fn token(
     challenge: (&str, &str),
     scope: &str,
     credentials: Option<&Credentials>,
-    registry: (&Origin, bool),
-) -> Result<String, String> {
+    registry: (&Origin, &Arc<Trust>),
+) -> Result<Token, Failure> {
+    request(transport, challenge, (scope, false), credentials, registry).await
+}
+
+/// Fetches a token for nothing in particular, and one that stands for the password.
+pub(super) async fn login_token(
+    transport: &Transport,
+    challenge: (&str, &str),
+    credentials: Option<&Credentials>,
+    registry: (&Origin, &Arc<Trust>),
+) -> Result<Token, Failure> {
+    request(transport, challenge, ("", true), credentials, registry).await
+}
+
+async fn request(
+    transport: &Transport,
+    challenge: (&str, &str),
+    (scope, offline): (&str, bool),
+    credentials: Option<&Credentials>,
+    registry: (&Origin, &Arc<Trust>),
+) -> Result<Token, Failure> {
     let (realm, service) = challenge;
-    let (origin, path) = Origin::of_url(realm).map_err(|e| e.to_string())?;
-    let (registry, insecure) = registry;
-    let insecure = insecure && origin.host == registry.host;
+    let (origin, path) = Origin::of_url(realm).map_err(|e| Failure::Broken(e.to_string()))?;
+    let (registry, trust) = registry;
+    let trust = if origin.host == registry.host { trust.clone() } else { Arc::default() };
     // A registry reached by TLS that sends us to a token server without it gets no secret of ours.
     let in_the_clear = !origin.secure && registry.secure;
     let credentials = credentials.filter(|_| !in_the_clear);
     let identity = credentials.filter(|c| !c.identity_token.is_empty());
     let outgoing = match identity {
-        Some(credentials) => refresh(origin, path, (service, scope), credentials, insecure),
-        None => anonymous_or_basic(origin, &path, (service, scope), credentials, insecure),
+        Some(credentials) => refresh(origin, path, (service, scope), credentials, trust),
+        None => anonymous_or_basic(origin, &path, (service, scope, offline), credentials, trust),
     };
     let verb = if outgoing.method == Method::POST { "Post" } else { "Get" };
     let shown = format!("{verb} \"{}{}\"", outgoing.origin, outgoing.path);
-    let answer = transport.send(&outgoing).await.map_err(|e| format!("{shown}: {e}"))?;
+    let unreachable = |e: String| Failure::Unreachable(format!("{shown}: {e}"));
+    let answer = transport.send(&outgoing).await.map_err(unreachable)?;
     let status = answer.status();
-    let bytes = document(answer.into_body(), TOKEN_MAX_BYTES).await.map_err(|e| format!("{shown}: {e}"))?;
+    let bytes = document(answer.into_body(), TOKEN_MAX_BYTES).await.map_err(unreachable)?;
     if status != StatusCode::OK {
-        let reason =
-            super::error::ApiError::read(status, &bytes).unwrap_or_else(|| format!("unexpected status {status}"));
-        return Err(format!("{shown}: {reason}"));
+        return Err(Failure::Refused(ApiError::new(status, &bytes)));
     }
+    let broken = |text: String| Failure::Broken(text);
     let parsed: TokenAnswer =
-        serde_json::from_slice(&bytes).map_err(|e| format!("{shown}: unable to decode token: {e}"))?;
-    let token = parsed.token.or(parsed.access_token).filter(|token| !token.is_empty());
-    token.ok_or_else(|| "authorization server did not include a token in the response".to_owned())
+        serde_json::from_slice(&bytes).map_err(|e| broken(format!("{shown}: unable to decode token: {e}")))?;
+    let access = parsed.token.or(parsed.access_token).filter(|token| !token.is_empty());
+    let missing = || broken("authorization server did not include a token in the response".to_owned());
+    Ok(Token { access: access.ok_or_else(missing)?, refresh: parsed.refresh_token.filter(|token| !token.is_empty()) })
 }
 
 fn anonymous_or_basic(
     origin: Origin,
     path: &str,
-    (service, scope): (&str, &str),
+    (service, scope, offline): (&str, &str, bool),
     credentials: Option<&Credentials>,
-    insecure: bool,
+    trust: Arc<Trust>,
 ) -> Outgoing {
     let mut query = Vec::new();
+    if offline {
+        query.extend([("client_id", CLIENT_ID), ("offline_token", "true")]);
+    }
     if let Some(credentials) = credentials.filter(|c| !c.username.is_empty()) {
         query.push(("account", credentials.username.as_str()));
     }
-    query.extend([("scope", scope), ("service", service)].into_iter().filter(|(_, value)| !value.is_empty()));
+    query.extend(scope.split_whitespace().map(|scope| ("scope", scope)));
+    query.extend(Some(("service", service)).filter(|(_, value)| !value.is_empty()));
     let separator = if path.contains('?') { '&' } else { '?' };
     let authorization = credentials.and_then(basic);
     Outgoing {
@@ -146,7 +183,7 @@ fn anonymous_or_basic(
         path: format!("{path}{separator}{}", form(&query)),
         headers: authorization.map(|value| (AUTHORIZATION, value)).into_iter().collect(),
         body: None,
-        insecure,
+        trust,
     }
 }
 
@@ -156,7 +193,7 @@ fn refresh(
     path: String,
     (service, scope): (&str, &str),
     credentials: &Credentials,
-    insecure: bool,
+    trust: Arc<Trust>,
 ) -> Outgoing {
     let fields = [
         ("grant_type", "refresh_token"),
@@ -171,7 +208,7 @@ fn refresh(
         path,
         headers: vec![(CONTENT_TYPE, "application/x-www-form-urlencoded".to_owned())],
         body: Some(Bytes::from(form(&fields))),
-        insecure,
+        trust,
     }
 }
 

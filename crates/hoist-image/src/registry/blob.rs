@@ -10,7 +10,7 @@ use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use super::client::{Repository, back_off};
+use super::client::Repository;
 use super::endpoint::Origin;
 use super::error::Failure;
 use super::transport::{document, next_chunk};
@@ -20,11 +20,11 @@ use crate::{config, digest};
 /// Chunks on their way from socket to unpacker, each at most some hundred KiB.
 const CHUNKS_IN_FLIGHT: usize = 16;
 /// Slower than this over a whole interval, a connection is given up and made anew.
-const SLOW_BYTES: u64 = 16 * 1024;
-const SLOW_INTERVAL: Duration = Duration::from_secs(30);
+pub(super) const SLOW_BYTES: u64 = 16 * 1024;
+pub(super) const SLOW_INTERVAL: Duration = Duration::from_secs(30);
 const TAGS_PAGES_MAX: usize = 1000;
 const TAGS_PAGE_MAX_BYTES: u64 = 8 << 20;
-const DIGEST_HEADER: &str = "docker-content-digest";
+pub(super) const DIGEST_HEADER: &str = "docker-content-digest";
 
 /// A manifest as it came, verified.
 #[derive(Clone, Debug)]
@@ -118,11 +118,8 @@ impl Repository {
             };
             // Progress earns new attempts: a line that drops every minute still gets there.
             attempt = if *offset > before { 1 } else { attempt + 1 };
-            if !failure.is_transient() || attempt >= self.attempts() {
-                return Err(failure);
-            }
-            let pause = back_off(attempt);
-            tracing::debug!(digest = %descriptor.digest, ?failure, offset = *offset, attempt, "layer download is resumed");
+            tracing::debug!(digest = %descriptor.digest, ?failure, offset = *offset, attempt, "layer download broke off");
+            let pause = self.pause(&failure, attempt).ok_or(failure)?;
             report(LayerEvent::Retrying(pause));
             tokio::time::sleep(pause).await;
         }
@@ -269,7 +266,7 @@ pub(crate) struct ChunkReader {
     ended: bool,
 }
 
-enum Part {
+pub(super) enum Part {
     Data(Bytes),
     End,
     Failed(String),
@@ -280,7 +277,25 @@ pub(crate) fn channel() -> (ChunkSink, ChunkReader) {
     (ChunkSink { sender }, ChunkReader { receiver, current: Bytes::new(), ended: false })
 }
 
+impl ChunkReader {
+    /// What comes, for a reader that does not block.
+    pub(super) fn into_parts(self) -> mpsc::Receiver<Part> {
+        self.receiver
+    }
+}
+
 impl ChunkSink {
+    /// [`ChunkSink::send`] for a thread that may block.
+    pub(crate) fn send_blocking(&self, chunk: Bytes) -> bool {
+        self.sender.blocking_send(Part::Data(chunk)).is_ok()
+    }
+
+    /// [`ChunkSink::finish`] for a thread that may block.
+    pub(crate) fn finish_blocking(self) {
+        // Nobody reads: nobody wants to know.
+        let _ = self.sender.blocking_send(Part::End);
+    }
+
     async fn place(&self) -> Result<mpsc::Permit<'_, Part>, Failure> {
         self.sender.reserve().await.map_err(|_| not_wanted())
     }
@@ -291,7 +306,7 @@ impl ChunkSink {
     }
 
     /// Says why no more comes.
-    pub(super) async fn fail(self, text: String) {
+    pub(crate) async fn fail(self, text: String) {
         // Nobody reads: nobody wants to know.
         let _ = self.sender.send(Part::Failed(text)).await;
     }

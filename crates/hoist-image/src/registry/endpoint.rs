@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hoist_api::reference::DEFAULT_DOMAIN;
+use hyper::header::HeaderName;
 
+use super::hosts::{self, Rewrite};
 use super::resolve::is_localhost;
 use crate::Error;
 
@@ -73,16 +77,59 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One place to try.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Endpoint {
-    pub(super) origin: Origin,
-    /// Path below which `/v2/` is; "" mostly.
-    pub(super) prefix: String,
+/// How a server proves who it is, and we who we are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Trust {
     /// Its certificate need not be valid.
     pub(super) insecure: bool,
+    /// Certificates that count besides the system's.
+    pub(super) ca: Vec<PathBuf>,
+    /// Our certificates, each with its key, which may be in the same file.
+    pub(super) client: Vec<(PathBuf, Option<PathBuf>)>,
+}
+
+/// One place to try.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    pub(super) origin: Origin,
+    /// Path of the API's root, without a slash at its end; `/v2` mostly.
+    pub(super) api: String,
+    pub(super) trust: Arc<Trust>,
     /// A mirror gets no credentials: they belong to the registry it stands in for.
     pub(super) mirror: bool,
+    /// It may stand in for several registries, and is told which one is meant.
+    pub(super) namespaced: bool,
+    /// What it may be asked for: content by digest, what a tag stands for, to take something.
+    pub(super) pulls: bool,
+    pub(super) resolves: bool,
+    pub(super) pushes: bool,
+    /// To be sent there, and nowhere else.
+    pub(super) headers: Vec<(HeaderName, String)>,
+    pub(super) rewrites: Vec<Rewrite>,
+}
+
+impl Endpoint {
+    fn new(origin: Origin, prefix: &str, insecure: bool, mirror: bool) -> Endpoint {
+        let (api, trust) = (format!("{prefix}/v2"), Arc::new(Trust { insecure, ..Trust::default() }));
+        let (headers, rewrites, namespaced) = (Vec::new(), Vec::new(), false);
+        Endpoint {
+            origin,
+            api,
+            trust,
+            mirror,
+            namespaced,
+            pulls: true,
+            resolves: true,
+            pushes: !mirror,
+            headers,
+            rewrites,
+        }
+    }
+}
+
+/// Where the registry of a domain is.
+pub(super) fn authority_of(domain: &str) -> &str {
+    if domain == DEFAULT_DOMAIN { DOCKER_HUB } else { domain }
 }
 
 /// What the engine was told about registries it need not verify.
@@ -139,23 +186,32 @@ pub(super) fn in_network(address: IpAddr, network: IpAddr, bits: u8) -> bool {
     a.checked_shr(drop).unwrap_or(0) == n.checked_shr(drop).unwrap_or(0)
 }
 
-/// The places to try for a domain, in order: mirrors (of Docker Hub only), then the registry itself, an insecure one by
-/// HTTPS first and HTTP then.
-pub(super) fn endpoints(domain: &str, insecure: bool, mirrors: &[String]) -> Result<Vec<Endpoint>, Error> {
+/// The places to try for a domain, in order: mirrors (of Docker Hub only), then what `hosts.toml` below `directory` says,
+/// or the registry itself, an insecure one by HTTPS first and HTTP then.
+pub(super) fn endpoints(
+    domain: &str,
+    insecure: bool,
+    mirrors: &[String],
+    directory: &Path,
+) -> Result<Vec<Endpoint>, Error> {
     let mut endpoints = Vec::new();
     if domain == DEFAULT_DOMAIN {
         for mirror in mirrors {
             let with_scheme = if mirror.contains("://") { mirror.clone() } else { format!("https://{mirror}") };
             let (origin, path) = Origin::of_url(&with_scheme)?;
             let insecure = !origin.secure;
-            endpoints.push(Endpoint { origin, prefix: path.trim_end_matches('/').to_owned(), insecure, mirror: true });
+            endpoints.push(Endpoint::new(origin, path.trim_end_matches('/'), insecure, true));
         }
     }
-    let authority = if domain == DEFAULT_DOMAIN { DOCKER_HUB } else { domain };
+    if let Some(named) = hosts::read(directory, domain)? {
+        endpoints.extend(named);
+        return Ok(endpoints);
+    }
+    let authority = authority_of(domain);
     let schemes: &[bool] = if insecure { &[true, false] } else { &[true] };
     for &secure in schemes {
         let origin = Origin::parse(secure, authority)?;
-        endpoints.push(Endpoint { origin, prefix: String::new(), insecure, mirror: false });
+        endpoints.push(Endpoint::new(origin, "", insecure, false));
     }
     Ok(endpoints)
 }
@@ -189,12 +245,15 @@ mod tests {
 
     #[test]
     fn docker_hub_has_another_name_and_mirrors() {
-        let found = endpoints("docker.io", false, &["http://m.lan:5000/".into()]).unwrap();
+        let found = endpoints("docker.io", false, &["http://m.lan:5000/".into()], Path::new("/none")).unwrap();
         let shown: Vec<String> = found.iter().map(|e| e.origin.to_string()).collect();
         assert_eq!(shown, ["http://m.lan:5000", "https://registry-1.docker.io"]);
         assert!(found[0].mirror && !found[1].mirror);
-        let shown: Vec<String> =
-            endpoints("[::1]:5000", true, &[]).unwrap().iter().map(|e| e.origin.to_string()).collect();
+        let shown: Vec<String> = endpoints("[::1]:5000", true, &[], Path::new("/none"))
+            .unwrap()
+            .iter()
+            .map(|e| e.origin.to_string())
+            .collect();
         assert_eq!(shown, ["https://[::1]:5000", "http://[::1]:5000"]);
     }
 

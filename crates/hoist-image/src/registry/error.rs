@@ -1,5 +1,8 @@
 //! What a registry answers when it refuses (distribution-spec "Error Codes"), in the words Docker gives it.
 
+use std::fmt;
+use std::time::Duration;
+
 use hoist_api::reference::Reference;
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -23,6 +26,10 @@ pub(crate) struct ApiError {
     /// `MANIFEST_UNKNOWN`
     code: String,
     message: String,
+    /// When the registry says that it may be asked again.
+    retry_after: Option<Duration>,
+    /// What was asked for, where the refusal is told as part of it; "" mostly.
+    within: String,
 }
 
 #[derive(Deserialize)]
@@ -51,20 +58,20 @@ impl ApiError {
         let message = first.and_then(|item| item.message.clone()).filter(|message| !message.is_empty());
         let loose = parsed.as_ref().and_then(|body| body.details.clone().or_else(|| body.message.clone()));
         let message = message.or(loose).unwrap_or_else(|| message_of(&code, status));
-        ApiError { status, code: plain(&code), message: plain(&message) }
+        ApiError { status, code: plain(&code), message: plain(&message), retry_after: None, within: String::new() }
     }
 
-    /// The text of an error body, if it is one.
-    pub(super) fn read(status: StatusCode, body: &[u8]) -> Option<String> {
-        (!body.is_empty()).then(|| ApiError::new(status, body).text())
+    /// The same, with what its `Retry-After` says.
+    pub(super) fn after(self, retry_after: Option<Duration>) -> ApiError {
+        ApiError { retry_after, ..self }
     }
 
     /// `manifest unknown: manifest unknown`
     fn text(&self) -> String {
         if self.code.is_empty() {
-            return self.message.clone();
+            return format!("{}{}", self.within, self.message);
         }
-        format!("{}: {}", self.code.to_lowercase().replace('_', " "), self.message)
+        format!("{}{}: {}", self.within, self.code.to_lowercase().replace('_', " "), self.message)
     }
 }
 
@@ -93,10 +100,57 @@ fn message_of(code: &str, status: StatusCode) -> String {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused(refused) => f.write_str(&refused.text()),
+            Failure::Unreachable(text) | Failure::Broken(text) => f.write_str(text),
+        }
+    }
+}
+
 impl Failure {
-    /// The registry has no such thing.
+    /// The registry says that there is no such thing.
     pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Failure::Refused(error) if error.status == StatusCode::NOT_FOUND)
+        matches!(self, Failure::Refused(e) if e.status == StatusCode::NOT_FOUND)
+    }
+
+    /// The registry refuses who we are or what we want, and always will.
+    pub(crate) fn is_denied(&self) -> bool {
+        let denies = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
+        matches!(self, Failure::Refused(e) if denies.contains(&e.status))
+    }
+
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Failure::Refused(refused) => refused.retry_after,
+            _ => None,
+        }
+    }
+
+    /// The same, told as part of something else that was asked for.
+    pub(super) fn within(self, shown: &str) -> Failure {
+        match self {
+            Failure::Refused(refused) => {
+                Failure::Refused(ApiError { within: format!("{shown}: {}", refused.within), ..refused })
+            }
+            Failure::Unreachable(text) => Failure::Unreachable(format!("{shown}: {text}")),
+            Failure::Broken(text) => Failure::Broken(format!("{shown}: {text}")),
+        }
+    }
+
+    /// What somebody who asks about an image is told.
+    pub(crate) fn for_distribution(self) -> Error {
+        match &self {
+            Failure::Refused(e) if e.status == StatusCode::NOT_FOUND => Error::NotFound(self.to_string()),
+            Failure::Refused(_) if self.is_denied() => Error::Unauthorized(self.to_string()),
+            _ => Error::Other(self.to_string()),
+        }
+    }
+
+    /// What the user of a push is told.
+    pub(crate) fn for_push(self) -> Error {
+        Error::Other(self.to_string())
     }
 
     /// Worth another attempt at the same place.

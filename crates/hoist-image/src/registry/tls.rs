@@ -2,7 +2,7 @@
 //! `certs.d/<host:port>/` as for Docker, and none at all for registries the engine was told not to verify.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -11,32 +11,43 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-const CERTIFICATE_DIRECTORIES: [&str; 2] = ["/etc/hoist/certs.d", "/etc/docker/certs.d"];
+use super::endpoint::Trust;
+
+const DOCKER_DIRECTORY: &str = "/etc/docker/certs.d";
 
 /// Makes client configurations; reads the system's certificates once.
 #[derive(Default)]
 pub(super) struct Tls {
+    directory: PathBuf,
     system: OnceLock<Arc<RootCertStore>>,
 }
 
 impl Tls {
+    /// Reads certificates of registries below `directory` too.
+    pub(super) fn new(directory: &Path) -> Tls {
+        Tls { directory: directory.to_owned(), ..Tls::default() }
+    }
+
     /// How to speak TLS to `authority`.
-    pub(super) fn config(&self, authority: &str, insecure: bool) -> Result<Arc<ClientConfig>, String> {
+    pub(super) fn config(&self, authority: &str, trust: &Trust) -> Result<Arc<ClientConfig>, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| format!("tls: {e}"))?;
-        let builder = if insecure {
+        let found = self.files(authority)?;
+        let builder = if trust.insecure {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate { provider }))
         } else {
             let mut roots = self.system_roots();
-            for certificate in own_roots(authority)? {
-                let added = Arc::make_mut(&mut roots).add(certificate);
-                added.map_err(|e| format!("tls: certificate for {authority}: {e}"))?;
+            for path in trust.ca.iter().chain(&found.roots) {
+                for certificate in certificates(path)? {
+                    let added = Arc::make_mut(&mut roots).add(certificate);
+                    added.map_err(|e| format!("tls: {}: {e}", path.display()))?;
+                }
             }
             builder.with_root_certificates(roots)
         };
-        let config = match client_certificate(authority)? {
+        let config = match identity(trust.client.iter().chain(&found.client).next())? {
             Some((chain, key)) => {
                 let text = |e| format!("tls: client certificate for {authority}: {e}");
                 builder.with_client_auth_cert(chain, key).map_err(text)?
@@ -61,31 +72,60 @@ impl Tls {
     }
 }
 
-fn files(authority: &str, extension: &str) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for directory in CERTIFICATE_DIRECTORIES {
-        let Ok(entries) = fs::read_dir(Path::new(directory).join(authority)) else { continue };
-        found.extend(entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == extension)));
-    }
-    found.sort();
-    found
+/// What lies in the directories of a registry.
+#[derive(Default)]
+struct Files {
+    roots: Vec<PathBuf>,
+    client: Vec<(PathBuf, Option<PathBuf>)>,
 }
 
-fn own_roots(authority: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let mut roots = Vec::new();
-    for path in files(authority, "crt") {
-        roots.extend(certificates(&path)?);
+impl Tls {
+    /// `*.crt` are authorities, `*.cert` and `*.key` of one name are ours (Docker's certs.d). One without the other is an
+    /// error: somebody believes that it counts.
+    fn files(&self, authority: &str) -> Result<Files, String> {
+        let mut found = Files::default();
+        for directory in [self.directory.as_path(), Path::new(DOCKER_DIRECTORY)] {
+            let Ok(entries) = fs::read_dir(directory.join(authority)) else { continue };
+            let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+            paths.sort();
+            for path in paths {
+                let (certificate, key) = (path.with_extension("cert"), path.with_extension("key"));
+                match path.extension().and_then(|extension| extension.to_str()) {
+                    Some("crt") => found.roots.push(path),
+                    Some("cert") if key.exists() => found.client.push((certificate, Some(key))),
+                    Some("cert") => return Err(lacks_key(&key, &certificate)),
+                    Some("key") if !certificate.exists() => return Err(lacks_certificate(&certificate, &key)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(found)
     }
-    Ok(roots)
+}
+
+fn lacks_key(key: &Path, certificate: &Path) -> String {
+    format!(
+        "missing key {} for client certificate {}. CA certificates must use the extension .crt",
+        name(key),
+        certificate.display()
+    )
+}
+
+fn lacks_certificate(certificate: &Path, key: &Path) -> String {
+    format!("missing client certificate {} for key {}", name(certificate), key.display())
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-fn client_certificate(authority: &str) -> Result<Option<Identity>, String> {
-    let Some(path) = files(authority, "cert").into_iter().next() else { return Ok(None) };
-    let key_path = path.with_extension("key");
-    let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|e| format!("tls: {}: {e}", key_path.display()))?;
-    Ok(Some((certificates(&path)?, key)))
+fn identity(files: Option<&(PathBuf, Option<PathBuf>)>) -> Result<Option<Identity>, String> {
+    let Some((certificate, key)) = files else { return Ok(None) };
+    let key = key.as_ref().unwrap_or(certificate);
+    let read = PrivateKeyDer::from_pem_file(key).map_err(|e| format!("tls: {}: {e}", key.display()))?;
+    Ok(Some((certificates(certificate)?, read)))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

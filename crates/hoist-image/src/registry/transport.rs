@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,10 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::endpoint::Origin;
+use super::endpoint::{Origin, Trust};
 use super::proxy::{Proxies, Proxy};
 use super::resolve::Resolver;
 use super::tls::{Tls, handshake_text};
+use super::upload::Upstream;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,10 +34,16 @@ const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
 const IDLE_CONNECTIONS_MAX: usize = 4;
 const HEADER_BUFFER_BYTES: usize = 128 * 1024;
 
-type Body = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;
+/// A registry that puts away a large upload answers later still.
+const UPLOAD_ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
+type Body = http_body_util::combinators::BoxBody<Bytes, io::Error>;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Where a connection leads, and what it was made to trust.
+type Way = (Origin, Arc<Trust>);
 
 /// Connections of one pull.
 #[derive(Default)]
@@ -43,7 +51,7 @@ pub(super) struct Transport {
     resolver: Resolver,
     tls: Tls,
     proxies: Proxies,
-    idle: Mutex<HashMap<Origin, Vec<SendRequest<Body>>>>,
+    idle: Mutex<HashMap<Way, Vec<SendRequest<Body>>>>,
 }
 
 /// A request, before it has a connection.
@@ -55,13 +63,13 @@ pub(super) struct Outgoing {
     pub(super) path: String,
     pub(super) headers: Vec<(HeaderName, String)>,
     pub(super) body: Option<Bytes>,
-    /// The server's certificate need not be valid.
-    pub(super) insecure: bool,
+    pub(super) trust: Arc<Trust>,
 }
 
 impl Transport {
-    pub(super) fn new() -> Transport {
-        Transport { proxies: Proxies::from_environment(), ..Transport::default() }
+    /// Certificates of registries are below `directory`, besides where Docker has them.
+    pub(super) fn new(directory: &Path) -> Transport {
+        Transport { proxies: Proxies::from_environment(), tls: Tls::new(directory), ..Transport::default() }
     }
 
     pub(super) async fn lookup(&self, host: &str) -> Result<Vec<SocketAddr>, String> {
@@ -70,17 +78,41 @@ impl Transport {
 
     /// Sends a request and waits for the head of the answer. The error is the reason only: callers name the URL.
     pub(super) async fn send(&self, outgoing: &Outgoing) -> Result<Response<Incoming>, String> {
-        if let Some(mut sender) = self.take_idle(&outgoing.origin) {
+        if let Some(mut sender) = self.take_idle(outgoing) {
             // An idle connection may have been closed under us: then the request was not processed and may be repeated.
             if let Ok(answer) = self.exchange(&mut sender, outgoing).await {
-                self.keep(&outgoing.origin, sender);
+                self.keep(outgoing, sender);
                 return Ok(answer);
             }
         }
-        let mut sender = self.connect(&outgoing.origin, outgoing.insecure).await?;
+        let mut sender = self.connect(outgoing).await?;
         let answer = self.exchange(&mut sender, outgoing).await?;
-        self.keep(&outgoing.origin, sender);
+        self.keep(outgoing, sender);
         Ok(answer)
+    }
+
+    /// The same for a body that comes as a stream. Sent once, whatever becomes of it.
+    pub(super) async fn send_stream(&self, outgoing: &Outgoing, body: Upstream) -> Result<Response<Incoming>, String> {
+        let idle = self.take_idle(outgoing);
+        let mut sender = match idle {
+            Some(sender) => sender,
+            None => self.connect(outgoing).await?,
+        };
+        let watch = body.watch();
+        let request = self.request(outgoing)?.map(|_| body.boxed());
+        let sending = sender.send_request(request);
+        let answer = tokio::select! {
+            answer = sending => answer,
+            stalled = watch.stalled(UPLOAD_ANSWER_TIMEOUT) => return Err(stalled),
+        };
+        match answer {
+            Err(e) if e.is_incomplete_message() => Err("EOF".to_owned()),
+            Err(e) => Err(cause(&e)),
+            Ok(answer) => {
+                self.keep(outgoing, sender);
+                Ok(answer)
+            }
+        }
     }
 
     async fn exchange(
@@ -89,7 +121,8 @@ impl Transport {
         outgoing: &Outgoing,
     ) -> Result<Response<Incoming>, String> {
         let request = self.request(outgoing)?;
-        match timeout(HEADERS_TIMEOUT, sender.send_request(request)).await {
+        let patience = if outgoing.method == Method::PUT { UPLOAD_ANSWER_TIMEOUT } else { HEADERS_TIMEOUT };
+        match timeout(patience, sender.send_request(request)).await {
             Err(_) => Err("net/http: timeout awaiting response headers".to_owned()),
             Ok(Err(e)) if e.is_incomplete_message() => Err("EOF".to_owned()),
             Ok(Err(e)) => Err(cause(&e)),
@@ -107,8 +140,8 @@ impl Transport {
             None => outgoing.path.clone(),
         };
         let body = match &outgoing.body {
-            Some(bytes) => http_body_util::Full::new(bytes.clone()).boxed(),
-            None => Empty::new().boxed(),
+            Some(bytes) => http_body_util::Full::new(bytes.clone()).map_err(|never| match never {}).boxed(),
+            None => Empty::new().map_err(|never| match never {}).boxed(),
         };
         let mut request = Request::builder()
             .method(outgoing.method.clone())
@@ -127,7 +160,8 @@ impl Transport {
         Ok(request)
     }
 
-    async fn connect(&self, origin: &Origin, insecure: bool) -> Result<SendRequest<Body>, String> {
+    async fn connect(&self, outgoing: &Outgoing) -> Result<SendRequest<Body>, String> {
+        let origin = &outgoing.origin;
         let proxy = self.proxies.for_origin(origin).map_err(|e| e.to_string())?;
         let stream: Box<dyn Stream> = match &proxy {
             None => Box::new(self.dial(origin).await?),
@@ -136,7 +170,7 @@ impl Transport {
                 if origin.secure { Box::new(tunnel(stream, proxy, origin).await?) } else { Box::new(stream) }
             }
         };
-        let stream = if origin.secure { self.handshake(stream, origin, insecure).await? } else { stream };
+        let stream = if origin.secure { self.handshake(stream, origin, &outgoing.trust).await? } else { stream };
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(HEADER_BUFFER_BYTES)
             .handshake(TokioIo::new(stream))
@@ -171,9 +205,9 @@ impl Transport {
         &self,
         stream: Box<dyn Stream>,
         origin: &Origin,
-        insecure: bool,
+        trust: &Trust,
     ) -> Result<Box<dyn Stream>, String> {
-        let config = self.tls.config(&origin.authority(), insecure)?;
+        let config = self.tls.config(&origin.authority(), trust)?;
         let name = ServerName::try_from(origin.host.clone()).map_err(|e| format!("tls: {}: {e}", origin.host))?;
         let connecting = tokio_rustls::TlsConnector::from(config).connect(name, stream);
         match timeout(HANDSHAKE_TIMEOUT, connecting).await {
@@ -183,18 +217,18 @@ impl Transport {
         }
     }
 
-    fn take_idle(&self, origin: &Origin) -> Option<SendRequest<Body>> {
+    fn take_idle(&self, outgoing: &Outgoing) -> Option<SendRequest<Body>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.get_mut(origin)?;
+        let connections = idle.get_mut(&(outgoing.origin.clone(), outgoing.trust.clone()))?;
         connections.retain(|sender| !sender.is_closed());
         let ready = connections.iter().position(SendRequest::is_ready)?;
         Some(connections.swap_remove(ready))
     }
 
     /// Connections come back while their answer is still being read; they are ready again once it was.
-    fn keep(&self, origin: &Origin, sender: SendRequest<Body>) {
+    fn keep(&self, outgoing: &Outgoing, sender: SendRequest<Body>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.entry(origin.clone()).or_default();
+        let connections = idle.entry((outgoing.origin.clone(), outgoing.trust.clone())).or_default();
         connections.retain(|sender| !sender.is_closed());
         if connections.len() < IDLE_CONNECTIONS_MAX {
             connections.push(sender);

@@ -1,6 +1,8 @@
 //! What any URL names, read by `docker import URL`.
 
 use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -77,7 +79,7 @@ impl UrlSource {
 }
 
 async fn get(url: &str) -> Result<Response<Incoming>, String> {
-    let transport = Transport::new();
+    let transport = Transport::new(Path::new(crate::REGISTRY_DIRECTORY));
     let (mut origin, mut path) = Origin::of_url(url).map_err(|e| e.to_string())?;
     for _ in 0..=REDIRECTS_MAX {
         let outgoing = Outgoing {
@@ -86,7 +88,7 @@ async fn get(url: &str) -> Result<Response<Incoming>, String> {
             path,
             headers: Vec::new(),
             body: None,
-            insecure: false,
+            trust: Arc::default(),
         };
         let answer = transport.send(&outgoing).await?;
         let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());

@@ -12,14 +12,17 @@ mod sparse;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 pub(crate) use header::is_tar_header;
-pub(crate) use record::replay;
+pub(crate) use record::{replay, replayed_bytes};
 pub(crate) use stream::{Entry, Kind, TarStream};
+pub use verify::Damage;
+pub(crate) use verify::verify;
 
 use place::Root;
 
@@ -51,23 +54,20 @@ pub(crate) struct Target<'a> {
     pub(crate) content: &'a Path,
     /// An empty directory for what the layer itself replaces.
     pub(crate) trash: &'a Path,
-    /// Not there yet: the file for the layer's record. A layer that replaces its own files gets none.
+    /// Not there yet: the file for the layer's record.
     pub(crate) record: &'a Path,
 }
 
 /// Unpacks the tar in `reader`, which is read to its end. Returns the bytes of the files made, as Docker counts them: hard
 /// links once, directories not at all.
 pub(crate) fn unpack(reader: &mut dyn Read, target: Target<'_>, whiteouts: Whiteouts) -> io::Result<u64> {
-    let mut unpacker = Unpacker::new(target.content, target.trash, whiteouts)?;
+    let mut unpacker = Unpacker::new(target, whiteouts)?;
     let mut stream = TarStream::new(reader).record(record::Recorder::create(target.record)?);
     while let Some(entry) = stream.next_entry()? {
         unpacker.add(&entry, &mut stream).map_err(|e| named(e, &String::from_utf8_lossy(&entry.path)))?;
     }
     if let Some(recorder) = stream.finish()? {
         recorder.finish()?;
-    }
-    if unpacker.replaced {
-        std::fs::remove_file(target.record)?;
     }
     unpacker.finish()
 }
@@ -78,27 +78,26 @@ fn named(source: io::Error, path: &str) -> io::Error {
     io::Error::new(source.kind(), format!("{shown}: {source}"))
 }
 
-struct Unpacker {
+struct Unpacker<'a> {
     root: Root,
+    content: &'a Path,
     whiteouts: Whiteouts,
     entries: u64,
     bytes: u64,
-    /// The tar held content that is not in the result any more.
-    replaced: bool,
     /// Set last, deepest first does not matter: setting a directory's times touches no other's.
     directories: Vec<(Vec<u8>, (i64, u32))>,
     directory_name_bytes: usize,
     buffer: Vec<u8>,
 }
 
-impl Unpacker {
-    fn new(target: &Path, trash: &Path, whiteouts: Whiteouts) -> io::Result<Unpacker> {
+impl<'a> Unpacker<'a> {
+    fn new(target: Target<'a>, whiteouts: Whiteouts) -> io::Result<Unpacker<'a>> {
         Ok(Unpacker {
-            root: Root::open(target, trash)?,
+            root: Root::open(target.content, target.trash)?,
+            content: target.content,
             whiteouts,
             entries: 0,
             bytes: 0,
-            replaced: false,
             directories: Vec::new(),
             directory_name_bytes: 0,
             buffer: vec![0; 128 * 1024],
@@ -119,19 +118,27 @@ impl Unpacker {
         if self.whiteouts == Whiteouts::Overlay && name.starts_with(WHITEOUT_PREFIX) {
             return self.whiteout(entry, &parent, name);
         }
-        self.bytes = self.bytes.saturating_sub(self.make_way(entry, &parent, name)?);
+        self.bytes = self.bytes.saturating_sub(self.make_way(entry, (&parent, name), stream)?);
         self.make(entry, &path, (&parent, name), stream)
     }
 
     /// Removes what stands where the entry goes, unless both are directories. Returns the bytes freed.
-    fn make_way(&mut self, entry: &Entry, parent: &OwnedFd, name: &[u8]) -> io::Result<u64> {
+    fn make_way<R: Read>(
+        &mut self,
+        entry: &Entry,
+        (parent, name): (&OwnedFd, &[u8]),
+        stream: &mut TarStream<R>,
+    ) -> io::Result<u64> {
         let Some(existing) = place::look(parent, name)? else { return Ok(0) };
         let is_directory = entry.kind == Kind::Directory;
         if existing.is_directory && is_directory {
             return Ok(0);
         }
+        if !existing.is_whiteout {
+            // What goes may be, or lead to, the content of an entry that the record only points at.
+            stream.record_whole(self.content)?;
+        }
         let freed = self.root.remove(parent, name, &existing)?;
-        self.replaced |= !existing.is_whiteout;
         if existing.is_whiteout && is_directory {
             // Removed from below and made anew in the same layer: what was below must stay hidden.
             place::make_directory(parent, name)?;

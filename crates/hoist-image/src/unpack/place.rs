@@ -212,6 +212,17 @@ pub(super) fn mark_opaque(parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
     sys::fsetxattr(&directory, OPAQUE, b"y", sys::XattrFlags::empty()).map_err(io::Error::from)
 }
 
+/// Whether a directory hides what the layers below have in it.
+pub(super) fn is_opaque(directory: &OwnedFd) -> io::Result<bool> {
+    let path = Path::new("/proc/self/fd").join(directory.as_fd().as_raw_fd().to_string());
+    let mut value = [0; 2];
+    match sys::getxattr(&path, OPAQUE, &mut value[..]) {
+        Ok(length) => Ok(&value[..length] == b"y"),
+        Err(Errno::NODATA) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Owner, extended attributes, mode and times of anything but a regular file.
 pub(super) fn set_attributes(entry: &Entry, parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
     chown(entry, parent, name)?;
@@ -239,7 +250,7 @@ fn chown(entry: &Entry, parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
     sys::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from)
 }
 
-fn wanted_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn wanted_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pairs = entry.xattrs.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     pairs.filter(|(key, _)| !OVERLAY_PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
 }

@@ -2,6 +2,7 @@
 //! makes no file, keeps no more than one entry in memory, and never trusts a length.
 
 use std::io::{self, Read};
+use std::path::Path;
 
 use super::header::{self, BLOCK, Header};
 use super::pax::{self, Records};
@@ -76,12 +77,24 @@ impl<R: Read> TarStream<R> {
 
     /// The payload that follows is a file's content: the caller says what it was by [`TarStream::content_was`].
     pub(super) fn content_follows(&mut self) {
-        self.by_digest = true;
+        self.by_digest = self.recorder.as_ref().is_some_and(|recorder| !recorder.is_whole());
     }
 
     pub(super) fn content_was(&mut self, path: &[u8], length: u64, digest: [u8; 32]) -> io::Result<()> {
-        self.by_digest = false;
-        self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.content(path, length, digest))
+        match &mut self.recorder {
+            Some(recorder) if std::mem::take(&mut self.by_digest) => recorder.content(path, length, digest),
+            _ => Ok(()),
+        }
+    }
+
+    /// Records the bytes of files too, of those that passed already and of those to come.
+    pub(super) fn record_whole(&mut self, content: &Path) -> io::Result<()> {
+        self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.become_whole(content))
+    }
+
+    /// Where the archive comes from.
+    pub(super) fn reader(&mut self) -> &mut R {
+        &mut self.reader
     }
 
     /// Reads to the end and gives the record back.

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
 use hoist_sys::errno_text;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 /// Longest file that is read: `memory.stat` has some kilobytes, `cgroup.procs` of a fork bomb may have more.
@@ -34,15 +36,20 @@ impl Dir<'_> {
     }
 
     fn write_raw(self, file: &str, value: &str) -> Result<(), Errno> {
-        use rustix::fs::{Mode, OFlags};
-        let file = rustix::fs::open(self.0.join(file), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-        loop {
-            match rustix::io::write(&file, value.as_bytes()) {
-                Ok(_) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
+        let file = self.open_raw(file)?;
+        rustix::io::retry_on_intr(|| rustix::io::write(&file, value.as_bytes())).map(drop)
+    }
+
+    fn open_raw(self, file: &str) -> Result<OwnedFd, Errno> {
+        rustix::fs::open(self.0.join(file), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// For values that are written later.
+    pub(super) fn open_for_writing(self, file: &str) -> io::Result<OwnedFd> {
+        self.open_raw(file).map_err(|errno| {
+            let error = io::Error::from(errno);
+            io::Error::new(error.kind(), format!("failed to open {:?}: {}", self.0.join(file), errno_text(&error)))
+        })
     }
 
     /// Writes each value to the same file, which is opened once.
@@ -70,7 +77,7 @@ impl Dir<'_> {
         parse_u64(&text).ok_or_else(|| io::Error::other(format!("no number in {:?}: {text:?}", self.0.join(file))))
     }
 
-    fn describe_write(self, file: &str, value: &str, error: io::Error) -> io::Error {
+    pub(super) fn describe_write(self, file: &str, value: &str, error: io::Error) -> io::Error {
         let path = self.0.join(file);
         let mut message = format!("failed to write {value:?} to {path:?}: {}", errno_text(&error));
         if error.kind() == io::ErrorKind::NotFound && self.0.is_dir() {

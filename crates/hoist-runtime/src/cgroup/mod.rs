@@ -35,6 +35,9 @@ pub trait Cgroup: Send + Sync + std::fmt::Debug {
     fn create(&self, resources: &LinuxResources) -> io::Result<()>;
     /// Moves the calling single-threaded process in (v1: own tid to `tasks`, see runtime-floor; v2: `cgroup.procs`).
     fn enter(&self) -> io::Result<()>;
+    /// Prepares for processes that [`Cgroup::enter`] one after the other: opens now, once, what each of them would (v1). It
+    /// stays open as long as `self`.
+    fn expect_entries(&self) -> io::Result<()>;
     /// An fd of the group directory for `CLONE_INTO_CGROUP`; `None` on v1.
     fn clone_into_fd(&self) -> io::Result<Option<std::os::fd::OwnedFd>>;
     /// Changes limits of a live group (`docker update`). Device rules change only if the list is not empty.

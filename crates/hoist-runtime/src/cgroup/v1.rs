@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -25,11 +26,13 @@ const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Legacy {
     hierarchies: &'static [Hierarchy],
     relative: Result<PathBuf, String>,
+    /// The `tasks` files, once more than one process is expected to enter.
+    entries: OnceLock<Vec<OwnedFd>>,
 }
 
 impl Legacy {
     pub(super) fn new(hierarchies: &'static [Hierarchy], path: &Path) -> Legacy {
-        Legacy { hierarchies, relative: hierarchy::relative(path) }
+        Legacy { hierarchies, relative: hierarchy::relative(path), entries: OnceLock::new() }
     }
 
     fn relative(&self) -> io::Result<&Path> {
@@ -172,8 +175,23 @@ impl Cgroup for Legacy {
     }
 
     fn enter(&self) -> io::Result<()> {
-        for directory in self.directories()? {
-            Dir(&directory).write("tasks", 0)?;
+        let directories = self.directories()?;
+        let Some(entries) = self.entries.get() else {
+            return directories.iter().try_for_each(|directory| Dir(directory).write("tasks", 0));
+        };
+        for (directory, tasks) in directories.iter().zip(entries) {
+            rustix::io::retry_on_intr(|| rustix::io::write(tasks, b"0"))
+                .map_err(|errno| Dir(directory).describe_write("tasks", "0", errno.into()))?;
+        }
+        Ok(())
+    }
+
+    fn expect_entries(&self) -> io::Result<()> {
+        if self.entries.get().is_none() {
+            let directories = self.directories()?;
+            let opened = directories.iter().map(|directory| Dir(directory).open_for_writing("tasks"));
+            // Set meanwhile by another thread: the same files.
+            let _ = self.entries.set(opened.collect::<io::Result<_>>()?);
         }
         Ok(())
     }

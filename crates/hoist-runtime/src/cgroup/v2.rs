@@ -91,6 +91,11 @@ impl Cgroup for Unified {
         Dir(self.directory()?).write("cgroup.procs", 0)
     }
 
+    fn expect_entries(&self) -> io::Result<()> {
+        // They are cloned into the group.
+        Ok(())
+    }
+
     fn clone_into_fd(&self) -> io::Result<Option<OwnedFd>> {
         self.open().map(Some)
     }

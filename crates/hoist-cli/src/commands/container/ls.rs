@@ -93,10 +93,11 @@ fn raw_template(size: bool) -> String {
     lines
 }
 
+/// A row of the list.
 #[derive(Default)]
-struct Container {
-    item: Value,
-    trunc: bool,
+pub(crate) struct Container {
+    pub(crate) item: Value,
+    pub(crate) trunc: bool,
 }
 
 impl Container {

@@ -1,9 +1,11 @@
 //! `container …` and its short forms.
 
 pub(super) mod attach;
+pub(super) mod commit;
 pub(super) mod create;
 pub(super) mod diff;
 pub(super) mod exec;
+pub(super) mod export;
 pub(super) mod inspect;
 pub(super) mod lifecycle;
 pub(super) mod logs;
@@ -25,9 +27,11 @@ use super::Command;
 
 pub(super) const COMMANDS: &[Command] = &[
     attach::COMMAND,
+    commit::COMMAND,
     create::COMMAND,
     diff::COMMAND,
     exec::COMMAND,
+    export::COMMAND,
     inspect::COMMAND,
     lifecycle::KILL,
     logs::COMMAND,

@@ -1,6 +1,6 @@
 //! `container prune`: removes what is stopped.
 
-use hoist_client::Request;
+use hoist_client::{Client, Request};
 use serde_json::Value;
 
 use super::super::{Command, confirm};
@@ -24,15 +24,21 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if !args.is("force") && !confirm(warning)? {
         return Ok(());
     }
-    let request = filter::add(Request::post("/containers/prune"), &args.all("filter"));
-    let report: Value = app.client()?.call(request)?.json()?;
+    let reclaimed = prune(app.client()?, &args.all("filter"))?;
+    println!("Total reclaimed space: {}", units::human_size(reclaimed));
+    Ok(())
+}
+
+/// Prunes, tells what is gone and returns its bytes.
+pub(crate) fn prune(client: &Client, filters: &[&str]) -> Outcome<f64> {
+    let report: Value = client.call(filter::add(Request::post("/containers/prune"), filters))?.json()?;
     let deleted: Vec<&str> =
         report["ContainersDeleted"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if !deleted.is_empty() {
-        println!("Deleted Containers:");
-        deleted.iter().for_each(|id| println!("{id}"));
-        println!();
+    if deleted.is_empty() {
+        return Ok(0.0);
     }
-    println!("Total reclaimed space: {}", units::human_size(report["SpaceReclaimed"].as_f64().unwrap_or_default()));
-    Ok(())
+    println!("Deleted Containers:");
+    deleted.iter().for_each(|id| println!("{id}"));
+    println!();
+    Ok(report["SpaceReclaimed"].as_f64().unwrap_or_default())
 }

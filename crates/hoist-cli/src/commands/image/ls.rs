@@ -121,12 +121,24 @@ fn rows(image: Value, trunc: bool, needs_digest: bool, show_digests: bool) -> Ve
     rows
 }
 
-struct Image {
-    item: Value,
-    trunc: bool,
-    repository: String,
-    tag: String,
-    digest: String,
+/// A row of the list.
+pub(crate) struct Image {
+    pub(crate) item: Value,
+    pub(crate) trunc: bool,
+    pub(crate) repository: String,
+    pub(crate) tag: String,
+    pub(crate) digest: String,
+}
+
+impl Image {
+    /// The row of an image under its first tag alone.
+    pub(crate) fn first_tag(item: Value, trunc: bool) -> Self {
+        let first = item["RepoTags"].as_array().and_then(|tags| tags.first()).and_then(Value::as_str);
+        let name = first.filter(|tag| !tag.starts_with("<none>")).and_then(|tag| Reference::parse(tag).ok());
+        let repository = name.as_ref().map_or_else(|| "<none>".to_owned(), Reference::familiar_name);
+        let tag = name.and_then(|name| name.tag).unwrap_or_else(|| "<none>".to_owned());
+        Self { item, trunc, repository, tag, digest: String::new() }
+    }
 }
 
 impl Row for Image {

@@ -7,8 +7,11 @@ pub(super) mod load;
 pub(super) mod ls;
 pub(super) mod prune;
 pub(super) mod pull;
+pub(super) mod push;
 pub(super) mod rm;
+pub(super) mod save;
 pub(super) mod tag;
+pub(super) mod verify;
 
 use hoist_api::platform::Platform;
 use hoist_client::query::path_segment;
@@ -24,8 +27,11 @@ pub(super) const COMMANDS: &[Command] = &[
     ls::COMMAND,
     prune::COMMAND,
     pull::COMMAND,
+    push::COMMAND,
     rm::COMMAND,
+    save::COMMAND,
     tag::COMMAND,
+    verify::COMMAND,
 ];
 
 /// `/images/NAME/what`

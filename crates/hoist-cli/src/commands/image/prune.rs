@@ -1,6 +1,6 @@
 //! `image prune`.
 
-use hoist_client::Request;
+use hoist_client::{Client, Request};
 use serde_json::Value;
 
 use super::super::{Command, confirm};
@@ -29,18 +29,24 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if !args.is("force") && !confirm(warning)? {
         return Ok(());
     }
-    let mut filters = args.owned("filter");
-    filters.push(format!("dangling={}", !all));
-    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
-    let report: Value = app.client()?.call(filter::add(Request::post("/images/prune"), &filters))?.json()?;
-    let deleted = report["ImagesDeleted"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if !deleted.is_empty() {
-        println!("Deleted Images:");
-        for item in deleted {
-            super::rm::print_item(item, true);
-        }
-        println!();
-    }
-    println!("Total reclaimed space: {}", units::human_size(report["SpaceReclaimed"].as_f64().unwrap_or_default()));
+    let reclaimed = prune(app.client()?, all, &args.all("filter"))?;
+    println!("Total reclaimed space: {}", units::human_size(reclaimed));
     Ok(())
+}
+
+/// Prunes, tells what is gone and returns its bytes.
+pub(crate) fn prune(client: &Client, all: bool, filters: &[&str]) -> Outcome<f64> {
+    let dangling = format!("dangling={}", !all);
+    let filters: Vec<&str> = filters.iter().copied().chain([dangling.as_str()]).collect();
+    let report: Value = client.call(filter::add(Request::post("/images/prune"), &filters))?.json()?;
+    let deleted = report["ImagesDeleted"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if deleted.is_empty() {
+        return Ok(0.0);
+    }
+    println!("Deleted Images:");
+    for item in deleted {
+        super::rm::print_item(item, true);
+    }
+    println!();
+    Ok(report["SpaceReclaimed"].as_f64().unwrap_or_default())
 }

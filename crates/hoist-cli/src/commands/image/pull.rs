@@ -6,7 +6,7 @@ use hoist_client::Request;
 use super::super::Command;
 use crate::{
     app::{App, Outcome},
-    env,
+    credentials, env,
     flags::{Flag, Parsed, switch, text},
     progress::{self, To},
 };
@@ -64,6 +64,9 @@ fn request(app: &App, name: &Reference, platform: Option<&str>, to: To) -> Outco
     }
     if let Some(platform) = platform {
         request = request.query("platform", platform);
+    }
+    if let Some(auth) = credentials::header_for(app, &name.domain) {
+        request = request.header(credentials::HEADER, auth);
     }
     progress::show(app.client()?.call(request)?, to, |_| {})
 }

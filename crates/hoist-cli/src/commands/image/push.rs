@@ -1,0 +1,55 @@
+//! `push`: uploads an image.
+
+use hoist_api::reference::Reference;
+use hoist_client::Request;
+
+use super::{super::Command, path, platform_json};
+use crate::{
+    app::{App, Outcome},
+    flags::{Flag, Parsed, switch, text},
+    progress::{self, To},
+};
+
+const FLAGS: &[Flag] = &[
+    switch('a', "all-tags", "Push every tag of the repository"),
+    switch('\0', "disable-content-trust", "Skip image signing").or("true").hide(),
+    text('\0', "platform", "Push only this platform's image (\"os[/arch[/variant]]\")"),
+    switch('q', "quiet", "Say less"),
+];
+
+pub(crate) const COMMAND: Command =
+    Command::action("push", "Upload an image to a registry", "[OPTIONS] NAME[:TAG]", (1, 1), run)
+        .flags(&[FLAGS])
+        .aliases(&["image push", "push"]);
+
+fn run(app: &App, args: &Parsed) -> Outcome {
+    let name = Reference::parse(&args.args[0]).map_err(|why| why.to_string())?;
+    let (all, quiet) = (args.is("all-tags"), args.is("quiet"));
+    if !args.is_or("disable-content-trust", true) {
+        return Err("--disable-content-trust=false: content trust is not supported".into());
+    }
+    if all && !name.is_name_only() {
+        return Err("tag can't be used with --all-tags/-a".into());
+    }
+    let was_bare = name.is_name_only();
+    let name = if all { name } else { name.with_default_tag() };
+    if was_bare && !all && !quiet {
+        println!("Using default tag: {}", name.tag.as_deref().unwrap_or_default());
+    }
+    let asked = match &name.digest {
+        Some(digest) => format!("{}@{digest}", name.familiar_name()),
+        None => name.familiar_name(),
+    };
+    let mut request = Request::post(path(&asked, "push"));
+    if let Some(tag) = name.tag.as_deref().filter(|_| name.digest.is_none()) {
+        request = request.query("tag", tag);
+    }
+    if let Some(platform) = args.get("platform") {
+        request = request.query("platform", platform_json(platform)?);
+    }
+    progress::show(app.client()?.call(request)?, if quiet { To::Nowhere } else { To::Stdout }, |_| {})?;
+    if quiet {
+        println!("{}", name.familiar());
+    }
+    Ok(())
+}

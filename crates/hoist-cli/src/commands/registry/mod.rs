@@ -1,0 +1,5 @@
+//! Commands about registries: `login`, `logout`, `search`.
+
+pub(super) mod login;
+pub(super) mod logout;
+pub(super) mod search;

@@ -1,0 +1,114 @@
+//! `POST /images/{name}/push`, `GET /distribution/{name}/json`, `POST /auth`, and the credentials that requests bring.
+
+use base64::Engine as _;
+use hoist_api::error::Error;
+use hoist_api::reference::Reference;
+use hoist_image::Credentials;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::progress::{first_or_error, progress_stream};
+use super::{Answer, Call, answer, one_platform};
+
+/// Without a tag, every tag of the repository goes.
+pub(in crate::docker) async fn push(mut call: Call) -> Result<Answer, Error> {
+    call.pass_over_body().await;
+    let invalid = |e: hoist_api::reference::ReferenceError| Error::invalid(e.to_string());
+    let mut reference = Reference::parse(&call.name).map_err(invalid)?;
+    let tag = call.query.get("tag");
+    if !tag.is_empty() {
+        let tagged = Reference::parse(&format!("{}:{tag}", reference.name()));
+        reference = tagged.map_err(|_| Error::invalid("invalid tag format"))?;
+    }
+    let platform = one_platform(&call)?;
+    call.engine.images.check_push(&reference, platform.as_ref())?;
+    let credentials = credentials_of(&call);
+    let (out, sink, receiver) = progress_stream();
+    let engine = call.engine.clone();
+    tokio::spawn(async move {
+        let ended = tokio::select! {
+            ended = engine.images.push(&reference, credentials.as_ref(), sink) => ended,
+            // The client is gone: so is its push, as with dockerd.
+            () = out.closed() => return,
+        };
+        if let Err(error) = ended {
+            out.error(&error).await;
+        }
+    });
+    first_or_error(receiver).await
+}
+
+/// What a registry says about an image.
+pub(in crate::docker) async fn distribution(call: &Call) -> Result<Answer, Error> {
+    let reference = Reference::parse(&call.name).map_err(|e| Error::invalid(e.to_string()))?;
+    let credentials = credentials_of(call);
+    let found = call.engine.images.distribution(&reference, credentials.as_ref()).await?;
+    answer::ok(&json!({
+        "Descriptor": { "mediaType": found.media_type, "digest": found.digest, "size": found.size_bytes },
+        "Platforms": found.platforms,
+    }))
+}
+
+/// `POST /auth`: whether a registry takes what a user typed.
+pub(in crate::docker) async fn login(mut call: Call) -> Result<Answer, Error> {
+    let LoginBody { server, auth } = call.json().await?;
+    let credentials = auth.credentials().unwrap_or_default();
+    let identity = call.engine.images.login(&server, &credentials).await?;
+    answer::ok(&json!({ "IdentityToken": identity, "Status": "Login Succeeded" }))
+}
+
+/// Docker's AuthConfig.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct LoginBody {
+    #[serde(rename = "serveraddress")]
+    server: String,
+    #[serde(flatten)]
+    auth: AuthHeader,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct AuthHeader {
+    username: String,
+    password: String,
+    auth: String,
+    identitytoken: String,
+    registrytoken: String,
+}
+
+/// `X-Registry-Auth`; what cannot be read counts as anonymous, as with dockerd.
+pub(in crate::docker) fn credentials(header: Option<&str>) -> Option<Credentials> {
+    use base64::alphabet::URL_SAFE;
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let bytes = GeneralPurpose::new(&URL_SAFE, lenient).decode(header?.trim()).ok()?;
+    let parsed: AuthHeader = hoist_api::decode::from_slice(&bytes).ok()?;
+    parsed.credentials()
+}
+
+impl AuthHeader {
+    /// None if they say nothing.
+    fn credentials(self) -> Option<Credentials> {
+        let mut parsed = self;
+        if parsed.username.is_empty() && !parsed.auth.is_empty() {
+            let plain = base64::engine::general_purpose::STANDARD.decode(&parsed.auth).ok()?;
+            let plain = String::from_utf8(plain).ok()?;
+            let (user, password) = plain.split_once(':')?;
+            (parsed.username, parsed.password) = (user.to_owned(), password.to_owned());
+        }
+        let anonymous =
+            parsed.username.is_empty() && parsed.identitytoken.is_empty() && parsed.registrytoken.is_empty();
+        (!anonymous).then_some(Credentials {
+            username: parsed.username,
+            password: parsed.password,
+            identity_token: parsed.identitytoken,
+            registry_token: parsed.registrytoken,
+        })
+    }
+}
+
+/// Those of a request.
+pub(super) fn credentials_of(call: &Call) -> Option<Credentials> {
+    credentials(call.request.headers().get("x-registry-auth").and_then(|value| value.to_str().ok()))
+}

@@ -1,0 +1,89 @@
+//! What a registry says about an image that need not be here: `GET /distribution/{name}/json` and `POST /auth`.
+
+use hoist_api::reference::Reference;
+use serde_json::{Value, json};
+
+use crate::manifest::{self, DescribedPlatform, MEDIA_OCI_INDEX, MEDIA_OCI_MANIFEST, Manifest};
+use crate::registry::{self, Access, FetchedManifest, Repository};
+use crate::{Credentials, Error, ProgressSink, Store, config};
+
+/// An image at its registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distribution {
+    pub media_type: String,
+    pub digest: String,
+    pub size_bytes: u64,
+    /// As Docker's API has them: objects with `architecture`, `os` and whatever else an index says.
+    pub platforms: Vec<Value>,
+}
+
+impl Store {
+    /// Asks the registry what a reference stands for, mirrors first.
+    pub async fn distribution(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+    ) -> Result<Distribution, Error> {
+        let reference = reference.clone().with_default_tag();
+        let silent: ProgressSink = std::sync::Arc::new(|_| {});
+        let mut last = Error::Other(format!("no registry for {reference}"));
+        for place in registry::places(&reference, Access::Pull, &self.config(), credentials, &silent).await? {
+            if let Err(failure) = place.ping().await {
+                last = failure.for_distribution();
+                continue;
+            }
+            let mirror = place.is_mirror();
+            match describe(&place, &reference).await {
+                Err(e) if mirror => last = e,
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    /// `docker login`: returns the identity token, "" if the registry gives none.
+    pub async fn login(&self, server: &str, credentials: &Credentials) -> Result<String, Error> {
+        registry::login(server, credentials, &self.config()).await
+    }
+}
+
+async fn describe(place: &Repository, reference: &Reference) -> Result<Distribution, Error> {
+    let wanted = reference.digest.as_deref().or(reference.tag.as_deref()).unwrap_or("latest");
+    // Asked without its body first, as registries count what they send.
+    let digest = place.tag_digest(wanted).await.map_err(|failure| failure.for_distribution())?;
+    let fetched =
+        place.manifest(digest.as_deref().unwrap_or(wanted)).await.map_err(|failure| failure.for_distribution())?;
+    let parsed = manifest::parse(&fetched.bytes, &fetched.media_type)?;
+    let media_type = media_type_of(&fetched, &parsed);
+    let platforms = match parsed {
+        Manifest::Index(entries) => entries.into_iter().filter_map(|entry| Some(platform(&entry.platform?))).collect(),
+        Manifest::Image(image) => {
+            let config = place.config(&image.config).await.map_err(|failure| failure.for_distribution())?;
+            // An artifact has no platform; what it has instead of a config is no error here.
+            let document = config::parse(&config).ok();
+            let described = document.map(|document| DescribedPlatform {
+                os: document.os,
+                architecture: document.architecture,
+                variant: Some(document.variant).filter(|variant| !variant.is_empty()),
+            });
+            described.iter().map(platform).collect()
+        }
+    };
+    Ok(Distribution { media_type, digest: fetched.digest, size_bytes: fetched.bytes.len() as u64, platforms })
+}
+
+fn media_type_of(fetched: &FetchedManifest, parsed: &Manifest) -> String {
+    match parsed {
+        _ if !fetched.media_type.is_empty() => fetched.media_type.clone(),
+        Manifest::Image(_) => MEDIA_OCI_MANIFEST.to_owned(),
+        Manifest::Index(_) => MEDIA_OCI_INDEX.to_owned(),
+    }
+}
+
+fn platform(described: &DescribedPlatform) -> Value {
+    let mut platform = json!({ "architecture": described.architecture, "os": described.os });
+    if let Some(variant) = &described.variant {
+        platform["variant"] = variant.as_str().into();
+    }
+    platform
+}
