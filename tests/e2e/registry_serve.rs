@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use hoist_tests::{Bed, Entry, Image, Registry, Reply, both, digest, engine, eventually};
+use hoist_tests::{Bed, Entry, Image, Registry, Reply, both, digest, engine, eventually, skip};
 use serde_json::{Value, json};
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -355,4 +355,31 @@ fn bad_requests_to_a_registry_are_refused_by_the_spec() {
     let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     api.request("GET", "/v2/", &many, b"").status(431);
     api.get("/v2/").status(200);
+}
+
+#[test]
+fn what_the_signature_policy_refuses_is_neither_pulled_nor_run() {
+    both(|t| {
+        if !t.engine.is_own() {
+            skip!("own-engine", "wants an engine with a policy");
+        }
+        let registry = Registry::serve_own(&[]);
+        registry.push("good", &["v1"], &image(&t.name("good")));
+        registry.push("bad", &["v1"], &image(&t.name("bad")));
+        let policy = registry.directory().join("policy.json");
+        let rules = json!({ "default": [{ "type": "reject" }], "transports": { "docker": {
+            registry.name("good"): [{ "type": "insecureAcceptAnything" }] } } });
+        std::fs::write(&policy, rules.to_string()).unwrap();
+        let guarded = Bed::new(t.cli, &[format!("--signature-policy={}", policy.display())]);
+        let (good, bad) = (registry.name("good:v1"), registry.name("bad:v1"));
+        guarded.cli(&format!("run --rm {good} true")).ok();
+        for command in
+            [format!("pull {bad}"), format!("pull --disable-content-trust {bad}"), format!("run --rm {bad} true")]
+        {
+            let refused = guarded.cli(&command).fails();
+            refused.complains(&format!("image {bad} is refused by the signature policy"));
+        }
+        guarded.cli("images -q 127.0.0.1:*/bad").ok().prints("");
+        remove(&guarded, &good);
+    });
 }

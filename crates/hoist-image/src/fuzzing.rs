@@ -10,7 +10,7 @@ use hoist_db::Db;
 use hyper::StatusCode;
 
 use crate::unpack::{self, Kind, TarStream, Target, Whiteouts};
-use crate::{Config, ProgressSink, Store, Users, config, decompress, manifest, registry};
+use crate::{Config, ProgressSink, Store, Users, config, decompress, manifest, registry, signature};
 
 /// Takes a fuzzer's bytes.
 pub type Entry = fn(&[u8]);
@@ -24,6 +24,8 @@ pub const TARGETS: &[(&str, Entry)] = &[
     ("compressed", compressed),
     ("challenge", challenge),
     ("registry_answer", registry_answer),
+    ("signature", signature),
+    ("signature_policy", signature_policy),
 ];
 
 /// More plain bytes than this are not read: a bomb is the guard's business, and that has a test of its own.
@@ -141,6 +143,24 @@ pub fn registry_answer(bytes: &[u8]) {
     let Some((status, body)) = bytes.split_first_chunk::<2>() else { return };
     let status = StatusCode::from_u16(u16::from_be_bytes(*status) % 1000).unwrap_or(StatusCode::NOT_FOUND);
     registry::fuzzing::answer(status, body);
+}
+
+/// What lies beside an image as its signature: a document with its annotations, a bundle, or a log's entry; the first byte
+/// says which.
+pub fn signature(bytes: &[u8]) {
+    let (kind, document) = bytes.split_first().unwrap_or((&0, &[]));
+    signature::read_anything(kind % 2 == 0, document);
+}
+
+/// Policies. Those that name files are the administrator's own.
+pub fn signature_policy(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if text.contains("Path") {
+        return;
+    }
+    let Ok(policy) = signature::policy::Policy::parse(bytes, std::path::Path::new("/policy.json")) else { return };
+    let image = hoist_api::reference::Reference::parse("r.example.com:5000/a/b:1").expect("a reference");
+    let _ = policy.requirements(&image);
 }
 
 /// The bytes with right checksums wherever a tar reader would look for a header: a fuzzer finds no sums by itself.

@@ -4,7 +4,7 @@
 //! Map: bytes come in by `registry` (pull), `load` or `import`; all three hand layers to `ingest`, which unpacks them
 //! (`decompress`, `unpack`) and makes an image visible in one transaction. They go out by `push` and `save`, which write
 //! each layer's tar again from its record. What there is lies in `disk` (directories; `blobs` has the files by digest) and
-//! `records` (tables); `index` mirrors it in memory and answers every question.
+//! `records` (tables); `index` mirrors it in memory and answers every question; `signature` says whether a pull may go on.
 
 #![forbid(unsafe_code)]
 
@@ -34,6 +34,7 @@ mod records;
 mod registry;
 mod remove;
 mod save;
+mod signature;
 mod tags;
 mod trash;
 mod unpack;
@@ -58,6 +59,7 @@ pub use progress::{Progress, ProgressSink, Pushed};
 pub use registry::{SearchResult, UrlSource};
 pub use remove::{Removed, Users};
 pub use save::Archive;
+pub use signature::policy::Policy;
 pub use unpack::Damage;
 pub use verify::MayReplace;
 
@@ -76,6 +78,8 @@ pub struct Config {
     pub max_concurrent_downloads: Option<usize>,
     /// Attempts at a layer that make no progress; none is Docker's five.
     pub max_download_attempts: Option<u32>,
+    /// Which images may be pulled; none is all of them.
+    pub signature_policy: Option<Arc<Policy>>,
     /// Layers uploaded at a time; none is Docker's five.
     pub max_concurrent_uploads: Option<usize>,
     /// Where `<registry>/hosts.toml` and registries' certificates are; none is [`REGISTRY_DIRECTORY`].

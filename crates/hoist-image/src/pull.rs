@@ -56,6 +56,9 @@ impl Store {
             return Err(Error::Invalid("tag can't be used with --all-tags/-a".to_owned()));
         }
         let reference = if all_tags { reference.clone() } else { reference.clone().with_default_tag() };
+        if let Some(policy) = &self.config().signature_policy {
+            policy.admits(&reference)?;
+        }
         let places = registry::places(&reference, Access::Pull, &self.config(), credentials, &progress).await?;
         let places: Vec<Arc<Repository>> = places.into_iter().map(Arc::new).collect();
         let mut last = Error::Other(format!("no registry for {reference}"));
@@ -111,6 +114,11 @@ impl Pull {
     /// Pulls one reference; whether anything changed.
     async fn one(&self, reference: &Reference) -> Result<bool, Error> {
         let described = self.describe(reference).await?;
+        // Whatever is here already: a policy may have come since.
+        if let Some(policy) = self.store.config().signature_policy.clone() {
+            let beside = self.resolver.as_ref().unwrap_or(&self.repository);
+            policy.check(reference, beside, &described.manifests).await?;
+        }
         let digest = described.manifests[0].digest.clone();
         let id = digest::of_bytes(&described.config);
         let pinned = reference.with_digest(&digest);

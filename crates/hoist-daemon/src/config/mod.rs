@@ -9,8 +9,9 @@ mod tests;
 mod values;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use hoist_engine::{Reloadable, Settings};
 
@@ -40,6 +41,8 @@ pub(crate) enum Stop {
     Shown(ExitCode),
     Bad(String),
 }
+
+const SIGNATURE_POLICY: &str = "/etc/hoist/policy.json";
 
 /// Reads flags and file.
 pub(crate) fn read(args: Vec<OsString>, dialect: Dialect) -> Result<Config, Stop> {
@@ -114,6 +117,7 @@ fn reloadable(source: &Source, debug: bool) -> Result<Reloadable, String> {
             max_concurrent_downloads: positive("max-concurrent-downloads")?.map(|n| n as usize),
             registry_config_dir: source.text("registry-config-dir")?.map(Into::into),
             max_download_attempts: positive("max-download-attempts")?,
+            signature_policy: signature_policy(source)?,
             max_concurrent_uploads: positive("max-concurrent-uploads")?.map(|n| n as usize),
         },
     };
@@ -125,7 +129,17 @@ fn reloadable(source: &Source, debug: bool) -> Result<Reloadable, String> {
     }
 }
 
-fn hosts(source: &Source, dialect: Dialect, run_dir: &std::path::Path) -> Result<Vec<String>, String> {
+/// The policy that is named, or else the machine's, if it has one.
+fn signature_policy(source: &Source) -> Result<Option<Arc<hoist_image::Policy>>, String> {
+    let path = match source.text("signature-policy")? {
+        Some(path) => PathBuf::from(path),
+        None if Path::new(SIGNATURE_POLICY).exists() => PathBuf::from(SIGNATURE_POLICY),
+        None => return Ok(None),
+    };
+    hoist_image::Policy::read(&path).map(|policy| Some(Arc::new(policy)))
+}
+
+fn hosts(source: &Source, dialect: Dialect, run_dir: &Path) -> Result<Vec<String>, String> {
     let mut hosts = source.texts("host")?;
     if hosts.is_empty() {
         hosts.push(match dialect {

@@ -83,3 +83,16 @@ fn numbers_have_dockers_defaults_and_limits() {
     assert_eq!(read("--max-concurrent-downloads=-1").unwrap_err(), "invalid max concurrent downloads: -1");
     assert!(read("--max-download-attempts=x").unwrap_err().contains("--max-download-attempts"));
 }
+
+#[test]
+fn a_signature_policy_is_read_whole_at_the_start() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("policy.json");
+    let flag = format!("--signature-policy={}", path.display());
+    let read = || read_args(&["hoist engine", "--config-file", "/dev/null", &flag]);
+    assert!(read().unwrap_err().contains(&path.display().to_string()));
+    std::fs::write(&path, r#"{"default":[{"type":"signedBy"}]}"#).unwrap();
+    assert!(read().unwrap_err().contains("signedBy (GPG) is not supported"));
+    std::fs::write(&path, r#"{"default":[{"type":"reject"}]}"#).unwrap();
+    assert_eq!(read().unwrap().settings.live.now().image.signature_policy.as_ref().unwrap().path(), path);
+}

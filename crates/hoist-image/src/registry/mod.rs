@@ -1,6 +1,6 @@
 //! Speaking to registries (OCI distribution-spec): `endpoint` (with `hosts`) says where, `transport` (with `resolve`, `proxy`, `tls`)
 //! gets bytes there, `auth` logs in, `pause` waits, `client` puts these together for one repository, `blob` fetches what is in it,
-//! `upload` puts something there. `url` fetches anything else.
+//! `referrers` what is about it, `upload` puts something there. `url` fetches anything else.
 
 mod auth;
 mod blob;
@@ -13,6 +13,7 @@ mod hosts;
 mod login;
 mod pause;
 mod proxy;
+mod referrers;
 mod resolve;
 mod search;
 mod tls;

@@ -8,4 +8,5 @@ mod model;
 mod pushing;
 mod real;
 mod sharing;
+mod signatures;
 mod support;
