@@ -57,6 +57,28 @@ fn an_image_pushed_to_our_own_registry_is_pulled_and_runs() {
     });
 }
 
+#[test]
+fn what_a_client_pushes_is_found_and_pulled_with_the_same_digest() {
+    both(|t| {
+        let registry = Registry::serve_own(&[]);
+        let (name, seed) = (registry.name("pushed/image:v1"), t.name("pushed"));
+        t.load_once(&name, &image(&seed));
+        let pushed = t.cli(&format!("push {name}")).ok();
+        let digest = pushed.text().split("digest: ").nth(1).unwrap().split(' ').next().unwrap().to_string();
+        t.cli(&format!("push {name}")).ok().says("Layer already exists").says(&digest);
+        let other = registry.name("other/image:v2");
+        t.cli(&format!("tag {name} {other}")).ok();
+        t.cli(&format!("push {other}")).ok().says("Mounted from pushed/image").says(&digest);
+        let found = t.cli(&format!("search {}", registry.name("image"))).ok();
+        assert!(found.row("pushed/image").contains(&format!("An image of {seed}")), "{}", found.text());
+        remove(t, &name);
+        remove(t, &other);
+        t.cli(&format!("pull {name}")).ok().says(&format!("Digest: {digest}"));
+        t.cli(&format!("run --rm {name} cat /seed")).ok().prints(&seed);
+        remove(t, &name);
+    });
+}
+
 /// The answer of the engine to a pull with these credentials.
 fn pull_as(t: &Bed, name: &str, password: &str) -> String {
     let auth = json!({ "username": "ann", "password": password }).to_string();
