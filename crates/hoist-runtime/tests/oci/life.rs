@@ -1,6 +1,6 @@
 //! From create to delete, and what can be done between.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
@@ -148,9 +148,10 @@ fn console_socket() {
     let (_, fds) = hoist_sys::socket::receive(stream.as_fd(), &mut [0; 64], RecvFlags::empty()).unwrap();
     let master: OwnedFd = fds.into_iter().next().unwrap();
     bundle.run(&["start", &bundle.id]);
-    let mut text = [0; 64];
-    let length = std::fs::File::from(master).read(&mut text).unwrap();
-    assert_eq!(std::str::from_utf8(&text[..length]).unwrap(), "/dev/pts/0\r\n");
+    // A terminal hands out a line in as many pieces as it was written in.
+    let mut text = String::new();
+    BufReader::new(std::fs::File::from(master)).read_line(&mut text).unwrap();
+    assert_eq!(text, "/dev/pts/0\r\n");
 }
 
 fn preserved_fds() {
