@@ -56,12 +56,18 @@ impl Disk {
         Ok(disk)
     }
 
-    fn layers(&self) -> PathBuf {
+    pub(crate) fn layers(&self) -> PathBuf {
         self.root.join("layers")
     }
 
-    fn tmp(&self) -> PathBuf {
+    /// Work in progress.
+    pub(crate) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// What is on its way out.
+    pub(crate) fn trash(&self) -> PathBuf {
+        self.janitor.trash.clone()
     }
 
     /// A directory without content, for images without layers.
@@ -69,7 +75,8 @@ impl Disk {
         self.root.join("empty")
     }
 
-    fn layer(&self, diff_id: &str) -> PathBuf {
+    /// All of one layer.
+    pub(crate) fn layer(&self, diff_id: &str) -> PathBuf {
         self.layers().join(diff_id.trim_start_matches("sha256:"))
     }
 

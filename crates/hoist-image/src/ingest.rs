@@ -181,6 +181,7 @@ impl Ingest {
             return Ok(());
         }
         self.shared.disk.replace_layer(&draft.directory, &draft.diff_id)?;
+        self.shared.index_mut().set_disk_bytes(&draft.diff_id, None);
         self.shared.disk.sync_names()
     }
 
@@ -256,6 +257,7 @@ impl Ingest {
         documents: &[config::Document],
         layers: &[(String, LayerBytes)],
     ) -> Result<Vec<Renamed>, Error> {
+        let now = crate::now_ns();
         let rows: Vec<ImageRecord> = images
             .iter()
             .zip(documents)
@@ -263,10 +265,10 @@ impl Ingest {
                 id: digest::of_bytes(&image.config),
                 parent: image.parent.clone(),
                 tagged_ns: image.tagged_ns,
+                used_ns: now,
                 diff_ids: document.diff_ids.clone(),
             })
             .collect();
-        let now = crate::now_ns();
         self.shared.db.write_durable(|tx| {
             for (diff_id, bytes) in layers {
                 records::put_layer(tx, diff_id, *bytes)?;

@@ -8,7 +8,10 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
+pub mod allocated;
 pub mod blobs;
+mod budget;
 mod commit;
 mod config;
 mod decompress;
@@ -38,6 +41,7 @@ mod signature;
 mod tags;
 mod trash;
 mod unpack;
+mod upkeep;
 mod verify;
 
 use std::collections::HashSet;
@@ -49,6 +53,7 @@ use hoist_api::image::ContainerConfig;
 use hoist_api::reference::Reference;
 use hoist_db::Db;
 
+pub use budget::Choice;
 pub use commit::Commit;
 pub use distribution::Distribution;
 pub use error::Error;
@@ -61,6 +66,7 @@ pub use remove::{Removed, Users};
 pub use save::Archive;
 pub use signature::policy::Policy;
 pub use unpack::Damage;
+pub use upkeep::DiskBytes;
 pub use verify::MayReplace;
 
 /// `sha256:<64 hex>`
@@ -134,6 +140,8 @@ pub struct Image {
     pub created: i64,
     /// Unix nanoseconds when a tag was last put on it here; 0 never.
     pub last_tagged_ns: i64,
+    /// Whether it, or a name of it, is kept from being pruned.
+    pub is_pinned: bool,
     pub architecture: String,
     pub os: String,
     pub variant: String,
@@ -306,6 +314,7 @@ fn read_index(disk: &disk::Disk, snapshot: records::Snapshot) -> index::Index {
             tracing::error!(layer = %diff_id, "layer directory is missing: images with it cannot run until pulled again");
         }
         index.add_layer(diff_id, *bytes);
+        index.set_disk_bytes(diff_id, snapshot.disk_bytes.get(diff_id).copied());
     }
     for record in snapshot.images {
         let document = disk.blobs.read(&record.id).and_then(|bytes| config::parse(&bytes));
@@ -316,6 +325,12 @@ fn read_index(disk: &disk::Disk, snapshot: records::Snapshot) -> index::Index {
     }
     for (reference, id) in snapshot.names {
         index.put_name(&reference, &id);
+    }
+    for pinned in snapshot.pins {
+        index.put_pin(&pinned);
+    }
+    for (id, voucher) in snapshot.vouchers {
+        index.put_voucher(&id, voucher);
     }
     for (holder, diff_ids) in snapshot.leases {
         index.put_lease(&holder, diff_ids);

@@ -167,6 +167,7 @@ pub(crate) fn command(dialect: Dialect) -> Command {
         .arg(value("default-shm-size", "Default size of /dev/shm"))
         .arg(value("host-gateway-ip", "Address that host-gateway stands for"))
         .arg(value("max-concurrent-downloads", "Layers downloaded at a time (default 3)"))
+        .arg(value("max-disk", "What images may take of the disk, e.g. 20G or 30%: beyond, the longest unused go"))
         .arg(value("max-download-attempts", "Attempts at a layer that does not come (default 5)"))
         .arg(value("max-concurrent-uploads", "Layers uploaded at a time (default 5)"))
         .arg(value("shutdown-timeout", "Seconds that stopping containers may take when the engine ends (default 15)"))

@@ -1,0 +1,125 @@
+//! Room that the database has on disk before it needs it, so that on a full disk things can still be removed: a removal
+//! writes too. The blocks belong to the database's own files beyond their ends; whoever fills the disk cannot take them.
+//!
+//! SQLite's log grows until what is in it is copied into the database, after [`CHECKPOINT_PAGES`], and begins anew then. The
+//! log has room for that and for some more, the database for all that the log may bring. SQLite removes the log when it
+//! closes the database, and with it the room, which somebody may take before the next start: so the file is kept under
+//! another name meanwhile.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+
+/// SQLite's `wal_autocheckpoint`.
+pub(crate) const CHECKPOINT_PAGES: u32 = 1000;
+/// A log of so many pages, and a quarter more for changes that are larger or come when it cannot begin anew.
+const ROOM_BYTES: u64 = CHECKPOINT_PAGES as u64 * 5 / 4 * 4096;
+/// So many transactions are not a log's worth of new pages.
+const LOOK_EVERY: u32 = 64;
+/// A log that begins with zeros is an empty one (SQLite, "WAL-mode File Format").
+const LOG_HEADER_BYTES: usize = 32;
+
+/// The reserve of one database file. Made before the database is opened, dropped after it was closed.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    /// Held until the end: closing any descriptor of a file ends SQLite's locks on it (fcntl(2)).
+    database: File,
+    log: PathBuf,
+    kept: PathBuf,
+    /// Up to here the database has room.
+    reserved_bytes: u64,
+    changes: u32,
+}
+
+impl Reserve {
+    /// Brings back what the last use left. The files may be new.
+    pub(crate) fn open(database: &Path) -> io::Result<Reserve> {
+        let beside = |suffix: &str| {
+            let mut name = database.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        let (log, kept) = (beside("-wal"), beside("-wal-kept"));
+        if log.exists() {
+            // A use that did not come to its end; its log may have what the database lacks.
+            remove_if_there(&kept)?;
+        } else {
+            match fs::rename(&kept, &log) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        let database = File::options().create(true).append(true).open(database)?;
+        let mut reserve = Reserve { database, log, kept, reserved_bytes: 0, changes: 0 };
+        reserve.extend();
+        Ok(reserve)
+    }
+
+    /// Takes room for the log, which SQLite has made by now.
+    pub(crate) fn reserve_log(&self) {
+        if let Ok(log) = File::options().append(true).open(&self.log) {
+            allocate(&log, ROOM_BYTES);
+        }
+    }
+
+    /// To be called after each change: the database may have grown.
+    pub(crate) fn after_change(&mut self) {
+        self.changes += 1;
+        if self.changes >= LOOK_EVERY {
+            self.changes = 0;
+            self.extend();
+            self.reserve_log();
+        }
+    }
+
+    fn extend(&mut self) {
+        let Ok(metadata) = self.database.metadata() else { return };
+        let wanted = metadata.len() + ROOM_BYTES;
+        if wanted > self.reserved_bytes && allocate(&self.database, wanted) {
+            self.reserved_bytes = wanted;
+        }
+    }
+
+    /// Before SQLite closes the database, and removes the log.
+    pub(crate) fn keep_log(&self) {
+        // Without it the next use reserves what it finds.
+        _ = fs::hard_link(&self.log, &self.kept);
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        if self.log.exists() {
+            // It was not closed in order, and whatever is in the log is needed.
+            _ = remove_if_there(&self.kept);
+            return;
+        }
+        // All of it is in the database: nobody may read it again.
+        let emptied = File::options().write(true).open(&self.kept).and_then(|kept| {
+            let length = kept.metadata()?.len();
+            let header = [0; LOG_HEADER_BYTES];
+            if length == 0 { Ok(()) } else { kept.write_all_at(&header, 0) }
+        });
+        // Best effort, as above; one that cannot be emptied must go.
+        _ = match emptied {
+            Ok(()) => fs::rename(&self.kept, &self.log),
+            Err(_) => remove_if_there(&self.kept),
+        };
+    }
+}
+
+/// Whether the file now has blocks up to there; its length stays. File systems that cannot do it, and full disks, say no:
+/// what can be had is had.
+fn allocate(file: &File, bytes: u64) -> bool {
+    rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes).is_ok()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
