@@ -123,3 +123,57 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::Db;
+
+    fn count(db: &Db) -> i64 {
+        db.read(|c| c.query_row("SELECT count(*) FROM t", [], |row| row.get(0))).unwrap()
+    }
+
+    fn insert(db: &Db) {
+        db.write(|tx| tx.execute("INSERT INTO t VALUES (randomblob(20000))", [])).unwrap();
+    }
+
+    #[test]
+    fn room_for_the_log_stays_while_the_database_is_closed() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, log) = (home.path().join("db"), home.path().join("db-wal"));
+        let room = |path: &Path| fs::metadata(path).unwrap().blocks() * 512;
+        for expected in 0..3 {
+            let db = Db::open(&path).unwrap();
+            db.migrate("t", &["CREATE TABLE t (x BLOB)"]).unwrap();
+            assert_eq!(count(&db), expected);
+            insert(&db);
+            assert!(!home.path().join("db-shm").exists());
+            drop(db);
+            assert!(!home.path().join("db-wal-kept").exists());
+            if allocate(&File::create(home.path().join("probe")).unwrap(), 1) {
+                assert!(room(&log) >= ROOM_BYTES && room(&path) >= ROOM_BYTES, "{} {}", room(&log), room(&path));
+            }
+        }
+    }
+
+    #[test]
+    fn a_database_that_was_not_closed_finds_all_it_was_told() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, copy) = (home.path().join("db"), home.path().join("copy"));
+        drop(Db::open(&path).unwrap());
+        let db = Db::open(&path).unwrap();
+        db.migrate("t", &["CREATE TABLE t (x BLOB)"]).unwrap();
+        (0..5).for_each(|_| insert(&db));
+        // What a kill leaves, also one in the middle of closing.
+        for suffix in ["", "-wal"] {
+            fs::copy(home.path().join(format!("db{suffix}")), home.path().join(format!("copy{suffix}"))).unwrap();
+        }
+        fs::write(home.path().join("copy-wal-kept"), "anything").unwrap();
+        assert_eq!(count(&Db::open(&copy).unwrap()), 5);
+        drop(db);
+        fs::rename(home.path().join("db-wal"), home.path().join("db-wal-kept")).unwrap();
+        assert_eq!(count(&Db::open(&path).unwrap()), 5);
+    }
+}

@@ -117,7 +117,7 @@ fn own_of_image(directory: &Path) -> Result<u64> {
     let mut total = allocated::own_bytes(directory).map_err(io("measure", directory))?;
     for entry in std::fs::read_dir(directory).map_err(io("read", directory))? {
         let path = entry.map_err(io("read", directory))?.path();
-        let is_counted = ["layers", "blobs", "tmp", "trash"].iter().any(|known| path.ends_with(known));
+        let is_counted = ["layers", "blobs", "tmp", "partial", "trash"].iter().any(|known| path.ends_with(known));
         if !is_counted {
             total = total.saturating_add(allocated::bytes(&path).map_err(io("measure", &path))?);
         }

@@ -168,6 +168,7 @@ impl Ingest {
         }
         self.shared.disk.adopt_layer(&draft.directory, &draft.diff_id)?;
         self.shared.index_mut().settle_layer(&draft.diff_id, draft.bytes);
+        self.shared.partials.put_layer(&draft.diff_id, draft.bytes);
         self.hold_existing(&draft.diff_id);
         Ok(())
     }
@@ -291,6 +292,7 @@ impl Ingest {
         let mut index = self.shared.index_mut();
         for (diff_id, bytes) in layers {
             index.add_layer(diff_id, *bytes);
+            self.shared.partials.forget_layer(diff_id);
         }
         let mut renamed = Vec::new();
         for ((image, row), document) in images.iter().zip(rows).zip(documents) {
@@ -302,6 +304,8 @@ impl Ingest {
                 }
             }
         }
+        drop(index);
+        self.shared.let_restored_go(|diff_id| layers.iter().any(|(id, _)| id == diff_id));
         Ok(renamed)
     }
 }

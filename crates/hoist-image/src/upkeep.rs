@@ -116,7 +116,7 @@ impl Store {
         Ok(DiskBytes {
             layers: self.shared.index().layers_disk_bytes().saturating_add(own(&disk.layers())?),
             documents: measure(disk.blobs.root())?,
-            in_progress: measure(&disk.tmp())?,
+            in_progress: measure(&disk.tmp())?.saturating_add(measure(self.shared.partials.root())?),
             leaving: measure(&disk.trash())?,
         })
     }

@@ -144,3 +144,44 @@ fn only_so_many_layers_come_at_a_time() {
     place.pull(&name(&server).to_string()).unwrap();
     assert_eq!(MOST.load(Ordering::SeqCst), 2);
 }
+
+#[test]
+fn a_pull_that_died_with_its_engine_is_taken_up_by_the_next() {
+    let image = made(&["whole before", "x".repeat(300_000).as_str()], Pack::Gzip);
+    let last = image.layers[1].clone();
+    let (path, times) = (format!("/v2/x/blobs/{}", digest(&last)), AtomicUsize::new(0));
+    let half = last.len() / 2;
+    let server = Server::with(&image, move |asked| {
+        if asked.path != path {
+            return None;
+        }
+        let range = asked.headers.get("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+        let start: usize = range.unwrap_or(0);
+        let mut answer = Answer::ok(&last[start..]);
+        answer.stall = (times.fetch_add(1, Ordering::SeqCst) == 0).then_some((half, STALL));
+        if start > 0 {
+            answer.status = 206;
+            answer = answer.header("Content-Range", &format!("bytes {start}-{}/{}", last.len() - 1, last.len()));
+        }
+        Some(answer)
+    });
+    let name = name(&server);
+    let first = Place::new();
+    first.block_on(async {
+        let pull = first.store.pull(&name, false, None, None, first.sink());
+        assert!(tokio::time::timeout(STALL / 2, pull).await.is_err());
+    });
+    // What a killed engine leaves is what is on the disk now.
+    let next = first.killed_and_opened_again();
+    next.pull(&name.to_string()).unwrap();
+    assert_eq!(
+        (next.read(&name.to_string(), "etc/0"), server.requests(&digest(&image.layers[0])).len()),
+        ("whole before".into(), 1)
+    );
+    assert_eq!(next.read(&name.to_string(), "etc/1").len(), 300_000);
+    let asked = server.requests(&digest(&image.layers[1]));
+    let start: usize = asked[1].headers["range"].trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
+    assert!(asked.len() == 2 && start > 0 && start <= half, "{start}");
+    next.store.remove(&name.to_string(), true, false, &|_| Default::default()).unwrap();
+    next.assert_empty();
+}
