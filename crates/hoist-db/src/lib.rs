@@ -59,8 +59,8 @@ struct Open {
 }
 
 impl Open {
-    fn after_change(&mut self) {
-        if let Some(reserve) = &mut self.reserve {
+    fn after_change(&self) {
+        if let Some(reserve) = &self.reserve {
             reserve.after_change();
         }
     }

@@ -8,7 +8,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FallocateFlags;
@@ -17,8 +17,8 @@ use rustix::fs::FallocateFlags;
 pub(crate) const CHECKPOINT_PAGES: u32 = 1000;
 /// A log of so many pages, and a quarter more for changes that are larger or come when it cannot begin anew.
 const ROOM_BYTES: u64 = CHECKPOINT_PAGES as u64 * 5 / 4 * 4096;
-/// So many transactions are not a log's worth of new pages.
-const LOOK_EVERY: u32 = 64;
+/// st_blocks(2) counts in these.
+const BLOCK_BYTES: u64 = 512;
 /// A log that begins with zeros is an empty one (SQLite, "WAL-mode File Format").
 const LOG_HEADER_BYTES: usize = 32;
 
@@ -29,9 +29,6 @@ pub(crate) struct Reserve {
     database: File,
     log: PathBuf,
     kept: PathBuf,
-    /// Up to here the database has room.
-    reserved_bytes: u64,
-    changes: u32,
 }
 
 impl Reserve {
@@ -53,9 +50,8 @@ impl Reserve {
             }
         }
         let database = File::options().create(true).append(true).open(database)?;
-        let mut reserve = Reserve { database, log, kept, reserved_bytes: 0, changes: 0 };
-        reserve.extend();
-        Ok(reserve)
+        allocate(&database, database.metadata()?.len() + ROOM_BYTES);
+        Ok(Reserve { database, log, kept })
     }
 
     /// Takes room for the log, which SQLite has made by now.
@@ -65,21 +61,12 @@ impl Reserve {
         }
     }
 
-    /// To be called after each change: the database may have grown.
-    pub(crate) fn after_change(&mut self) {
-        self.changes += 1;
-        if self.changes >= LOOK_EVERY {
-            self.changes = 0;
-            self.extend();
-            self.reserve_log();
-        }
-    }
-
-    fn extend(&mut self) {
-        let Ok(metadata) = self.database.metadata() else { return };
-        let wanted = metadata.len() + ROOM_BYTES;
-        if wanted > self.reserved_bytes && allocate(&self.database, wanted) {
-            self.reserved_bytes = wanted;
+    /// To be called after each change: whenever SQLite has copied the log into the database, it cuts off what lies beyond.
+    pub(crate) fn after_change(&self) {
+        if let Ok(metadata) = self.database.metadata()
+            && metadata.blocks() * BLOCK_BYTES < metadata.len() + ROOM_BYTES
+        {
+            allocate(&self.database, metadata.len() + ROOM_BYTES);
         }
     }
 
@@ -111,10 +98,13 @@ impl Drop for Reserve {
     }
 }
 
-/// Whether the file now has blocks up to there; its length stays. File systems that cannot do it, and full disks, say no:
-/// what can be had is had.
-fn allocate(file: &File, bytes: u64) -> bool {
-    rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes).is_ok()
+/// Gives the file blocks up to there; its length stays. On a disk that is nearly full, what is left is for others.
+fn allocate(file: &File, bytes: u64) {
+    let free_bytes = rustix::fs::fstatvfs(file).map_or(0, |space| space.f_bfree.saturating_mul(space.f_frsize));
+    if free_bytes >= 2 * ROOM_BYTES {
+        // Best effort: not every file system can do it.
+        _ = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes);
+    }
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -126,8 +116,6 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
     use crate::Db;
 
@@ -143,7 +131,7 @@ mod tests {
     fn room_for_the_log_stays_while_the_database_is_closed() {
         let home = tempfile::tempdir().unwrap();
         let (path, log) = (home.path().join("db"), home.path().join("db-wal"));
-        let room = |path: &Path| fs::metadata(path).unwrap().blocks() * 512;
+        let room = |path: &Path| fs::metadata(path).unwrap().blocks() * BLOCK_BYTES;
         for expected in 0..3 {
             let db = Db::open(&path).unwrap();
             db.migrate("t", &["CREATE TABLE t (x BLOB)"]).unwrap();
@@ -152,8 +140,9 @@ mod tests {
             assert!(!home.path().join("db-shm").exists());
             drop(db);
             assert!(!home.path().join("db-wal-kept").exists());
-            if allocate(&File::create(home.path().join("probe")).unwrap(), 1) {
-                assert!(room(&log) >= ROOM_BYTES && room(&path) >= ROOM_BYTES, "{} {}", room(&log), room(&path));
+            let probe = File::create(home.path().join("probe")).unwrap();
+            if rustix::fs::fallocate(&probe, FallocateFlags::KEEP_SIZE, 0, 1).is_ok() {
+                assert!(room(&log) >= ROOM_BYTES, "{}", room(&log));
             }
         }
     }

@@ -34,6 +34,14 @@ impl Images {
         }
     }
 
+    /// The same for a task that must not block.
+    pub(crate) async fn settle_after(&self, begun_ns: i64) {
+        let images = self.clone();
+        if let Err(e) = tokio::task::spawn_blocking(move || images.settle(begun_ns)).await {
+            tracing::warn!("looking after images failed: {e}");
+        }
+    }
+
     /// The same in the background.
     pub(crate) fn settle_soon(&self) {
         let images = self.clone();

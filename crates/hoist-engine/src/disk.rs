@@ -18,7 +18,9 @@ const FULL: [&str; 3] = ["No space left on device", "database or disk is full", 
 /// Space of a file system.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Space {
-    pub(crate) free_bytes: u64,
+    free_bytes: u64,
+    /// The same without what is set aside, as df(1) tells it.
+    available_bytes: u64,
     pub(crate) total_bytes: u64,
     /// Whether another file can be made.
     has_names: bool,
@@ -32,6 +34,7 @@ impl Space {
         Ok(Space {
             // What is set aside for root is there for us, and for what runs in containers as root.
             free_bytes: bytes(found.f_bfree),
+            available_bytes: bytes(found.f_bavail),
             total_bytes: bytes(found.f_blocks),
             has_names: found.f_files == 0 || found.f_ffree > 0,
         })
@@ -58,7 +61,7 @@ impl Context {
         }
         let root = &self.settings.root;
         if let Ok(space) = Space::of(root) {
-            let (free, total) = (megabytes(space.free_bytes), megabytes(space.total_bytes));
+            let (free, total) = (megabytes(space.available_bytes), megabytes(space.total_bytes));
             error.message.push_str(&format!("{MARK}{} has {free} of {total} left)", root.display()));
         }
         error

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use hoist_api::filters::Filters;
-use hoist_api::image::{ContainerConfig, History, Inspect, Metadata, PruneReport, Removed, RootFs, Summary};
+use hoist_api::image::{ContainerConfig, History, Inspect, Metadata, Removed, RootFs, Summary};
 use hoist_api::inspect::GraphDriver;
 use hoist_api::reference::Reference;
 use hoist_api::time::{now_ns, rfc3339_nano};
@@ -76,13 +76,6 @@ impl Images {
         let name = reference.familiar();
         self.emit("pull", &name, &reference.familiar_name());
         Ok(())
-    }
-
-    async fn settle_after(&self, begun_ns: i64) {
-        let images = self.clone();
-        if let Err(e) = tokio::task::spawn_blocking(move || images.settle(begun_ns)).await {
-            tracing::warn!("looking after images failed: {e}");
-        }
     }
 
     /// Checks what can be said before anything is sent: a tag that is there must be of the platform that is wanted.
@@ -329,43 +322,6 @@ impl Images {
                 comment: e.comment,
             })
             .collect())
-    }
-
-    /// `POST /images/prune`: dangling images, or with `dangling=false` all that no container uses.
-    pub fn prune(&self, filters: &Filters) -> Result<PruneReport> {
-        let only_dangling = filters.boolean("dangling")?.unwrap_or(true);
-        let (until_ns, unused_since_ns) = (listing::until(filters)?, listing::unused_since(filters)?);
-        let users = self.users();
-        self.store().forget_interrupted();
-        let mut report = PruneReport::default();
-        let before = self.layers_size_bytes();
-        for image in self.store().list() {
-            let labels = image.config.labels.clone().unwrap_or_default();
-            let prunable = !users.contains_key(&image.id)
-                && (!only_dangling || image.repo_tags.is_empty())
-                && until_ns.is_none_or(|t| image.created.saturating_mul(1_000_000_000) < t)
-                && unused_since_ns.is_none_or(|t| self.store().last_used_ns(&image) <= t)
-                && filters.labels_match(&labels);
-            if !prunable {
-                continue;
-            }
-            if image.is_pinned {
-                let names = if image.repo_tags.is_empty() { vec![image.id.clone()] } else { image.repo_tags.clone() };
-                report.hoist.get_or_insert_default().pinned.extend(names);
-                continue;
-            }
-            let removed = match self.store().remove(&image.id, true, false, &|_| Users::default()) {
-                Ok(removed) => removed,
-                // it went with the image above it, or somebody needs it by now
-                Err(hoist_image::Error::NotFound(_) | hoist_image::Error::Conflict(_)) => continue,
-                Err(e) => return Err(e).api(),
-            };
-            report.images_deleted.get_or_insert_default().extend(self.report(&image.id, removed, None));
-        }
-        report.space_reclaimed = before.saturating_sub(self.layers_size_bytes());
-        let reclaimed = [("reclaimed".to_owned(), report.space_reclaimed.to_string())];
-        self.context.events.emit("image", "prune", "", reclaimed.into());
-        Ok(report)
     }
 
     /// How many images there are.

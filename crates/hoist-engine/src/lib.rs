@@ -23,6 +23,7 @@ mod export;
 #[doc(hidden)]
 pub mod fuzzing;
 mod image_pins;
+mod image_prune;
 mod image_verify;
 mod images;
 mod info;

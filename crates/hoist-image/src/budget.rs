@@ -51,7 +51,7 @@ impl Holdings {
             reasons.into_iter().find(|(holds, _)| *holds).map(|(_, why)| why)
         };
         let mut chosen = self.oldest(excess_bytes, |c| reason(c).is_none());
-        self.give_back(&mut chosen, excess_bytes);
+        self.give_back(&mut chosen);
         let freed = self.freed(&chosen);
         let missing_bytes = excess_bytes.saturating_sub(freed);
         let holders = if missing_bytes > 0 { self.holders(&chosen, reason) } else { Vec::new() };
@@ -80,9 +80,9 @@ impl Holdings {
         chosen
     }
 
-    /// Keeps those whose going would free nothing that is needed, the newest first.
-    fn give_back(&self, chosen: &mut Vec<&Candidate>, excess_bytes: u64) {
-        let wanted = self.freed(chosen).min(excess_bytes);
+    /// Keeps those whose going frees nothing: all that they have others have too.
+    fn give_back(&self, chosen: &mut Vec<&Candidate>) {
+        let wanted = self.freed(chosen);
         for at in (0..chosen.len()).rev() {
             let candidate = chosen[at];
             let is_parent = chosen.iter().any(|c| c.parent.as_deref() == Some(candidate.id.as_str()));

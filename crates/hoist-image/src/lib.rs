@@ -86,7 +86,7 @@ pub struct Config {
     pub max_concurrent_downloads: Option<usize>,
     /// Attempts at a layer that make no progress; none is Docker's five.
     pub max_download_attempts: Option<u32>,
-    /// Which images may be pulled; none is all of them.
+    /// Which images may come and be used; none is all of them.
     pub signature_policy: Option<Arc<Policy>>,
     /// Layers uploaded at a time; none is Docker's five.
     pub max_concurrent_uploads: Option<usize>,

@@ -95,7 +95,7 @@ impl Partials {
             let name = entry.file_name().to_string_lossy().into_owned();
             let Some(hex) = name.strip_prefix(LAYER_PREFIX) else { continue };
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            let mut words = text.split(' ').map(str::parse);
+            let mut words = text.split(' ').map(str::parse::<u64>);
             if let Some(Ok(content)) = words.next() {
                 let tar = words.next().and_then(Result::ok);
                 found.insert(format!("sha256:{hex}"), LayerBytes { content, tar });

@@ -148,7 +148,10 @@ pub(crate) fn command(dialect: Dialect) -> Command {
         .arg(list("dns-search", "DNS search domain for containers"))
         .arg(list("dns-opt", "DNS option for containers"))
         .arg(list("registry-mirror", "Mirror of Docker Hub to ask first"))
-        .arg(value("signature-policy", "Policy that pulled images must meet (default /etc/hoist/policy.json if there)"))
+        .arg(value(
+            "signature-policy",
+            "Policy that images must meet to come and to be used (default /etc/hoist/policy.json if there)",
+        ))
         .arg(value("registry-config-dir", "Where hosts.toml files and certificates of registries are"))
         .arg(list("insecure-registry", "Registry to speak to without verified TLS"))
         .arg(value("search-index", "Registry that answers searches which name none (default Docker Hub)"))
