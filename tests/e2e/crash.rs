@@ -270,12 +270,16 @@ fn a_pull_whose_engine_was_killed_fetches_only_what_is_missing() {
         registry.wait_until_stalled();
         // What has come is on its way through the unpacker for a moment.
         let partial = t.engine.directory().join("d/image/partial");
-        let longest = || {
+        let files = || -> Vec<(String, u64)> {
             let boots = std::fs::read_dir(&partial).unwrap().flatten();
             let files = boots.flat_map(|boot| std::fs::read_dir(boot.path()).unwrap().flatten());
-            files.filter_map(|file| Some(file.metadata().ok()?.len())).max().unwrap_or(0)
+            files
+                .filter_map(|f| Some((f.file_name().to_string_lossy().into_owned(), f.metadata().ok()?.len())))
+                .collect()
         };
+        let longest = || files().into_iter().map(|(_, length)| length).max().unwrap_or(0);
         eventually("what was sent is kept", || longest() + 1_000_000 >= stop as u64);
+        eventually("the other layer is whole", || files().iter().any(|(name, _)| name.starts_with("layer-")));
         let kept = longest();
         t.engine.kill();
         pull.finish();
