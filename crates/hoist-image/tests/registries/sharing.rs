@@ -14,10 +14,10 @@ fn large() -> Made {
     made(&["x".repeat(300_000).as_str()], Pack::Gzip)
 }
 
-/// Serves the image, stalling in the middle of its layer when that is asked for the first time.
-fn stalling(image: &Made) -> Server {
-    let (layer, times) = (image.layers[0].clone(), AtomicUsize::new(0));
-    let path = format!("/v2/x/blobs/{}", digest(&layer));
+/// Serves the image, stalling in the middle of its last layer when that is asked for the first time.
+fn stalling(image: &Made, before_stall: usize) -> Server {
+    let layer = image.layers[image.layers.len() - 1].clone();
+    let (path, times) = (format!("/v2/x/blobs/{}", digest(&layer)), AtomicUsize::new(0));
     Server::with(image, move |asked| {
         if asked.path != path {
             return None;
@@ -25,7 +25,7 @@ fn stalling(image: &Made) -> Server {
         let range = asked.headers.get("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
         let start: usize = range.unwrap_or(0);
         let mut answer = Answer::ok(&layer[start..]);
-        answer.stall = (times.fetch_add(1, Ordering::SeqCst) == 0).then_some((BEFORE_STALL, STALL));
+        answer.stall = (times.fetch_add(1, Ordering::SeqCst) == 0).then_some((before_stall, STALL));
         if start > 0 {
             answer.status = 206;
             answer = answer.header("Content-Range", &format!("bytes {start}-{}/{}", layer.len() - 1, layer.len()));
@@ -41,7 +41,7 @@ fn name(server: &Server) -> Reference {
 #[test]
 fn two_pulls_share_one_download_and_both_see_it() {
     let image = large();
-    let server = stalling(&image);
+    let server = stalling(&image, BEFORE_STALL);
     let (place, name) = (Place::new(), name(&server));
     let other = Place::new();
     place.block_on(async {
@@ -67,7 +67,7 @@ fn two_pulls_share_one_download_and_both_see_it() {
 #[test]
 fn cancelling_one_of_two_pulls_leaves_the_other_alone() {
     let image = large();
-    let server = stalling(&image);
+    let server = stalling(&image, BEFORE_STALL);
     let (place, name) = (Place::new(), name(&server));
     place.block_on(async {
         let first = place.store.pull(&name, false, None, None, place.sink());
@@ -86,7 +86,7 @@ fn cancelling_one_of_two_pulls_leaves_the_other_alone() {
 #[test]
 fn an_interrupted_pull_is_taken_up_where_it_stopped() {
     let image = large();
-    let server = stalling(&image);
+    let server = stalling(&image, BEFORE_STALL);
     let (place, name) = (Place::new(), name(&server));
     place.block_on(async {
         let pull = place.store.pull(&name, false, None, None, place.sink());
@@ -148,23 +148,8 @@ fn only_so_many_layers_come_at_a_time() {
 #[test]
 fn a_pull_that_died_with_its_engine_is_taken_up_by_the_next() {
     let image = made(&["whole before", "x".repeat(300_000).as_str()], Pack::Gzip);
-    let last = image.layers[1].clone();
-    let (path, times) = (format!("/v2/x/blobs/{}", digest(&last)), AtomicUsize::new(0));
-    let half = last.len() / 2;
-    let server = Server::with(&image, move |asked| {
-        if asked.path != path {
-            return None;
-        }
-        let range = asked.headers.get("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-        let start: usize = range.unwrap_or(0);
-        let mut answer = Answer::ok(&last[start..]);
-        answer.stall = (times.fetch_add(1, Ordering::SeqCst) == 0).then_some((half, STALL));
-        if start > 0 {
-            answer.status = 206;
-            answer = answer.header("Content-Range", &format!("bytes {start}-{}/{}", last.len() - 1, last.len()));
-        }
-        Some(answer)
-    });
+    let half = image.layers[1].len() / 2;
+    let server = stalling(&image, half);
     let name = name(&server);
     let first = Place::new();
     first.block_on(async {
