@@ -257,7 +257,7 @@ fn what_is_here_is_used_only_if_a_pull_found_it_signed() {
     admits(&place, &id).unwrap();
     // Out of a file it comes back, as its id says what it is; anything else does not.
     let mut archive = Vec::new();
-    place.store.save(&[name.clone()], &[]).unwrap().write(&mut archive).unwrap();
+    place.store.save(std::slice::from_ref(&name), &[]).unwrap().write(&mut archive).unwrap();
     place.store.load(&mut archive.as_slice(), &[], &place.sink()).unwrap();
     let other = Place::with(Config { signature_policy: Some(policy(&keyed(&KEY))), ..Config::default() });
     let text = other.store.load(&mut archive.as_slice(), &[], &other.sink()).unwrap_err().to_string();
