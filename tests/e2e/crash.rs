@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hoist_tests::{Bed, Cli, Engine, engine, eventually, skip};
+use hoist_tests::{Bed, Cli, Engine, Entry, Image, engine, eventually, hoist, skip};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
+
+use crate::stalling::Stalling;
 
 /// Change it to try another sequence; a failure prints it.
 const SEED: u64 = 20_240_607;
@@ -247,5 +249,47 @@ fn an_engine_that_ends_leaves_nothing_but_its_files() {
         other.terminate();
         assert!(!other.socket.exists(), "the socket is still there");
         other.start_again();
+    });
+}
+
+#[test]
+fn a_pull_whose_engine_was_killed_fetches_only_what_is_missing() {
+    hoist(|t| {
+        if !t.engine.is_own() {
+            skip!("own-engine", "kills the engine");
+        }
+        let mut bytes = vec![0; 6_000_000];
+        rand::Rng::fill(&mut rand::rng(), bytes.as_mut_slice());
+        let image = Image::busybox_with(&[Entry::file("before", "whole"), Entry::file("big", bytes)], json!({}));
+        let whole = image.layers[1].blob.len();
+        let stop = whole - whole / 100;
+        let registry = Stalling::serve(&image, stop);
+        let name = registry.name("x:v1");
+        t.cli("rmi -f busybox").ok();
+        let pull = t.spawn(&format!("pull {name}"));
+        registry.wait_until_stalled();
+        // What has come is on its way through the unpacker for a moment.
+        let partial = t.engine.directory().join("d/image/partial");
+        let files = || -> Vec<(String, u64)> {
+            let boots = std::fs::read_dir(&partial).unwrap().flatten();
+            let files = boots.flat_map(|boot| std::fs::read_dir(boot.path()).unwrap().flatten());
+            files
+                .filter_map(|f| Some((f.file_name().to_string_lossy().into_owned(), f.metadata().ok()?.len())))
+                .collect()
+        };
+        let longest = || files().into_iter().map(|(_, length)| length).max().unwrap_or(0);
+        eventually("what was sent is kept", || longest() + 1_000_000 >= stop as u64);
+        eventually("the other layer is whole", || files().iter().any(|(name, _)| name.starts_with("layer-")));
+        let kept = longest();
+        t.engine.kill();
+        pull.finish();
+        t.engine.start_again();
+        registry.go_on();
+        t.cli(&format!("pull {name}")).ok();
+        let starts = registry.starts();
+        assert!(starts.len() == 2 && starts[0] == 0 && starts[1] as u64 >= kept, "{starts:?}, {kept} were kept");
+        assert_eq!(registry.requests_for_other_layers(), 1, "the layer that was whole is not fetched again");
+        t.cli(&format!("run --rm {name} wc -c /big")).ok().prints("6000000 /big");
+        t.cli("image verify").ok().says_not("damaged");
     });
 }

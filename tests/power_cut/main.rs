@@ -28,6 +28,8 @@ enum Came {
 struct Known {
     containers: BTreeMap<String, Came>,
     images: BTreeMap<String, Came>,
+    /// Names that were pinned.
+    pins: BTreeSet<String>,
     boots: u64,
     last: bool,
 }
@@ -50,8 +52,12 @@ impl Known {
                 ["make" | "load", name] => (Came::Asked, name),
                 ["made" | "loaded", name] => (Came::There, name),
                 ["ended", name, code] => (Came::Ended(code.parse().unwrap()), name),
-                ["remove" | "untag", name] => (Came::Leaving, name),
-                ["removed" | "untagged", name] => (Came::Gone, name),
+                ["pinned", name] => {
+                    known.pins.insert(name.into());
+                    continue;
+                }
+                ["remove" | "untag" | "prune", name] => (Came::Leaving, name),
+                ["removed" | "untagged" | "pruned", name] => (Came::Gone, name),
                 _ => panic!("no line of the journal: {line:?}"),
             };
             let of = if name.contains(':') { &mut known.images } else { &mut known.containers };
@@ -138,7 +144,7 @@ impl Place {
 
 fn image(stamp: &str) -> Image {
     let entries = [Entry::file("stamp", stamp), Entry::file("more", vec![b'x'; 200_000])];
-    Image::busybox_with(&entries, json!({}))
+    Image::busybox_with(&entries, json!({ "Labels": { "stamp": stamp } }))
 }
 
 impl Drop for Place {
@@ -224,7 +230,12 @@ fn check_images(place: &Place, known: &Known) {
     for (number, (name, came)) in known.images.iter().rev().enumerate() {
         let there = place.has_image(name);
         match came {
-            Came::There => assert!(there, "{name} is lost"),
+            Came::There => {
+                assert!(there, "{name} is lost");
+                let own = place.api.get(&format!("/images/{name}/json")).json()["Hoist"].clone();
+                assert!(own["LastUsed"].as_str().is_some_and(|at| at.starts_with("20")), "{name}: {own}");
+                assert!(own["Pinned"] == true || !known.pins.contains(name), "{name} is not pinned any more");
+            }
             Came::Gone => assert!(!there, "{name} was removed and is there again"),
             _ => {}
         }
@@ -297,12 +308,29 @@ fn work_with_images(place: &Place, registry: &Registry, boot: u64) {
             place.load(&name, &name);
         }
         println!("power: loaded {name}");
-        there.push(name);
-        if number % 3 == 2 {
-            let name = there.remove(0);
-            println!("power: untag {name}");
-            place.api.delete(&format!("/images/{name}")).status(200);
-            println!("power: untagged {name}");
+        there.push(name.clone());
+        if number % 4 == 0 {
+            place.api.post(&format!("/hoist/images/{name}/pin")).status(200);
+            println!("power: pinned {name}");
+        }
+        match number % 6 {
+            2 => {
+                let name = there.remove(0);
+                println!("power: untag {name}");
+                place.api.delete(&format!("/images/{name}?force=1")).status(200);
+                println!("power: untagged {name}");
+            }
+            // By its label, so that nothing else goes; it was not pinned.
+            5 => {
+                there.pop();
+                println!("power: prune {name}");
+                let filters = json!({ "dangling": ["false"], "label": [format!("stamp={name}")] }).to_string();
+                let filters = filters.replace('"', "%22").replace('{', "%7B").replace('}', "%7D").replace('=', "%3D");
+                let pruned = place.api.post(&format!("/images/prune?filters={filters}")).status(200).json();
+                assert!(pruned["ImagesDeleted"].is_array(), "{pruned}");
+                println!("power: pruned {name}");
+            }
+            _ => {}
         }
     }
 }

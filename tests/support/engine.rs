@@ -57,6 +57,19 @@ impl Engine {
         Self::start_in(directory, &[])
     }
 
+    /// The same on a file system that is made in a file; none if that cannot be done here.
+    #[track_caller]
+    pub fn start_on_small_ext4(megabytes: u64) -> Option<Self> {
+        let directory = new_directory();
+        let (root, disk) = (directory.path().join("d"), directory.path().join("disk"));
+        fs::create_dir(&root).unwrap();
+        File::create(&disk).unwrap().set_len(megabytes << 20).unwrap();
+        let does = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+        let is_made = does(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&disk))
+            && does(Command::new("mount").args(["-o", "loop"]).arg(&disk).arg(&root));
+        is_made.then(|| Self::start_in(directory, &[]))
+    }
+
     #[track_caller]
     fn start_in(directory: TempDir, options: &[String]) -> Self {
         let binary = settings::binary().expect("no hoist binary: build it, or set HOIST_TEST_BINARY");

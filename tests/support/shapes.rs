@@ -68,15 +68,19 @@ fn fits<T: DeserializeOwned + Serialize>(answer: Value, is_strict: bool) -> Resu
     }
 }
 
+/// What our engine tells beside Docker's fields is under this one, which no type of Docker's has.
+const OWN: &str = "Hoist";
+
 /// The first field of an answer that its type dropped.
 fn unknown(answer: &Value, typed: &Value, path: String) -> Option<String> {
     match (answer, typed) {
-        (Value::Object(answer), Value::Object(typed)) => {
-            answer.iter().filter(|(_, value)| !value.is_null()).find_map(|(key, value)| match typed.get(key) {
+        (Value::Object(answer), Value::Object(typed)) => answer
+            .iter()
+            .filter(|(key, value)| !value.is_null() && *key != OWN)
+            .find_map(|(key, value)| match typed.get(key) {
                 Some(found) => unknown(value, found, format!("{path}.{key}")),
                 None => Some(format!("{path}.{key}")),
-            })
-        }
+            }),
         (Value::Array(answer), Value::Array(typed)) => {
             answer.iter().zip(typed).find_map(|(answer, typed)| unknown(answer, typed, format!("{path}[]")))
         }

@@ -76,6 +76,18 @@ pub struct Summary {
     pub repo_tags: Vec<String>,
     pub shared_size: i64,
     pub size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hoist: Option<Upkeep>,
+}
+
+/// What this engine tells of an image beside Docker's fields: what decides how long it stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Upkeep {
+    /// When it was last pulled, tagged, loaded, or used by a container.
+    pub last_used: String,
+    /// Whether it is kept from being pruned.
+    pub pinned: bool,
 }
 
 /// `GET /images/{name}/json`.
@@ -100,6 +112,8 @@ pub struct Inspect {
     pub root_fs: RootFs,
     pub metadata: Metadata,
     pub config: serde_json::Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hoist: Option<Upkeep>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -141,4 +155,22 @@ pub enum Removed {
 pub struct PruneReport {
     pub images_deleted: Option<Vec<Removed>>,
     pub space_reclaimed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hoist: Option<Spared>,
+}
+
+/// What a prune would have removed, had nobody pinned it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Spared {
+    pub pinned: Vec<String>,
+}
+
+/// Answer of `DELETE /hoist/images/{name}/pin`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Unpinned {
+    pub id: String,
+    /// Names of the same image that keep it pinned.
+    pub still_pinned_by: Vec<String>,
 }

@@ -51,6 +51,9 @@ pub enum Operation {
     ImageSearch,
     /// Hoist's own: what the store has, held against what it should be.
     ImageVerify,
+    /// Hoist's own: keeps an image from being pruned.
+    ImagePin,
+    ImageUnpin,
     NetworkList,
     NetworkInspect,
     VolumeList,
@@ -61,6 +64,8 @@ pub enum Operation {
     NetworkPrune,
     BuildPrune,
     DiskUsage,
+    /// Hoist's own: every byte below the root and whose it is.
+    DiskBreakdown,
     /// Hoist's own: create, attach, start and wait in one request.
     Run,
     /// Swarm: this engine is not a manager.
@@ -93,6 +98,9 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/hoist/run", O::Run),
     route("POST", "/hoist/containers/{id}/exec", O::ExecRun),
     route("POST", "/hoist/images/verify", O::ImageVerify),
+    route("POST", "/hoist/images/{name*}/pin", O::ImagePin),
+    route("DELETE", "/hoist/images/{name*}/pin", O::ImageUnpin),
+    route("GET", "/hoist/system/disk", O::DiskBreakdown),
     route("GET", "/containers/json", O::ContainerList),
     route("POST", "/containers/create", O::ContainerCreate),
     route("POST", "/containers/prune", O::ContainerPrune),

@@ -114,3 +114,20 @@ pub struct Info {
     pub default_address_pools: Value,
     pub warnings: Option<Vec<String>>,
 }
+
+/// Answer of `GET /hoist/system/disk`: every byte below the engine's root, as `du` counts them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DiskUsage {
+    pub root: String,
+    pub total: u64,
+    pub parts: Vec<DiskPart>,
+}
+
+/// One owner of space.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DiskPart {
+    pub what: String,
+    pub size: u64,
+}

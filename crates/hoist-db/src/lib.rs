@@ -1,11 +1,12 @@
 //! The engine's one SQLite database: opened once, shared by the subsystems, each of which owns its tables and migrations.
 //!
-//! Owns: the connection, its pragmas, the `schema_version` table, the queue of changes that nobody waits for. Knows nothing
-//! of what the tables mean.
+//! Owns: the connection, its pragmas, the `schema_version` table, the queue of changes that nobody waits for, room on disk for
+//! changes that come when it is full. Knows nothing of what the tables mean.
 
 #![forbid(unsafe_code)]
 
 mod queue;
+mod reserve;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use rusqlite::{self, Connection, OptionalExtension, Transaction, params};
 
 use queue::Queue;
+use reserve::Reserve;
 
 /// What can go wrong with the database; every text names the file.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,12 @@ pub enum Error {
         path: PathBuf,
         #[source]
         source: rusqlite::Error,
+    },
+    #[error("database {path}: {source}")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
     },
     #[error(
         "database {path}: table set {subsystem} has version {found}, this hoist knows up to {known}: use a newer hoist"
@@ -38,17 +46,36 @@ pub struct Db {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    connection: Mutex<Connection>,
+    connection: Mutex<Open>,
     queue: Arc<Queue>,
+}
+
+/// Closed in this order.
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    /// None for one in memory.
+    reserve: Option<Reserve>,
+}
+
+impl Open {
+    fn after_change(&self) {
+        if let Some(reserve) = &self.reserve {
+            reserve.after_change();
+        }
+    }
 }
 
 impl Db {
     /// Opens (and creates) the database file: WAL, `synchronous=NORMAL` (a commit survives a crash of the process; one
     /// that must survive a power cut goes through [`Db::write_durable`]).
+    ///
+    /// Nobody else may have it open: it is locked for good. Room on disk is taken for changes that come when the disk is full.
     pub fn open(path: &Path) -> Result<Db, Error> {
         let fail = |source| Error::Sqlite { path: path.to_owned(), source };
+        let reserve = Reserve::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         let connection = Connection::open(path).map_err(fail)?;
-        Db::prepare(connection, path)
+        Db::prepare(connection, Some(reserve), path)
     }
 
     /// A database that lives in memory only, for tests.
@@ -56,22 +83,28 @@ impl Db {
         let path = Path::new(":memory:");
         let connection =
             Connection::open_in_memory().map_err(|source| Error::Sqlite { path: path.to_owned(), source })?;
-        Db::prepare(connection, path)
+        Db::prepare(connection, None, path)
     }
 
-    fn prepare(connection: Connection, path: &Path) -> Result<Db, Error> {
+    fn prepare(connection: Connection, reserve: Option<Reserve>, path: &Path) -> Result<Db, Error> {
         let fail = |source| Error::Sqlite { path: path.to_owned(), source };
         connection
             .execute_batch(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA cache_size=-512;
+                // Locked before the log is first used, no file is shared about it, which would need room too.
+                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;
+                 PRAGMA foreign_keys=ON; PRAGMA cache_size=-512; PRAGMA temp_store=MEMORY;
                  CREATE TABLE IF NOT EXISTS schema_version (subsystem TEXT PRIMARY KEY, version INTEGER NOT NULL);",
             )
             .map_err(fail)?;
+        connection.pragma_update(None, "wal_autocheckpoint", reserve::CHECKPOINT_PAGES).map_err(fail)?;
+        if let Some(reserve) = &reserve {
+            reserve.reserve_log();
+        }
         connection.set_prepared_statement_cache_capacity(64);
         Ok(Db {
             shared: Arc::new(Shared {
                 path: path.to_owned(),
-                connection: Mutex::new(connection),
+                connection: Mutex::new(Open { connection, reserve }),
                 queue: Arc::default(),
             }),
         })
@@ -111,17 +144,23 @@ impl Db {
 
     /// Runs a query.
     pub fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
-        query(&self.lock()).map_err(|source| self.fail(source))
+        query(&self.lock().connection).map_err(|source| self.fail(source))
     }
 
     /// Runs one transaction: all of it happens or none.
     pub fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Error> {
-        transaction(&mut self.lock(), change).map_err(|source| self.fail(source))
+        let mut open = self.lock();
+        let result = transaction(&mut open.connection, change).map_err(|source| self.fail(source));
+        open.after_change();
+        result
     }
 
     /// Like [`Db::write`], and on disk (synced) before it returns.
     pub fn write_durable<T>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Error> {
-        durable_transaction(&mut self.lock(), change).map_err(|source| self.fail(source))
+        let mut open = self.lock();
+        let result = durable_transaction(&mut open.connection, change).map_err(|source| self.fail(source));
+        open.after_change();
+        result
     }
 
     /// Hands one transaction to a thread that works off such changes in their order; `done` learns there how it ended, and
@@ -134,9 +173,11 @@ impl Db {
         done: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) {
         let path = self.shared.path.clone();
-        let job = move |connection: &mut Connection| {
+        let job = move |open: &mut Open| {
+            let connection = &mut open.connection;
             let result =
                 if durable { durable_transaction(connection, change) } else { transaction(connection, change) };
+            open.after_change();
             done(result.map_err(|source| Error::Sqlite { path, source }));
         };
         let shared = Arc::downgrade(&self.shared);
@@ -153,25 +194,29 @@ impl Db {
         Error::Sqlite { path: self.shared.path.clone(), source }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         self.shared.lock()
     }
 }
 
 impl Shared {
     /// The connection, with nothing left in the queue that was put there before.
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         // A panic inside a closure rolled its transaction back when it unwound: the connection is sound.
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        self.queue.work_off(&mut connection);
-        connection
+        let mut open = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        self.queue.work_off(&mut open);
+        open
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         self.queue.close();
-        self.queue.work_off(self.connection.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let open = self.connection.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.queue.work_off(open);
+        if let Some(reserve) = &open.reserve {
+            reserve.keep_log();
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::Connection;
+use crate::Open;
 
-pub(crate) type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+pub(crate) type Job = Box<dyn FnOnce(&mut Open) + Send>;
 
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -42,11 +42,11 @@ impl Queue {
     }
 
     /// Runs everything that waits.
-    pub(crate) fn work_off(&self, connection: &mut Connection) {
+    pub(crate) fn work_off(&self, open: &mut Open) {
         loop {
             // Not held while the job runs: others may add more.
             let Some(job) = self.lock().jobs.pop_front() else { return };
-            job(connection);
+            job(open);
         }
     }
 

@@ -104,11 +104,10 @@ fn adopt(containers: &Containers, mut record: Record) -> Result<bool> {
 /// Writes down how a container ended whose supervisor is gone.
 fn settle(containers: &Containers, record: &mut Record) {
     let context = containers.context();
-    let directory = context.exit_directory(record);
-    if record.state.started_ns == 0 && read_exit(&directory, 0).is_none() {
+    let found = context.read_exit(record);
+    if record.state.started_ns == 0 && found.is_none() {
         return;
     }
-    let found = read_exit(&directory, record.state.started_ns);
     if found.is_none() && record.state.status.alive() {
         "the container's supervisor ended while no engine was there, how the container ended is not known"
             .clone_into(&mut record.state.error);

@@ -5,6 +5,7 @@ use std::io;
 use hoist_api::container::Config;
 use hoist_api::image::ContainerConfig;
 use hoist_api::reference::Reference;
+use hoist_api::time::now_ns;
 use serde_json::Value;
 
 use crate::archive;
@@ -43,6 +44,8 @@ impl Containers {
             }
             _ => {}
         }
+        self.context().check_room()?;
+        let begun_ns = now_ns();
         let commit = describe(&record, &request)?;
         let pauses = request.pause && record.state.status == Status::Running;
         if pauses {
@@ -52,7 +55,13 @@ impl Containers {
         let containers = self.clone();
         let (snapshot, reference) = (record.clone(), request.reference.clone());
         // A request that breaks off does not end this: the container goes on when its files are read.
-        let work = move || (containers.make_image(&snapshot, &commit, reference.as_ref()), paused);
+        let work = move || {
+            let made = containers.make_image(&snapshot, &commit, reference.as_ref());
+            if made.is_ok() {
+                containers.settle_images(begun_ns);
+            }
+            (made, paused)
+        };
         let working = tokio::task::spawn_blocking(work);
         let (made, paused) = working.await.map_err(|e| Error::internal(format!("the commit failed: {e}")))?;
         if let Ok(id) = &made {

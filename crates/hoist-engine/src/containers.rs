@@ -39,6 +39,8 @@ pub(crate) struct Context {
     pub events: Events,
     pub seccomp: Programs,
     pub execs: Registry,
+    /// Held while images go because all together are too much.
+    pub budget: Mutex<()>,
     index: Mutex<Index>,
 }
 
@@ -73,6 +75,7 @@ impl Context {
             events,
             seccomp: Programs::default(),
             execs: Registry::default(),
+            budget: Mutex::default(),
             index: Mutex::default(),
         }
     }
@@ -90,6 +93,13 @@ impl Context {
     /// The container's directory below the run directory.
     pub(crate) fn run_directory(&self, id: &str) -> PathBuf {
         self.settings.run_dir.join("containers").join(id)
+    }
+
+    /// What the supervisor wrote of the end of the container's last run: where it belongs, or, if that disk was full, with
+    /// what dies with the boot.
+    pub(crate) fn read_exit(&self, record: &Record) -> Option<hoist_runtime::protocol::Exit> {
+        let places = [self.exit_directory(record), self.run_directory(record.id())];
+        places.iter().find_map(|directory| crate::adopt::read_exit(directory, record.state.started_ns))
     }
 
     /// Where the supervisor leaves the exit file: with the container, unless the container goes when it ends.
@@ -163,6 +173,8 @@ impl Context {
             index.by_name.remove(&record.name);
         }
         self.execs.forget_container(&id);
+        // It was in use until now.
+        self.images.touch(&record.fixed.image_id);
         let directory = self.directory(&id);
         let grave = self.settings.root.join("removed").join(&id);
         // Renamed first: a name that is gone from the books must not be found on disk by a later engine.

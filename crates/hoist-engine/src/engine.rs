@@ -71,9 +71,11 @@ impl Engine {
         }));
         let containers = Containers::new(context.clone());
         adopt::adopt_all(&containers)?;
+        let images = Images::new(containers.clone());
+        images.settle_soon();
         Ok(Engine {
             execs: Execs::new(containers.clone()),
-            images: Images::new(containers.clone()),
+            images,
             networks: Networks::new(containers.clone()),
             volumes: Volumes::new(context),
             system: System::new(containers.clone(), id),

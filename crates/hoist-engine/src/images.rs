@@ -5,10 +5,10 @@ use std::io::Read;
 use std::sync::Arc;
 
 use hoist_api::filters::Filters;
-use hoist_api::image::{ContainerConfig, History, Inspect, Metadata, PruneReport, Removed, RootFs, Summary};
+use hoist_api::image::{ContainerConfig, History, Inspect, Metadata, Removed, RootFs, Summary};
 use hoist_api::inspect::GraphDriver;
 use hoist_api::reference::Reference;
-use hoist_api::time::rfc3339_nano;
+use hoist_api::time::{now_ns, rfc3339_nano};
 use hoist_image::{Archive, Credentials, Distribution, Image, Platform, ProgressSink, Store, UrlSource, Users};
 use serde_json::json;
 
@@ -17,8 +17,8 @@ use crate::error::{Error, Result, Translate};
 use crate::listing;
 
 /// Filter keys of `GET /images/json`.
-pub const IMAGE_FILTER_KEYS: [&str; 8] =
-    ["before", "dangling", "label", "label!", "reference", "since", "until", "in-use"];
+pub const IMAGE_FILTER_KEYS: [&str; 10] =
+    ["before", "dangling", "label", "label!", "reference", "since", "until", "in-use", "pinned", "unused-for"];
 
 /// The handle on images. Clones share it.
 #[derive(Clone, Debug)]
@@ -36,12 +36,23 @@ impl Images {
         &self.context.images
     }
 
+    pub(crate) fn containers(&self) -> &Containers {
+        &self.containers
+    }
+
     pub(crate) fn container_records(&self) -> Vec<Arc<crate::Record>> {
         self.containers.records()
     }
 
-    fn emit(&self, action: &str, id: &str, name: &str) {
-        self.context.events.emit("image", action, id, BTreeMap::from([("name".to_owned(), name.to_owned())]));
+    pub(crate) fn emit(&self, action: &str, id: &str, name: &str) {
+        self.emit_because(action, id, name, None);
+    }
+
+    /// The same, saying why the engine did it by itself.
+    fn emit_because(&self, action: &str, id: &str, name: &str, reason: Option<&str>) {
+        let reason = reason.map(|reason| ("reason".to_owned(), reason.to_owned()));
+        let attributes: BTreeMap<_, _> = reason.into_iter().chain([("name".to_owned(), name.to_owned())]).collect();
+        self.context.events.emit("image", action, id, attributes);
     }
 
     /// Whether an image is there.
@@ -58,7 +69,10 @@ impl Images {
         credentials: Option<&Credentials>,
         progress: ProgressSink,
     ) -> Result<()> {
-        self.store().pull(reference, all_tags, platform, credentials, progress).await.api()?;
+        let begun_ns = now_ns();
+        let pulled = self.store().pull(reference, all_tags, platform, credentials, progress).await.api();
+        pulled.map_err(|e| self.context.explain(e))?;
+        self.settle_after(begun_ns).await;
         let name = reference.familiar();
         self.emit("pull", &name, &reference.familiar_name());
         Ok(())
@@ -102,7 +116,9 @@ impl Images {
 
     /// Loads an archive. Blocking.
     pub fn load(&self, tar: &mut dyn Read, platforms: &[Platform], progress: &ProgressSink) -> Result<()> {
-        self.store().load(tar, platforms, progress).api()?;
+        let begun_ns = now_ns();
+        self.store().load(tar, platforms, progress).api().map_err(|e| self.context.explain(e))?;
+        self.settle(begun_ns);
         self.emit("load", "", "");
         Ok(())
     }
@@ -128,7 +144,10 @@ impl Images {
         message: &str,
         platform: Option<&Platform>,
     ) -> Result<String> {
-        let id = self.store().import(tar, reference, config, message, platform).api()?;
+        let begun_ns = now_ns();
+        let imported = self.store().import(tar, reference, config, message, platform).api();
+        let id = imported.map_err(|e| self.context.explain(e))?;
+        self.settle(begun_ns);
         self.emit("import", &id, &reference.map(Reference::familiar).unwrap_or_default());
         Ok(id)
     }
@@ -157,26 +176,27 @@ impl Images {
             .store()
             .remove(name, force, no_prune, &|image: &Image| users.get(&image.id).cloned().unwrap_or_default())
             .api()?;
-        Ok(self.report(&id, removed))
+        Ok(self.report(&id, removed, None))
     }
 
-    fn report(&self, id: &str, removed: Vec<hoist_image::Removed>) -> Vec<Removed> {
+    /// Tells of removals; of the reason too, where nobody asked for them.
+    pub(crate) fn report(&self, id: &str, removed: Vec<hoist_image::Removed>, reason: Option<&str>) -> Vec<Removed> {
         removed
             .into_iter()
             .map(|item| match item {
                 hoist_image::Removed::Untagged(name) => {
-                    self.emit("untag", id, &name);
+                    self.emit_because("untag", id, &name, reason);
                     Removed::Untagged(name)
                 }
                 hoist_image::Removed::Deleted(digest) => {
-                    self.emit("delete", &digest, &digest);
+                    self.emit_because("delete", &digest, &digest, reason);
                     Removed::Deleted(digest)
                 }
             })
             .collect()
     }
 
-    fn users(&self) -> HashMap<String, Users> {
+    pub(crate) fn users(&self) -> HashMap<String, Users> {
         let mut users: HashMap<String, Users> = HashMap::new();
         for record in self.containers.records() {
             let entry = users.entry(record.fixed.image_id.clone()).or_default();
@@ -195,6 +215,7 @@ impl Images {
         let created = |key: &str| filters.values(key).first().map(|n| self.store().get(n).api()).transpose();
         let (before, since) = (created("before")?, created("since")?);
         let until_ns = listing::until(filters)?;
+        let (pinned, unused_since_ns) = (filters.boolean("pinned")?, listing::unused_since(filters)?);
         let mut answer = Vec::new();
         for image in self.store().list() {
             let is_dangling = image.repo_tags.is_empty();
@@ -203,6 +224,8 @@ impl Images {
                 && before.as_ref().is_none_or(|other| image.created < other.created)
                 && since.as_ref().is_none_or(|other| image.created > other.created)
                 && until_ns.is_none_or(|t| image.created.saturating_mul(1_000_000_000) < t)
+                && pinned.is_none_or(|wanted| wanted == image.is_pinned)
+                && unused_since_ns.is_none_or(|t| self.store().last_used_ns(&image) <= t)
                 && filters.labels_match(&labels);
             let tags = matching_tags(&image, filters);
             if !fits || (filters.has("reference") && tags.is_empty()) {
@@ -219,6 +242,7 @@ impl Images {
                 repo_tags: tags,
                 shared_size: -1,
                 size: image.size_bytes,
+                hoist: Some(self.upkeep(&image)),
             });
         }
         Ok(answer)
@@ -280,6 +304,7 @@ impl Images {
             root_fs: RootFs { r#type: "layers".to_owned(), layers: image.diff_ids.clone() },
             metadata: Metadata { last_tag_time: rfc3339_nano(image.last_tagged_ns) },
             config: serde_json::to_value(&image.config).map_err(|e| Error::internal(e.to_string()))?,
+            hoist: Some(self.upkeep(&image)),
         })
     }
 
@@ -297,37 +322,6 @@ impl Images {
                 comment: e.comment,
             })
             .collect())
-    }
-
-    /// `POST /images/prune`: dangling images, or with `dangling=false` all that no container uses.
-    pub fn prune(&self, filters: &Filters) -> Result<PruneReport> {
-        let only_dangling = filters.boolean("dangling")?.unwrap_or(true);
-        let until_ns = listing::until(filters)?;
-        let users = self.users();
-        self.store().forget_interrupted();
-        let mut report = PruneReport::default();
-        let before = self.layers_size_bytes();
-        for image in self.store().list() {
-            let labels = image.config.labels.clone().unwrap_or_default();
-            let prunable = !users.contains_key(&image.id)
-                && (!only_dangling || image.repo_tags.is_empty())
-                && until_ns.is_none_or(|t| image.created.saturating_mul(1_000_000_000) < t)
-                && filters.labels_match(&labels);
-            if !prunable {
-                continue;
-            }
-            let removed = match self.store().remove(&image.id, true, false, &|_| Users::default()) {
-                Ok(removed) => removed,
-                // it went with the image above it, or somebody needs it by now
-                Err(hoist_image::Error::NotFound(_) | hoist_image::Error::Conflict(_)) => continue,
-                Err(e) => return Err(e).api(),
-            };
-            report.images_deleted.get_or_insert_default().extend(self.report(&image.id, removed));
-        }
-        report.space_reclaimed = before.saturating_sub(self.layers_size_bytes());
-        let reclaimed = [("reclaimed".to_owned(), report.space_reclaimed.to_string())];
-        self.context.events.emit("image", "prune", "", reclaimed.into());
-        Ok(report)
     }
 
     /// How many images there are.

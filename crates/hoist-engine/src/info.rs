@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::container::record::Status;
 use crate::containers::{Containers, Context};
+use crate::images::Images;
 use crate::settings::Reloadable;
 
 /// The handle on facts about the engine and its machine. Clones share it.
@@ -24,6 +25,10 @@ pub struct System {
 impl System {
     pub(crate) fn new(containers: Containers, id: String) -> System {
         System { context: containers.context().clone(), containers, id }
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
     }
 
     pub fn version(&self) -> Version {
@@ -68,6 +73,7 @@ impl System {
             ("insecure-registries", json(&json!(image.insecure_registries))),
             ("labels", json(&json!(settings.labels))),
             ("live-restore", settings.live_restore.to_string()),
+            ("max-disk", settings.max_disk.map(|max| max.to_string()).unwrap_or_default()),
             ("max-concurrent-downloads", number(image.max_concurrent_downloads.map(|n| n as u64), 3)),
             ("max-concurrent-uploads", number(image.max_concurrent_uploads.map(|n| n as u64), 5)),
             ("max-download-attempts", number(image.max_download_attempts.map(u64::from), 5)),
@@ -80,6 +86,7 @@ impl System {
         self.context.settings.live.replace(Arc::new(settings));
         let attributes = attributes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         self.context.events.emit("daemon", "reload", &self.id, attributes);
+        Images::new(self.containers.clone()).settle_soon();
     }
 
     pub fn info(&self) -> Info {

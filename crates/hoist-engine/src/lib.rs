@@ -7,11 +7,13 @@
 
 mod adopt;
 mod archive;
+mod budget;
 mod changes;
 mod commit;
 mod container;
 mod containers;
 mod create;
+mod disk;
 mod engine;
 mod error;
 pub mod events;
@@ -20,6 +22,8 @@ mod export;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod image_pins;
+mod image_prune;
 mod image_verify;
 mod images;
 mod info;
@@ -55,6 +59,6 @@ pub use listing::FILTER_KEYS as CONTAINER_FILTER_KEYS;
 pub use logs::reader::LogOptions;
 pub use networks::{NETWORK_FILTER_KEYS, Networks};
 pub use search::SEARCH_FILTER_KEYS;
-pub use settings::{Live, Reloadable, RuntimeBinary, Settings};
+pub use settings::{Live, MaxDisk, Reloadable, RuntimeBinary, Settings};
 pub use usage::{Usage, UsageKind, VolumePruneReport};
 pub use volumes::{VOLUME_FILTER_KEYS, VolumeCreate, Volumes};

@@ -177,6 +177,20 @@ fn published(record: &Record, wanted: &str, published_only: bool) -> bool {
             }))
 }
 
+/// The `unused-for` filter: what was last used before that long ago, in nanoseconds since the epoch.
+pub(crate) fn unused_since(filters: &Filters) -> Result<Option<i64>> {
+    match filters.values("unused-for") {
+        [] => Ok(None),
+        [text] => match parse_duration(text) {
+            Some(back) if back >= 0 => Ok(Some(now_ns().saturating_sub(back))),
+            _ => {
+                Err(Error::invalid(format!("invalid filter 'unused-for={text}': a duration such as 720h is expected")))
+            }
+        },
+        _ => Err(Error::invalid("more than one unused-for filter specified")),
+    }
+}
+
 /// The `until` filter: a time or a duration back from now, in nanoseconds since the epoch.
 pub(crate) fn until(filters: &Filters) -> Result<Option<i64>> {
     match filters.values("until") {

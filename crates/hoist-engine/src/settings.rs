@@ -48,7 +48,26 @@ pub struct Reloadable {
     pub runtimes: BTreeMap<String, RuntimeBinary>,
     /// How long stopping all containers may take at the end; negative: as long as it takes.
     pub shutdown_timeout_s: i64,
+    /// What images may take of the disk; none: as much as there is.
+    pub max_disk: Option<MaxDisk>,
     pub image: hoist_image::Config,
+}
+
+/// A share of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxDisk {
+    Bytes(u64),
+    /// Of the size of the file system that the root is on.
+    Percent(u8),
+}
+
+impl std::fmt::Display for MaxDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MaxDisk::Bytes(bytes) => write!(f, "{bytes}"),
+            MaxDisk::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
 }
 
 /// The reloadable settings as they are now. Clones share them.

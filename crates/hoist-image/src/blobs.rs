@@ -136,6 +136,11 @@ impl Blobs {
         Ok(blobs)
     }
 
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn directories(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.algorithms.iter().map(|algorithm| self.root.join(algorithm.name()))
     }

@@ -56,12 +56,18 @@ impl Disk {
         Ok(disk)
     }
 
-    fn layers(&self) -> PathBuf {
+    pub(crate) fn layers(&self) -> PathBuf {
         self.root.join("layers")
     }
 
-    fn tmp(&self) -> PathBuf {
+    /// Work in progress.
+    pub(crate) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// What is on its way out.
+    pub(crate) fn trash(&self) -> PathBuf {
+        self.janitor.trash.clone()
     }
 
     /// A directory without content, for images without layers.
@@ -69,7 +75,8 @@ impl Disk {
         self.root.join("empty")
     }
 
-    fn layer(&self, diff_id: &str) -> PathBuf {
+    /// All of one layer.
+    pub(crate) fn layer(&self, diff_id: &str) -> PathBuf {
         self.layers().join(diff_id.trim_start_matches("sha256:"))
     }
 
@@ -134,6 +141,8 @@ impl Disk {
         let name = format!("{}-{}-{serial}", std::process::id(), crate::now_ns());
         match fs::rename(path, self.janitor.trash.join(name)) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            // A name in another directory may need a block. Slower, and half-done after a crash; no record names it.
+            Err(e) if is_full(&e) => remove_in_place(path).map_err(Error::io("remove", path)),
             Err(e) => Err(Error::io("rename", path)(e)),
             Ok(()) => {
                 self.janitor.wake();
@@ -174,6 +183,19 @@ impl Disk {
         }
         self.janitor.wake();
         Ok(())
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+fn remove_in_place(path: &Path) -> std::io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() {
+        trash::empty(path)?;
+        fs::remove_dir(path)
+    } else {
+        fs::remove_file(path)
     }
 }
 

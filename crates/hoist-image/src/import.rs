@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::ingest::{ImageDraft, Ingest};
 use crate::manifest::MEDIA_DOCKER_CONFIG;
+use crate::signature::local::Source;
 use crate::unpack::Whiteouts;
 use crate::{Digest, Error, Platform, Shared, Store, config, digest};
 
@@ -29,6 +30,8 @@ impl Store {
                 platform.os
             )));
         }
+        let names = reference.map(|r| vec![r.clone().with_default_tag()]).unwrap_or_default();
+        self.check_arrival(Source::Tarball, "", &names)?;
         let ingest = Ingest::begin(&self.shared)?;
         let layer = ingest.unpack(tar, Whiteouts::Plain)?;
         let now = jiff::Timestamp::now().to_string();
@@ -46,7 +49,6 @@ impl Store {
         let config = serde_json::to_vec(&document).map_err(|e| Error::Other(format!("image config: {e}")))?;
         let id = digest::of_bytes(&config);
         ingest.keep(layer);
-        let names = reference.map(|r| vec![r.clone().with_default_tag()]).unwrap_or_default();
         let tagged_ns = if names.is_empty() { 0 } else { crate::now_ns() };
         ingest.commit(&[ImageDraft { tagged_ns, ..draft(config, names) }])?;
         Ok(id)

@@ -1,12 +1,15 @@
 //! The images in memory: everything `get` and `list` answer from, and who still needs which layer. Pure; the tables and
 //! directories it mirrors belong to `records` and `disk`.
 
-use std::collections::{BTreeSet, HashMap};
+mod upkeep;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use hoist_api::reference::Reference;
 
-use crate::records::{ImageRecord, LayerBytes};
+use crate::records::{ImageRecord, LayerBytes, Voucher};
 use crate::{Error, Image, config};
 
 #[derive(Debug, Default)]
@@ -16,6 +19,8 @@ pub(crate) struct Index {
     names: HashMap<String, String>,
     layers: HashMap<String, Layer>,
     leases: HashMap<String, Vec<String>>,
+    /// Canonical references and image ids.
+    pins: HashSet<String>,
     /// Ids without their algorithm, for prefixes.
     hexes: BTreeSet<String>,
 }
@@ -26,11 +31,17 @@ struct Entry {
     record: ImageRecord,
     history: Arc<Vec<config::HistoryRecord>>,
     names: BTreeSet<String>,
+    vouchers: Vec<Voucher>,
+    used_ns: AtomicI64,
+    /// What the tables say of it, or will in a moment.
+    used_recorded_ns: AtomicI64,
 }
 
 #[derive(Debug)]
 struct Layer {
     bytes: LayerBytes,
+    /// What it takes on disk, once that was measured.
+    disk_bytes: Option<u64>,
     /// Images, leases and work in progress that need it.
     users: usize,
     /// Whether the tables know it.
@@ -140,7 +151,7 @@ impl Index {
 
     /// Adds a layer that is on disk and not in the tables yet.
     pub(crate) fn settle_layer(&mut self, diff_id: &str, bytes: LayerBytes) {
-        self.layers.entry(diff_id.to_owned()).or_insert(Layer { bytes, users: 0, recorded: false });
+        self.layers.entry(diff_id.to_owned()).or_insert(Layer { bytes, disk_bytes: None, users: 0, recorded: false });
     }
 
     /// Those of the layers that the tables do not know yet, with their sizes.
@@ -195,6 +206,7 @@ impl Index {
         if let Some(entry) = self.images.get_mut(&record.id) {
             entry.record.tagged_ns = entry.record.tagged_ns.max(record.tagged_ns);
             entry.record.parent = record.parent.or(entry.record.parent.take());
+            entry.used_ns.fetch_max(record.used_ns, Ordering::Relaxed);
             let id = record.id;
             if let Some(document) = document {
                 self.renew_document(&id, document);
@@ -207,7 +219,15 @@ impl Index {
         let (image, history) = image_of(&record, document, size_bytes);
         let id = record.id.clone();
         self.hexes.insert(id.trim_start_matches("sha256:").to_owned());
-        let entry = Entry { image: Arc::new(image), record, history: Arc::new(history), names: BTreeSet::new() };
+        let entry = Entry {
+            used_ns: record.used_ns.into(),
+            used_recorded_ns: record.used_ns.into(),
+            image: Arc::new(image),
+            record,
+            history: Arc::new(history),
+            names: BTreeSet::new(),
+            vouchers: Vec::new(),
+        };
         self.images.insert(id.clone(), entry);
         self.refresh(&id);
     }
@@ -224,8 +244,10 @@ impl Index {
     pub(crate) fn drop_image(&mut self, id: &str) -> Vec<String> {
         let Some(entry) = self.images.remove(id) else { return Vec::new() };
         self.hexes.remove(id.trim_start_matches("sha256:"));
+        self.pins.remove(id);
         for name in &entry.names {
             self.names.remove(name);
+            self.pins.remove(name);
         }
         self.let_go(&entry.record.diff_ids)
     }
@@ -248,6 +270,7 @@ impl Index {
 
     pub(crate) fn drop_name(&mut self, reference: &str) {
         let Some(id) = self.names.remove(reference) else { return };
+        self.pins.remove(reference);
         if let Some(entry) = self.images.get_mut(&id) {
             entry.names.remove(reference);
         }
@@ -261,10 +284,11 @@ impl Index {
         self.refresh(id);
     }
 
-    /// Makes what users see agree with names and tag time.
+    /// Makes what users see agree with names, pins and tag time.
     fn refresh(&mut self, id: &str) {
         let Some(entry) = self.images.get_mut(id) else { return };
         let image = Arc::make_mut(&mut entry.image);
+        image.is_pinned = self.pins.contains(id) || entry.names.iter().any(|name| self.pins.contains(name));
         image.last_tagged_ns = entry.record.tagged_ns;
         let references = entry.names.iter().filter_map(|name| Reference::parse(name).ok());
         let (digests, tags): (Vec<_>, Vec<_>) = references.partition(|reference| reference.digest.is_some());

@@ -168,6 +168,7 @@ impl Ingest {
         }
         self.shared.disk.adopt_layer(&draft.directory, &draft.diff_id)?;
         self.shared.index_mut().settle_layer(&draft.diff_id, draft.bytes);
+        self.shared.partials.put_layer(&draft.diff_id, draft.bytes);
         self.hold_existing(&draft.diff_id);
         Ok(())
     }
@@ -181,6 +182,7 @@ impl Ingest {
             return Ok(());
         }
         self.shared.disk.replace_layer(&draft.directory, &draft.diff_id)?;
+        self.shared.index_mut().set_disk_bytes(&draft.diff_id, None);
         self.shared.disk.sync_names()
     }
 
@@ -256,6 +258,7 @@ impl Ingest {
         documents: &[config::Document],
         layers: &[(String, LayerBytes)],
     ) -> Result<Vec<Renamed>, Error> {
+        let now = crate::now_ns();
         let rows: Vec<ImageRecord> = images
             .iter()
             .zip(documents)
@@ -263,10 +266,10 @@ impl Ingest {
                 id: digest::of_bytes(&image.config),
                 parent: image.parent.clone(),
                 tagged_ns: image.tagged_ns,
+                used_ns: now,
                 diff_ids: document.diff_ids.clone(),
             })
             .collect();
-        let now = crate::now_ns();
         self.shared.db.write_durable(|tx| {
             for (diff_id, bytes) in layers {
                 records::put_layer(tx, diff_id, *bytes)?;
@@ -289,6 +292,7 @@ impl Ingest {
         let mut index = self.shared.index_mut();
         for (diff_id, bytes) in layers {
             index.add_layer(diff_id, *bytes);
+            self.shared.partials.forget_layer(diff_id);
         }
         let mut renamed = Vec::new();
         for ((image, row), document) in images.iter().zip(rows).zip(documents) {
@@ -300,6 +304,8 @@ impl Ingest {
                 }
             }
         }
+        drop(index);
+        self.shared.let_restored_go(|diff_id| layers.iter().any(|(id, _)| id == diff_id));
         Ok(renamed)
     }
 }

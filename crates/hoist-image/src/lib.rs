@@ -4,11 +4,15 @@
 //! Map: bytes come in by `registry` (pull), `load` or `import`; all three hand layers to `ingest`, which unpacks them
 //! (`decompress`, `unpack`) and makes an image visible in one transaction. They go out by `push` and `save`, which write
 //! each layer's tar again from its record. What there is lies in `disk` (directories; `blobs` has the files by digest) and
-//! `records` (tables); `index` mirrors it in memory and answers every question; `signature` says whether a pull may go on.
+//! `records` (tables); `index` mirrors it in memory and answers every question; `signature` says whether a pull may go on and
+//! `admission` whether the rest may; `upkeep` and `budget` say how long images stay, `partial` keeps pulls for the next engine.
 
 #![forbid(unsafe_code)]
 
+mod admission;
+pub mod allocated;
 pub mod blobs;
+mod budget;
 mod commit;
 mod config;
 mod decompress;
@@ -27,6 +31,7 @@ mod ingest;
 mod lease;
 mod load;
 mod manifest;
+mod partial;
 mod progress;
 mod pull;
 mod push;
@@ -38,9 +43,10 @@ mod signature;
 mod tags;
 mod trash;
 mod unpack;
+mod upkeep;
 mod verify;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -49,6 +55,7 @@ use hoist_api::image::ContainerConfig;
 use hoist_api::reference::Reference;
 use hoist_db::Db;
 
+pub use budget::Choice;
 pub use commit::Commit;
 pub use distribution::Distribution;
 pub use error::Error;
@@ -61,6 +68,7 @@ pub use remove::{Removed, Users};
 pub use save::Archive;
 pub use signature::policy::Policy;
 pub use unpack::Damage;
+pub use upkeep::DiskBytes;
 pub use verify::MayReplace;
 
 /// `sha256:<64 hex>`
@@ -78,7 +86,7 @@ pub struct Config {
     pub max_concurrent_downloads: Option<usize>,
     /// Attempts at a layer that make no progress; none is Docker's five.
     pub max_download_attempts: Option<u32>,
-    /// Which images may be pulled; none is all of them.
+    /// Which images may come and be used; none is all of them.
     pub signature_policy: Option<Arc<Policy>>,
     /// Layers uploaded at a time; none is Docker's five.
     pub max_concurrent_uploads: Option<usize>,
@@ -107,6 +115,9 @@ pub(crate) struct Shared {
     pub(crate) db: Db,
     config: RwLock<Arc<Config>>,
     pub(crate) downloads: downloads::Downloads,
+    pub(crate) partials: partial::Partials,
+    /// Layers of pulls that an earlier engine began, held for a while.
+    restored: Mutex<Vec<Digest>>,
     uploads: RwLock<Arc<tokio::sync::Semaphore>>,
     index: RwLock<index::Index>,
     /// Held while tables, directories and index change together; readers of the index do not wait for it.
@@ -134,6 +145,8 @@ pub struct Image {
     pub created: i64,
     /// Unix nanoseconds when a tag was last put on it here; 0 never.
     pub last_tagged_ns: i64,
+    /// Whether it, or a name of it, is kept from being pruned.
+    pub is_pinned: bool,
     pub architecture: String,
     pub os: String,
     pub variant: String,
@@ -161,14 +174,20 @@ impl Store {
         records::migrate(&db)?;
         let disk = disk::Disk::open(root)?;
         let snapshot = records::read(&db)?;
-        let layers: HashSet<&str> = snapshot.layers.keys().map(String::as_str).collect();
+        let partial = root.join("partial");
+        let partials = partial::Partials::open(partial.clone()).map_err(Error::io("open", &partial))?;
+        let mut restored = partials.layers();
+        restored.retain(|diff_id, _| !snapshot.layers.contains_key(diff_id) && disk.has_layer(diff_id));
+        let layers: HashSet<&str> = snapshot.layers.keys().chain(restored.keys()).map(String::as_str).collect();
         let blobs: HashSet<&str> = snapshot.blobs.iter().map(|(_, digest, _)| digest.as_str()).collect();
         disk.collect(&layers, &blobs)?;
         let index = RwLock::new(read_index(&disk, snapshot));
         let downloads = downloads::Downloads::new(config.max_concurrent_downloads);
         let uploads = RwLock::new(push::slots(config.max_concurrent_uploads));
         let config = RwLock::new(Arc::new(config));
-        let shared = Arc::new(Shared { disk, db, config, downloads, uploads, index, commit: Mutex::new(()) });
+        let (commit, held) = (Mutex::new(()), Mutex::default());
+        let shared = Arc::new(Shared { disk, db, config, downloads, partials, restored: held, uploads, index, commit });
+        shared.restore(restored);
         let unused = shared.index().unused_layers();
         shared.sweep(unused)?;
         Ok(Store { shared })
@@ -190,6 +209,7 @@ impl Store {
     /// Gives up what is kept of interrupted pulls.
     pub fn forget_interrupted(&self) {
         self.shared.downloads.forget_idle();
+        self.shared.give_restored_up();
     }
 
     /// By name, name:tag, name@digest, full id or unique id prefix (with or without `sha256:`). From memory, no disk.
@@ -272,6 +292,44 @@ impl Shared {
         self.commit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Holds layers that an earlier engine brought in, for the time in which their pulls may be taken up again.
+    fn restore(self: &Arc<Shared>, layers: HashMap<Digest, records::LayerBytes>) {
+        let diff_ids: Vec<Digest> = layers.keys().cloned().collect();
+        {
+            let mut index = self.index_mut();
+            layers.iter().for_each(|(diff_id, bytes)| index.settle_layer(diff_id, *bytes));
+            index.hold(&diff_ids);
+        }
+        if diff_ids.is_empty() {
+            return;
+        }
+        *self.restored.lock().unwrap_or_else(PoisonError::into_inner) = diff_ids;
+        let shared = Arc::downgrade(self);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(downloads::KEEP).await;
+                if let Some(shared) = shared.upgrade() {
+                    shared.give_restored_up();
+                }
+            });
+        }
+    }
+
+    /// Ends the hold on some of the restored layers; returns those that nobody else needs.
+    fn let_restored_go(&self, which: impl Fn(&str) -> bool) -> Vec<Digest> {
+        let mut restored = self.restored.lock().unwrap_or_else(PoisonError::into_inner);
+        let (gone, kept) = std::mem::take(&mut *restored).into_iter().partition(|diff_id| which(diff_id));
+        *restored = kept;
+        self.index_mut().let_go(&gone)
+    }
+
+    fn give_restored_up(&self) {
+        let unused = self.let_restored_go(|_| true);
+        if let Err(e) = self.sweep(unused) {
+            tracing::warn!(error = %e, "layers of an interrupted pull stay until the next start");
+        }
+    }
+
     /// Removes those of the layers that nobody needs. Must be called without the commit lock.
     pub(crate) fn sweep(&self, candidates: Vec<Digest>) -> Result<(), Error> {
         if candidates.is_empty() {
@@ -295,6 +353,7 @@ impl Shared {
         }
         // The record first: a crash in between leaves a directory that the next start collects.
         self.db.write(|tx| gone.iter().try_for_each(|id| records::drop_layer(tx, id)))?;
+        gone.iter().for_each(|id| self.partials.forget_layer(id));
         gone.iter().try_for_each(|id| self.disk.drop_layer(id))
     }
 }
@@ -306,6 +365,7 @@ fn read_index(disk: &disk::Disk, snapshot: records::Snapshot) -> index::Index {
             tracing::error!(layer = %diff_id, "layer directory is missing: images with it cannot run until pulled again");
         }
         index.add_layer(diff_id, *bytes);
+        index.set_disk_bytes(diff_id, snapshot.disk_bytes.get(diff_id).copied());
     }
     for record in snapshot.images {
         let document = disk.blobs.read(&record.id).and_then(|bytes| config::parse(&bytes));
@@ -316,6 +376,12 @@ fn read_index(disk: &disk::Disk, snapshot: records::Snapshot) -> index::Index {
     }
     for (reference, id) in snapshot.names {
         index.put_name(&reference, &id);
+    }
+    for pinned in snapshot.pins {
+        index.put_pin(&pinned);
+    }
+    for (id, voucher) in snapshot.vouchers {
+        index.put_voucher(&id, voucher);
     }
     for (holder, diff_ids) in snapshot.leases {
         index.put_lease(&holder, diff_ids);

@@ -115,9 +115,10 @@ impl Pull {
     async fn one(&self, reference: &Reference) -> Result<bool, Error> {
         let described = self.describe(reference).await?;
         // Whatever is here already: a policy may have come since.
+        let mut met = Vec::new();
         if let Some(policy) = self.store.config().signature_policy.clone() {
             let beside = self.resolver.as_ref().unwrap_or(&self.repository);
-            policy.check(reference, beside, &described.manifests).await?;
+            met = policy.check(reference, beside, &described.manifests).await?;
         }
         let digest = described.manifests[0].digest.clone();
         let id = digest::of_bytes(&described.config);
@@ -131,6 +132,8 @@ impl Pull {
         if !names.iter().all(is_known) {
             self.bring_in(described, names).await?;
         }
+        self.store.vouch(&id, reference, met)?;
+        self.store.touch(&id);
         (self.progress)(Progress::status(None, format!("Digest: {digest}")));
         self.warn_of_platform(reference, &id);
         Ok(updated)

@@ -40,6 +40,23 @@ const STEPS: &[&str] = &[
         known_ns INTEGER NOT NULL,
         PRIMARY KEY (diff_id, digest, repository)) WITHOUT ROWID;
 ",
+    // Whatever was there when times began to be kept counts as used then.
+    "
+    ALTER TABLE layers ADD COLUMN disk_bytes INTEGER;
+    ALTER TABLE images ADD COLUMN used_ns INTEGER NOT NULL DEFAULT 0;
+    UPDATE images SET used_ns = CAST(strftime('%s', 'now') AS INTEGER) * 1000000000;
+    CREATE TABLE image_pins (
+        pinned TEXT PRIMARY KEY,
+        image_id TEXT REFERENCES images (id) ON DELETE CASCADE,
+        reference TEXT REFERENCES image_names (reference) ON DELETE CASCADE) WITHOUT ROWID;
+    CREATE INDEX image_pins_by_image ON image_pins (image_id);
+    CREATE INDEX image_pins_by_reference ON image_pins (reference);
+    CREATE TABLE image_vouchers (
+        image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        reference TEXT NOT NULL,
+        rule TEXT NOT NULL,
+        PRIMARY KEY (image_id, reference, rule)) WITHOUT ROWID;
+",
 ];
 
 /// More places of one layer than these are not remembered: the longest unconfirmed ones go.
@@ -51,6 +68,8 @@ pub(crate) struct ImageRecord {
     pub(crate) id: String,
     pub(crate) parent: Option<String>,
     pub(crate) tagged_ns: i64,
+    /// When it was last pulled, tagged, loaded, or used by a container.
+    pub(crate) used_ns: i64,
     pub(crate) diff_ids: Vec<String>,
 }
 
@@ -88,11 +107,26 @@ pub(crate) struct SourceDraft {
 pub(crate) struct Snapshot {
     pub(crate) images: Vec<ImageRecord>,
     pub(crate) layers: HashMap<String, LayerBytes>,
+    /// What layers take on disk, as far as it was measured.
+    pub(crate) disk_bytes: HashMap<String, u64>,
     /// Canonical reference to image id.
     pub(crate) names: Vec<(String, String)>,
     /// Image id, digest, media type.
     pub(crate) blobs: Vec<(String, String, String)>,
     pub(crate) leases: HashMap<String, Vec<String>>,
+    /// Canonical references and image ids.
+    pub(crate) pins: Vec<String>,
+    /// Image id, and what it was checked by.
+    pub(crate) vouchers: Vec<(String, Voucher)>,
+}
+
+/// Says that an image, pulled by this name, met this rule of a signature policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Voucher {
+    /// Canonical.
+    pub(crate) reference: String,
+    /// The rule's digest.
+    pub(crate) rule: String,
 }
 
 pub(crate) fn migrate(db: &Db) -> Result<(), Error> {
@@ -108,17 +142,23 @@ pub(crate) fn read(db: &Db) -> Result<Snapshot, Error> {
             let (image, diff_id): (String, String) = row?;
             layers.entry(image).or_default().push(diff_id);
         }
-        let mut query = c.prepare("SELECT id, parent, tagged_ns FROM images")?;
-        for row in query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))? {
-            let (id, parent, tagged_ns): (String, Option<String>, i64) = row?;
+        let mut query = c.prepare("SELECT id, parent, tagged_ns, used_ns FROM images")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let (id, parent, tagged_ns, used_ns) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
             let diff_ids = layers.remove(&id).unwrap_or_default();
-            snapshot.images.push(ImageRecord { id, parent, tagged_ns, diff_ids });
+            snapshot.images.push(ImageRecord { id, parent, tagged_ns, used_ns, diff_ids });
         }
-        let mut query = c.prepare("SELECT diff_id, size_bytes, tar_bytes FROM layers")?;
-        for row in query.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?)))? {
-            let (diff_id, content, tar) = row?;
-            let tar = tar.and_then(|tar| u64::try_from(tar).ok());
-            snapshot.layers.insert(diff_id, LayerBytes { content: u64::try_from(content).unwrap_or(0), tar });
+        let mut query = c.prepare("SELECT diff_id, size_bytes, tar_bytes, disk_bytes FROM layers")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let count = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
+            let diff_id: String = row.get(0)?;
+            let bytes = LayerBytes { content: count(row.get(1)?).unwrap_or(0), tar: count(row.get(2)?) };
+            if let Some(on_disk) = count(row.get(3)?) {
+                snapshot.disk_bytes.insert(diff_id.clone(), on_disk);
+            }
+            snapshot.layers.insert(diff_id, bytes);
         }
         let mut query = c.prepare("SELECT reference, image_id FROM image_names")?;
         snapshot.names = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
@@ -130,6 +170,12 @@ pub(crate) fn read(db: &Db) -> Result<Snapshot, Error> {
             let (holder, diff_ids) = row?;
             snapshot.leases.insert(holder, diff_ids.split_whitespace().map(str::to_owned).collect());
         }
+        let mut query = c.prepare("SELECT pinned FROM image_pins")?;
+        snapshot.pins = query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        let mut query = c.prepare("SELECT image_id, reference, rule FROM image_vouchers")?;
+        let voucher =
+            |row: &rusqlite::Row<'_>| Ok((row.get(0)?, Voucher { reference: row.get(1)?, rule: row.get(2)? }));
+        snapshot.vouchers = query.query_map([], voucher)?.collect::<rusqlite::Result<_>>()?;
         Ok(snapshot)
     })?)
 }
@@ -142,6 +188,12 @@ pub(crate) fn put_layer(tx: &Transaction<'_>, diff_id: &str, bytes: LayerBytes) 
 
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Remembers what a layer takes on disk; nothing: it is to be measured again.
+pub(crate) fn set_disk_bytes(tx: &Transaction<'_>, diff_id: &str, bytes: Option<u64>) -> rusqlite::Result<()> {
+    let sql = "UPDATE layers SET disk_bytes = ?2 WHERE diff_id = ?1";
+    tx.execute(sql, params![diff_id, bytes.map(signed)]).map(drop)
 }
 
 /// Remembers where a layer is to be had; the layer itself must be recorded.
@@ -203,9 +255,10 @@ pub(crate) fn drop_layer(tx: &Transaction<'_>, diff_id: &str) -> rusqlite::Resul
 /// Adds an image or, if it is there, its newer tag time.
 pub(crate) fn put_image(tx: &Transaction<'_>, image: &ImageRecord) -> rusqlite::Result<()> {
     tx.execute(
-        "INSERT INTO images VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET
-            tagged_ns = max(tagged_ns, excluded.tagged_ns), parent = coalesce(excluded.parent, parent)",
-        params![image.id, image.parent, image.tagged_ns],
+        "INSERT INTO images (id, parent, tagged_ns, used_ns) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET
+            tagged_ns = max(tagged_ns, excluded.tagged_ns), used_ns = max(used_ns, excluded.used_ns),
+            parent = coalesce(excluded.parent, parent)",
+        params![image.id, image.parent, image.tagged_ns, image.used_ns],
     )?;
     let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO image_layers VALUES (?1, ?2, ?3)")?;
     for (position, diff_id) in (0_i64..).zip(&image.diff_ids) {
@@ -237,6 +290,30 @@ pub(crate) fn media_type(db: &Db, digest: &str) -> Result<Option<String>, Error>
 
 pub(crate) fn set_tagged(tx: &Transaction<'_>, id: &str, tagged_ns: i64) -> rusqlite::Result<()> {
     tx.execute("UPDATE images SET tagged_ns = ?2 WHERE id = ?1", params![id, tagged_ns]).map(drop)
+}
+
+pub(crate) fn set_used(tx: &Transaction<'_>, id: &str, used_ns: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE images SET used_ns = max(used_ns, ?2) WHERE id = ?1";
+    tx.prepare_cached(sql)?.execute(params![id, used_ns]).map(drop)
+}
+
+/// Pins a name, or, where that is an id, an image whatever its names. The pin goes with what it is on.
+pub(crate) fn put_pin(tx: &Transaction<'_>, pinned: &str) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT OR REPLACE INTO image_pins VALUES (?1,
+            (SELECT id FROM images WHERE id = ?1), (SELECT reference FROM image_names WHERE reference = ?1))",
+        [pinned],
+    )
+    .map(drop)
+}
+
+pub(crate) fn drop_pin(tx: &Transaction<'_>, pinned: &str) -> rusqlite::Result<()> {
+    tx.execute("DELETE FROM image_pins WHERE pinned = ?1", [pinned]).map(drop)
+}
+
+pub(crate) fn put_voucher(tx: &Transaction<'_>, image_id: &str, voucher: &Voucher) -> rusqlite::Result<()> {
+    let values = [image_id, &voucher.reference, &voucher.rule];
+    tx.execute("INSERT OR IGNORE INTO image_vouchers VALUES (?1, ?2, ?3)", values).map(drop)
 }
 
 pub(crate) fn put_name(tx: &Transaction<'_>, reference: &str, image_id: &str) -> rusqlite::Result<()> {

@@ -72,6 +72,12 @@ impl Removal<'_> {
 
     fn by_name(&mut self, name: &str, image: &Image, names: &[Reference]) -> Result<(), Error> {
         if !self.force && is_single(names) {
+            if image.is_pinned {
+                return Err(Error::Conflict(format!(
+                    "conflict: unable to remove repository reference {name:?} (must force) - its image {} is pinned",
+                    digest::short(&image.id)
+                )));
+            }
             let users = (self.users)(image);
             if let Some(container) = users.running.iter().chain(&users.stopped).next() {
                 return Err(Error::Conflict(format!(
@@ -169,6 +175,10 @@ impl Removal<'_> {
         if let Some(container) = users.running.first() {
             let text = format!("image is being used by running container {}", digest::short(container));
             return Some(Obstacle { hard: true, used: true, text });
+        }
+        if (soft || !self.force) && image.is_pinned {
+            let text = "image is pinned".to_owned();
+            return Some(Obstacle { hard: false, used: true, text });
         }
         if soft && !(image.repo_tags.is_empty() && image.repo_digests.is_empty()) {
             let text = "image is referenced in multiple repositories".to_owned();

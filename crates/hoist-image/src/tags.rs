@@ -20,6 +20,8 @@ impl Store {
         let mut index = self.shared.index_mut();
         index.put_name(&name, &id);
         index.set_tagged(&id, now);
+        drop(index);
+        self.touch(&id);
         Ok(())
     }
 }

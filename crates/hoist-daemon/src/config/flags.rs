@@ -148,7 +148,10 @@ pub(crate) fn command(dialect: Dialect) -> Command {
         .arg(list("dns-search", "DNS search domain for containers"))
         .arg(list("dns-opt", "DNS option for containers"))
         .arg(list("registry-mirror", "Mirror of Docker Hub to ask first"))
-        .arg(value("signature-policy", "Policy that pulled images must meet (default /etc/hoist/policy.json if there)"))
+        .arg(value(
+            "signature-policy",
+            "Policy that images must meet to come and to be used (default /etc/hoist/policy.json if there)",
+        ))
         .arg(value("registry-config-dir", "Where hosts.toml files and certificates of registries are"))
         .arg(list("insecure-registry", "Registry to speak to without verified TLS"))
         .arg(value("search-index", "Registry that answers searches which name none (default Docker Hub)"))
@@ -167,6 +170,7 @@ pub(crate) fn command(dialect: Dialect) -> Command {
         .arg(value("default-shm-size", "Default size of /dev/shm"))
         .arg(value("host-gateway-ip", "Address that host-gateway stands for"))
         .arg(value("max-concurrent-downloads", "Layers downloaded at a time (default 3)"))
+        .arg(value("max-disk", "What images may take of the disk, e.g. 20G or 30%: beyond, the longest unused go"))
         .arg(value("max-download-attempts", "Attempts at a layer that does not come (default 5)"))
         .arg(value("max-concurrent-uploads", "Layers uploaded at a time (default 5)"))
         .arg(value("shutdown-timeout", "Seconds that stopping containers may take when the engine ends (default 15)"))

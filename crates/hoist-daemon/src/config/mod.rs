@@ -17,7 +17,7 @@ use hoist_engine::{Reloadable, Settings};
 
 pub(crate) use flags::Dialect;
 use source::Source;
-use values::{addresses, labels, log, network, parse, runtimes, shm_size, ulimits};
+use values::{addresses, labels, log, max_disk, network, parse, runtimes, shm_size, ulimits};
 
 /// Everything an engine process was told.
 #[derive(Debug)]
@@ -110,6 +110,7 @@ fn reloadable(source: &Source, debug: bool) -> Result<Reloadable, String> {
         default_runtime: source.text("default-runtime")?.unwrap_or_else(|| "runc".to_owned()),
         runtimes: runtimes(source)?,
         shutdown_timeout_s: timeout.unwrap_or(15),
+        max_disk: max_disk(source)?,
         image: hoist_image::Config {
             registry_mirrors: source.texts("registry-mirror")?,
             insecure_registries: source.texts("insecure-registry")?,

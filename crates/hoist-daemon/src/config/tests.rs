@@ -96,3 +96,18 @@ fn a_signature_policy_is_read_whole_at_the_start() {
     std::fs::write(&path, r#"{"default":[{"type":"reject"}]}"#).unwrap();
     assert_eq!(read().unwrap().settings.live.now().image.signature_policy.as_ref().unwrap().path(), path);
 }
+
+#[test]
+fn the_share_of_the_disk_is_a_size_or_per_cent() {
+    use hoist_engine::MaxDisk;
+    let read = |value: &str| read_args(&["hoist engine", "--config-file", "/dev/null", &format!("--max-disk={value}")]);
+    let max = |value: &str| read(value).unwrap().settings.live.now().max_disk;
+    assert_eq!(max("20G"), Some(MaxDisk::Bytes(20 << 30)));
+    assert_eq!(max("512MiB"), Some(MaxDisk::Bytes(512 << 20)));
+    assert_eq!(max("1t"), Some(MaxDisk::Bytes(1 << 40)));
+    assert_eq!((max("30%"), max("0")), (Some(MaxDisk::Percent(30)), None));
+    for bad in ["", "much", "-1", "0%", "101%", "1.5%", "5X", "%"] {
+        let refusal = read(bad).unwrap_err();
+        assert!(refusal.contains("--max-disk"), "{bad}: {refusal}");
+    }
+}

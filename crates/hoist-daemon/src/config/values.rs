@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use hoist_api::host_config::{LogConfig, Ulimit};
-use hoist_engine::RuntimeBinary;
+use hoist_engine::{MaxDisk, RuntimeBinary};
 use serde_json::Value;
 
 use super::flags::Dialect;
@@ -143,6 +143,11 @@ pub(super) fn log(source: &Source) -> Result<LogConfig, String> {
 
 pub(super) fn shm_size(source: &Source) -> Result<i64, String> {
     let Some(text) = source.text("default-shm-size")? else { return Ok(64 << 20) };
+    size(&text).filter(|&bytes| bytes > 0).ok_or_else(|| format!("invalid size: '{text}'"))
+}
+
+/// `64m`, in powers of 1024, as Docker reads it.
+fn size(text: &str) -> Option<i64> {
     let lower = text.to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let scale = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
@@ -150,8 +155,20 @@ pub(super) fn shm_size(source: &Source) -> Result<i64, String> {
         "k" => 1 << 10,
         "m" => 1 << 20,
         "g" => 1 << 30,
-        _ => return Err(format!("invalid size: '{text}'")),
+        "t" => 1 << 40,
+        _ => return None,
     };
-    let number: i64 = digits.parse().map_err(|_| format!("invalid size: '{text}'"))?;
-    number.checked_mul(scale).filter(|&n| n > 0).ok_or_else(|| format!("invalid size: '{text}'"))
+    digits.parse::<i64>().ok()?.checked_mul(scale)
+}
+
+/// Bytes, or per cent of the file system; zero is no limit.
+pub(super) fn max_disk(source: &Source) -> Result<Option<MaxDisk>, String> {
+    let Some(text) = source.text("max-disk")? else { return Ok(None) };
+    let bad = || format!("invalid value \"{text}\" for --max-disk: a size such as 20G, or 1% to 100%, is expected");
+    if let Some(percent) = text.strip_suffix('%') {
+        let percent = percent.parse::<u8>().ok().filter(|percent| (1..=100).contains(percent)).ok_or_else(bad)?;
+        return Ok(Some(MaxDisk::Percent(percent)));
+    }
+    let bytes = size(&text).and_then(|bytes| u64::try_from(bytes).ok()).ok_or_else(bad)?;
+    Ok((bytes > 0).then_some(MaxDisk::Bytes(bytes)))
 }

@@ -24,6 +24,12 @@ pub(super) async fn df(call: &Call) -> Result<Answer, Error> {
     answer::ok(&blocking(move || usage(&engine, &kinds, forms)).await?)
 }
 
+/// `GET /hoist/system/disk`
+pub(super) async fn breakdown(call: &Call) -> Result<Answer, Error> {
+    let engine = call.engine.clone();
+    answer::ok(&blocking(move || engine.disk_usage()).await?)
+}
+
 /// Which of its two forms an answer has.
 #[derive(Clone, Copy)]
 struct Forms {

@@ -1,8 +1,9 @@
 //! `/images/…`: what is here. `create` brings images in from registries and tars, `push` takes them to registries,
-//! `archive` loads and saves, `verify` checks; `progress` is the stream that all of these answer with.
+//! `archive` loads and saves, `verify` checks, `pin` keeps; `progress` is the stream that all of these answer with.
 
 mod archive;
 mod create;
+mod pin;
 mod progress;
 mod push;
 mod verify;
@@ -19,6 +20,7 @@ use super::containers::blocking;
 
 pub(super) use archive::{load, save};
 pub(super) use create::create;
+pub(super) use pin::{pin, unpin};
 pub(super) use push::credentials;
 pub(super) use push::{distribution, login, push};
 pub(super) use verify::verify;
@@ -60,7 +62,7 @@ pub(super) async fn remove(call: &Call) -> Result<Answer, Error> {
 }
 
 pub(super) async fn prune(call: &Call) -> Result<Answer, Error> {
-    let filters = Filters::parse(call.query.get("filters"), &["dangling", "label", "label!", "until"])?;
+    let filters = Filters::parse(call.query.get("filters"), &["dangling", "label", "label!", "until", "unused-for"])?;
     let images = call.engine.images.clone();
     answer::ok(&blocking(move || images.prune(&filters)).await?)
 }

@@ -162,9 +162,9 @@ async fn respond(engine: Arc<Engine>, request: Request<Incoming>) -> Response<Bo
     let started = std::time::Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let head = method == Method::HEAD;
-    let mut response = match route(engine, request).await {
+    let mut response = match route(engine.clone(), request).await {
         Ok(response) => response,
-        Err(error) => answer::error(&error),
+        Err(error) => answer::error(&engine.system.explain(error)),
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer::common_headers(response.headers_mut());
@@ -249,6 +249,8 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ImageSearch => search::search(call).await,
         O::ImagePrune => images::prune(&call).await,
         O::ImageVerify => images::verify(call).await,
+        O::ImagePin => images::pin(&call).await,
+        O::ImageUnpin => images::unpin(&call).await,
         O::NetworkList => networks::list(&call),
         O::NetworkInspect => networks::inspect(&call),
         O::VolumeList => networks::volume_list(&call),
@@ -259,6 +261,7 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::NetworkPrune => df::prune_networks(&call),
         O::BuildPrune => df::prune_build_cache(),
         O::DiskUsage => df::df(&call).await,
+        O::DiskBreakdown => df::breakdown(&call).await,
         O::Swarm => Err(Error::unavailable(
             "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
         )),

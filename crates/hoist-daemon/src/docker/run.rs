@@ -45,7 +45,7 @@ pub(super) async fn run(mut call: Call) -> Result<Answer, Error> {
             Ok(hijack(call.request, RAW, move |client, presence| exchange.talk(client, presence)))
         }
         Err(error) => {
-            let mut response = answer::error(&error);
+            let mut response = answer::error(&engine.system.explain(error));
             if let Ok(value) = HeaderValue::from_str(&id) {
                 response.headers_mut().insert(CONTAINER_HEADER, value);
             }

@@ -92,7 +92,7 @@ impl Driver {
             self.save_state();
             return;
         }
-        let exit = crate::adopt::read_exit(&self.context.exit_directory(&self.record), self.record.state.started_ns);
+        let exit = self.context.read_exit(&self.record);
         let exit = exit.unwrap_or_else(|| {
             self.end_unsupervised();
             "the container was killed because its supervisor ended unexpectedly"

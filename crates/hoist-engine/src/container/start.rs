@@ -39,7 +39,9 @@ impl Driver {
         std::fs::create_dir_all(&run_dir).map_err(io("create", &run_dir))?;
         // A leftover of the last run must not be taken for this one's.
         let exit_directory = context.exit_directory(&self.record);
-        _ = std::fs::remove_file(exit_directory.join("exit.json"));
+        for place in [&exit_directory, &run_dir] {
+            _ = std::fs::remove_file(place.join("exit.json"));
+        }
         if self.record.fixed.host_config.ipc_mode == "shareable" {
             crate::ipc::mount(&directory, self.record.fixed.host_config.shm_size)?;
         }

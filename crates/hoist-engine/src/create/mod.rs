@@ -53,6 +53,8 @@ pub(crate) fn create(
         return Err(Error::invalid("config cannot be empty in order to create a container"));
     }
     let image = find_image(context, &config.image, &request.platform)?;
+    context.images.admits(&image, &config.image).api()?;
+    context.check_room()?;
     merge::with_image(&mut config, &image.config);
     merge::host_defaults(&mut host_config, &context.settings, hoist_runtime::cgroup::version());
     let warnings = merge::discard_unsupported(&mut host_config, hoist_runtime::cgroup::version());
@@ -101,6 +103,7 @@ pub(crate) fn create(
     containers.insert_new(record.clone(), unrecorded);
     made.finish();
     context.events.emit("container", "create", &id, record.event_attributes());
+    context.images.touch(&image.id);
     Ok((id, warnings))
 }
 

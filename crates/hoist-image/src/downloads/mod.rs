@@ -18,7 +18,7 @@ use crate::{Error, Progress, ProgressSink, Shared, digest};
 /// Docker's default of `max-concurrent-downloads`.
 const PARALLEL_DEFAULT: usize = 3;
 /// For so long an interrupted pull can be taken up again.
-const KEEP: Duration = Duration::from_secs(30 * 60);
+pub(crate) const KEEP: Duration = Duration::from_secs(30 * 60);
 /// A paused download keeps a thread and a few MiB; the oldest ones beyond these are given up.
 const PAUSED_MAX: usize = 8;
 

@@ -38,6 +38,7 @@ impl Task {
     pub(super) async fn run(mut self) {
         let ended = loop {
             if !self.is_wanted().await {
+                self.shared.partials.forget(&self.descriptor, &self.download.key.2);
                 return;
             }
             let slots = self.shared.downloads.slots.free.clone();
@@ -59,6 +60,7 @@ impl Task {
                 Some(Err(failure)) => break Err(LayerFailure::Fetch(failure)),
             }
         };
+        self.shared.partials.forget(&self.descriptor, &self.download.key.2);
         match &ended {
             Ok(()) => lock(&self.download.state).finished = true,
             Err(_) => drop(lock(&self.shared.downloads.known).remove(&self.download.key)),
@@ -129,8 +131,10 @@ impl Task {
     }
 
     /// A thread of its own: a paused one would hold one of the pool's.
-    fn start_unpacking(&self) -> std::io::Result<Stream> {
+    fn start_unpacking(&mut self) -> std::io::Result<Stream> {
         let (sink, reader) = registry::channel();
+        let (here, reader) = self.shared.partials.take_up(&self.descriptor, &self.download.key.2, reader);
+        self.offset = here;
         let (sender, unpacked) = oneshot::channel();
         let (download, expected) = (self.download.clone(), self.descriptor.digest.clone());
         thread::Builder::new().name("layer".to_owned()).spawn(move || {

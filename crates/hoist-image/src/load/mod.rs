@@ -14,6 +14,7 @@ use std::io::{self, Read};
 use hoist_api::reference::Reference;
 
 use crate::ingest::{ImageDraft, Ingest};
+use crate::signature::local::Source;
 use crate::{Error, Platform, Progress, ProgressSink, Store, config, decompress, digest};
 use archive::Archive;
 
@@ -32,12 +33,12 @@ impl Store {
         let plain = decompress::open(format, sniffed).map_err(read_error)?;
         let ingest = Ingest::begin(&self.shared)?;
         let archive = archive::read(&ingest, plain, progress)?;
-        let found = if archive.has("manifest.json") {
-            docker::images(&archive)?
+        let (found, source) = if archive.has("manifest.json") {
+            (docker::images(&archive)?, Source::DockerArchive)
         } else if archive.has("index.json") {
-            oci::images(&archive, platforms)?
+            (oci::images(&archive, platforms)?, Source::OciArchive)
         } else if archive.has("repositories") {
-            legacy::images(&archive)?
+            (legacy::images(&archive)?, Source::DockerArchive)
         } else {
             let text = "invalid archive: it has neither manifest.json nor index.json";
             return Err(Error::Invalid(text.to_owned()));
@@ -45,6 +46,7 @@ impl Store {
         let drafts: Vec<ImageDraft> = found.into_iter().map(|found| found.draft).collect();
         let drafts = of_platforms(drafts, platforms)?;
         for draft in &drafts {
+            self.check_arrival(source, &digest::of_bytes(&draft.config), &draft.names)?;
             hold_layers(&ingest, &archive, draft)?;
         }
         let renamed = ingest.commit(&drafts)?;

@@ -6,6 +6,7 @@ pub(crate) mod bundle;
 mod certificate;
 mod fetch;
 mod key;
+pub(crate) mod local;
 pub(crate) mod policy;
 mod rekor;
 pub(crate) mod simple;
@@ -46,19 +47,20 @@ impl Policy {
     pub(crate) fn admits(&self, image: &Reference) -> Result<(), Error> {
         let (scope, requirements) = self.requirements(image);
         if requirements.contains(&Requirement::Reject) {
-            return Err(self.refusal(image, scope, "it is rejected"));
+            return Err(self.refusal(&image.familiar(), scope, "it is rejected"));
         }
         Ok(())
     }
 
     /// Checks an image by all that the policy requires of it. `manifests` are those by which it came, the outermost first:
-    /// each names the next by digest, so a signature of any of them is one of the image.
+    /// each names the next by digest, so a signature of any of them is one of the image. Returns the digests of the rules
+    /// that a signature met.
     pub(crate) async fn check(
         &self,
         image: &Reference,
         repository: &Repository,
         manifests: &[FetchedManifest],
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<String>, Error> {
         self.admits(image)?;
         let (scope, requirements) = self.requirements(image);
         let wanted: Vec<&Signed> = requirements
@@ -68,7 +70,7 @@ impl Policy {
             )
             .collect();
         if wanted.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut found = Vec::new();
         for manifest in manifests {
@@ -76,14 +78,16 @@ impl Policy {
             found.extend(read.map_err(|failure| failure.for_pull(image))?);
         }
         let digests: Vec<&str> = manifests.iter().map(|manifest| manifest.digest.as_str()).collect();
+        let mut met = Vec::new();
         for signed in wanted {
-            signed.met_by(image, &digests, &found).map_err(|why| self.refusal(image, scope, &why))?;
+            signed.met_by(image, &digests, &found).map_err(|why| self.refusal(&image.familiar(), scope, &why))?;
+            met.push(signed.digest.clone());
         }
-        Ok(())
+        Ok(met)
     }
 
-    fn refusal(&self, image: &Reference, scope: &str, why: &str) -> Error {
-        let (image, path) = (image.familiar(), self.path().display());
+    fn refusal(&self, image: &str, scope: &str, why: &str) -> Error {
+        let path = self.path().display();
         Error::Other(format!("image {image} is refused by the signature policy {path}, rule {scope:?}: {why}"))
     }
 }

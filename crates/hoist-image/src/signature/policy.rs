@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hoist_api::reference::Reference;
-use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use super::certificate::Authority;
 use super::key::PublicKey;
+use super::local;
+use crate::digest;
 
-/// The transport that pulls use; rules for others are for other programs.
+/// The transport that pulls use; of others the rules for everything count where images come in otherwise (`local`), the
+/// rest is for other programs.
 const TRANSPORT: &str = "docker";
 
 /// A policy file, read.
@@ -24,6 +27,8 @@ pub struct Policy {
     default: Vec<Requirement>,
     /// By scope: registry, repository, tag, or `*.domain`.
     scopes: Vec<(String, Vec<Requirement>)>,
+    /// By transport, for those that have no scopes here.
+    transports: Vec<(String, Vec<Requirement>)>,
 }
 
 /// What an image must meet.
@@ -41,6 +46,8 @@ pub(crate) struct Signed {
     /// Keys of transparency logs; where there are any, the signature must be recorded in one of them.
     pub(crate) logs: Vec<PublicKey>,
     pub(crate) identity: Identity,
+    /// Of the rule with all that it names, the same as long as it means the same.
+    pub(crate) digest: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +59,7 @@ pub(crate) enum Signer {
 }
 
 /// `signedIdentity`: which name in the signature fits the image's.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub(crate) enum Identity {
     MatchExact,
@@ -182,16 +189,18 @@ impl Policy {
     pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Policy, String> {
         let document: Document = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         let default = requirements(document.default, "default")?;
-        let mut scopes = Vec::new();
+        let (mut scopes, mut transports) = (Vec::new(), Vec::new());
         for (transport, rules) in document.transports.0 {
             for (scope, rules) in rules.0 {
                 let read = requirements(rules, &format!("{transport} {scope:?}"))?;
                 if transport == TRANSPORT {
                     scopes.push((scope, read));
+                } else if scope.is_empty() && local::TRANSPORTS.contains(&transport.as_str()) {
+                    transports.push((transport.clone(), read));
                 }
             }
         }
-        Ok(Policy { path: path.to_owned(), default, scopes })
+        Ok(Policy { path: path.to_owned(), default, scopes, transports })
     }
 
     /// What this image must meet, all of it, and the scope that says so.
@@ -202,6 +211,15 @@ impl Policy {
             }
         }
         ("default", &self.default)
+    }
+
+    pub(super) fn default_rule(&self) -> &[Requirement] {
+        &self.default
+    }
+
+    /// What everything of another transport must meet, if that is said.
+    pub(super) fn transport(&self, name: &str) -> Option<&[Requirement]> {
+        self.transports.iter().find(|(known, _)| known == name).map(|(_, rule)| rule.as_slice())
     }
 }
 
@@ -251,11 +269,15 @@ fn signed(rule: SigstoreRule) -> Result<Signed, String> {
     if given.iter().filter(|given| **given).count() != 1 {
         return Err("exactly one of keyPath, keyPaths, keyData, keyDatas and fulcio is expected".to_owned());
     }
-    let keys = keys(rule.key_path, rule.key_paths, rule.key_data, rule.key_datas)?;
+    let mut digest = RuleDigest::default();
+    let keys = keys((rule.key_path, rule.key_paths), (rule.key_data, rule.key_datas), &mut digest)?;
+    digest.end_of_part();
     let logs = keys_of_logs(
         (rule.rekor_public_key_path, rule.rekor_public_key_paths),
         (rule.rekor_public_key_data, rule.rekor_public_key_datas),
+        &mut digest,
     )?;
+    digest.end_of_part();
     let by = match rule.fulcio {
         None if keys.is_empty() => return Err("no key".to_owned()),
         None => Signer::Keys(keys),
@@ -268,41 +290,65 @@ fn signed(rule: SigstoreRule) -> Result<Signed, String> {
                 (None, Some(data)) => decode("caData", &data)?,
                 _ => return Err("fulcio: exactly one of caPath and caData is expected".to_owned()),
             };
+            [&pem, rule.oidc_issuer.as_bytes(), rule.subject_email.as_bytes()].iter().for_each(|part| digest.add(part));
             let authority = Authority::read(&pem, rule.oidc_issuer, rule.subject_email);
             Signer::Certified(Box::new(authority.map_err(|e| format!("fulcio: {e}"))?))
         }
     };
-    Ok(Signed { by, logs, identity: rule.signed_identity.unwrap_or(Identity::MatchRepoDigestOrExact) })
+    digest.end_of_part();
+    let identity = rule.signed_identity.unwrap_or(Identity::MatchRepoDigestOrExact);
+    digest.add(&serde_json::to_vec(&identity).map_err(|e| format!("signedIdentity: {e}"))?);
+    Ok(Signed { by, logs, identity, digest: digest.finish() })
+}
+
+/// Hashes what a rule is of, in parts that cannot run into each other.
+#[derive(Default)]
+struct RuleDigest(Vec<u8>);
+
+impl RuleDigest {
+    fn add(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(digest::of_bytes(bytes).as_bytes());
+    }
+
+    fn end_of_part(&mut self) {
+        self.0.push(b'\n');
+    }
+
+    fn finish(self) -> String {
+        digest::of_bytes(&self.0)
+    }
 }
 
 fn keys_of_logs(
     (path, paths): (Option<PathBuf>, Option<Vec<PathBuf>>),
     (data, datas): (Option<String>, Option<Vec<String>>),
+    digest: &mut RuleDigest,
 ) -> Result<Vec<PublicKey>, String> {
     let given = [path.is_some(), paths.is_some(), data.is_some(), datas.is_some()];
     if given.iter().filter(|given| **given).count() > 1 {
         return Err("at most one of the rekorPublicKey members is expected".to_owned());
     }
     let is_given = given.contains(&true);
-    let keys = keys(path, paths, data, datas)?;
+    let keys = keys((path, paths), (data, datas), digest)?;
     if is_given && keys.is_empty() { Err("no rekorPublicKey in the list".to_owned()) } else { Ok(keys) }
 }
 
 fn keys(
-    path: Option<PathBuf>,
-    paths: Option<Vec<PathBuf>>,
-    data: Option<String>,
-    datas: Option<Vec<String>>,
+    (path, paths): (Option<PathBuf>, Option<Vec<PathBuf>>),
+    (data, datas): (Option<String>, Option<Vec<String>>),
+    digest: &mut RuleDigest,
 ) -> Result<Vec<PublicKey>, String> {
     let mut keys = Vec::new();
     for path in path.into_iter().chain(paths.unwrap_or_default()) {
         let about = |why: String| format!("key {}: {why}", path.display());
         let pem = fs::read(&path).map_err(|e| about(e.to_string()))?;
         keys.push(PublicKey::of_pem(&pem).map_err(about)?);
+        digest.add(&pem);
     }
     for data in data.into_iter().chain(datas.unwrap_or_default()) {
         let pem = decode("keyData", &data)?;
         keys.push(PublicKey::of_pem(&pem).map_err(|why| format!("keyData: {why}"))?);
+        digest.add(&pem);
     }
     Ok(keys)
 }

@@ -14,10 +14,10 @@ fn large() -> Made {
     made(&["x".repeat(300_000).as_str()], Pack::Gzip)
 }
 
-/// Serves the image, stalling in the middle of its layer when that is asked for the first time.
-fn stalling(image: &Made) -> Server {
-    let (layer, times) = (image.layers[0].clone(), AtomicUsize::new(0));
-    let path = format!("/v2/x/blobs/{}", digest(&layer));
+/// Serves the image, stalling in the middle of its last layer when that is asked for the first time.
+fn stalling(image: &Made, before_stall: usize) -> Server {
+    let layer = image.layers[image.layers.len() - 1].clone();
+    let (path, times) = (format!("/v2/x/blobs/{}", digest(&layer)), AtomicUsize::new(0));
     Server::with(image, move |asked| {
         if asked.path != path {
             return None;
@@ -25,7 +25,7 @@ fn stalling(image: &Made) -> Server {
         let range = asked.headers.get("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
         let start: usize = range.unwrap_or(0);
         let mut answer = Answer::ok(&layer[start..]);
-        answer.stall = (times.fetch_add(1, Ordering::SeqCst) == 0).then_some((BEFORE_STALL, STALL));
+        answer.stall = (times.fetch_add(1, Ordering::SeqCst) == 0).then_some((before_stall, STALL));
         if start > 0 {
             answer.status = 206;
             answer = answer.header("Content-Range", &format!("bytes {start}-{}/{}", layer.len() - 1, layer.len()));
@@ -41,7 +41,7 @@ fn name(server: &Server) -> Reference {
 #[test]
 fn two_pulls_share_one_download_and_both_see_it() {
     let image = large();
-    let server = stalling(&image);
+    let server = stalling(&image, BEFORE_STALL);
     let (place, name) = (Place::new(), name(&server));
     let other = Place::new();
     place.block_on(async {
@@ -67,7 +67,7 @@ fn two_pulls_share_one_download_and_both_see_it() {
 #[test]
 fn cancelling_one_of_two_pulls_leaves_the_other_alone() {
     let image = large();
-    let server = stalling(&image);
+    let server = stalling(&image, BEFORE_STALL);
     let (place, name) = (Place::new(), name(&server));
     place.block_on(async {
         let first = place.store.pull(&name, false, None, None, place.sink());
@@ -86,7 +86,7 @@ fn cancelling_one_of_two_pulls_leaves_the_other_alone() {
 #[test]
 fn an_interrupted_pull_is_taken_up_where_it_stopped() {
     let image = large();
-    let server = stalling(&image);
+    let server = stalling(&image, BEFORE_STALL);
     let (place, name) = (Place::new(), name(&server));
     place.block_on(async {
         let pull = place.store.pull(&name, false, None, None, place.sink());
@@ -143,4 +143,30 @@ fn only_so_many_layers_come_at_a_time() {
     let place = Place::with(Config { max_concurrent_downloads: Some(2), ..Config::default() });
     place.pull(&name(&server).to_string()).unwrap();
     assert_eq!(MOST.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_pull_that_died_with_its_engine_is_taken_up_by_the_next() {
+    let image = made(&["whole before", "x".repeat(300_000).as_str()], Pack::Gzip);
+    let half = image.layers[1].len() / 2;
+    let server = stalling(&image, half);
+    let name = name(&server);
+    let first = Place::new();
+    first.block_on(async {
+        let pull = first.store.pull(&name, false, None, None, first.sink());
+        assert!(tokio::time::timeout(STALL / 2, pull).await.is_err());
+    });
+    // What a killed engine leaves is what is on the disk now.
+    let next = first.killed_and_opened_again();
+    next.pull(&name.to_string()).unwrap();
+    assert_eq!(
+        (next.read(&name.to_string(), "etc/0"), server.requests(&digest(&image.layers[0])).len()),
+        ("whole before".into(), 1)
+    );
+    assert_eq!(next.read(&name.to_string(), "etc/1").len(), 300_000);
+    let asked = server.requests(&digest(&image.layers[1]));
+    let start: usize = asked[1].headers["range"].trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
+    assert!(asked.len() == 2 && start > 0 && start <= half, "{start}");
+    next.store.remove(&name.to_string(), true, false, &|_| Default::default()).unwrap();
+    next.assert_empty();
 }

@@ -233,6 +233,47 @@ fn a_policy_that_comes_later_counts_for_what_is_here_too() {
 }
 
 #[test]
+fn what_is_here_is_used_only_if_a_pull_found_it_signed() {
+    let image = image();
+    let manifest = digest(&image.manifest);
+    let signed = Beside::default().simple(&image, &[simply_signed(&KEY, &payload(&manifest, NAME))]);
+    let server = signed.serve(&image);
+    let name = format!("{}/x:1", server.address);
+    let place = Place::new();
+    place.pull(&name).unwrap();
+    let admits = |place: &Place, name: &str| place.store.admits(&place.store.get(name).unwrap(), name);
+    admits(&place, &name).unwrap();
+    let demand = |rule: &Value| {
+        place.store.reconfigure(Config { signature_policy: Some(policy(rule)), ..Config::default() });
+    };
+    demand(&keyed(&KEY));
+    // It is signed, but nobody has looked.
+    let text = admits(&place, &name).unwrap_err().to_string();
+    assert!(text.contains(&format!("image {name} is refused by the signature policy")), "{text}");
+    assert!(text.contains("pull it again"), "{text}");
+    place.pull(&name).unwrap();
+    admits(&place, &name).unwrap();
+    let id = place.store.get(&name).unwrap().id.clone();
+    admits(&place, &id).unwrap();
+    // Out of a file it comes back, as its id says what it is; anything else does not.
+    let mut archive = Vec::new();
+    place.store.save(std::slice::from_ref(&name), &[]).unwrap().write(&mut archive).unwrap();
+    place.store.load(&mut archive.as_slice(), &[], &place.sink()).unwrap();
+    let other = Place::with(Config { signature_policy: Some(policy(&keyed(&KEY))), ..Config::default() });
+    let text = other.store.load(&mut archive.as_slice(), &[], &other.sink()).unwrap_err().to_string();
+    assert!(text.contains("a signature is required") && text.contains("docker-archive"), "{text}");
+    other.assert_empty();
+    let text = other.import("mine:1").unwrap_err().to_string();
+    assert!(text.contains("image mine:1 is refused") && text.contains("tarball"), "{text}");
+    other.assert_empty();
+    // Another rule has not been met.
+    demand(&keyed(&LOG));
+    assert!(admits(&place, &name).is_err());
+    demand(&json!({ "type": "insecureAcceptAnything" }));
+    admits(&place, &name).unwrap();
+}
+
+#[test]
 fn where_a_log_is_demanded_the_signature_must_be_in_it() {
     let image = image();
     let right = payload(&digest(&image.manifest), NAME);

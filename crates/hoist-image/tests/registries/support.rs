@@ -35,6 +35,19 @@ impl Place {
 
     pub(crate) fn with(config: Config) -> Place {
         let root = tempfile::tempdir().unwrap();
+        Place::open(root, config)
+    }
+
+    /// What the next store finds when this one is killed now. Nothing was committed to its tables.
+    pub(crate) fn killed_and_opened_again(&self) -> Place {
+        let root = tempfile::tempdir().unwrap();
+        let copied =
+            std::process::Command::new("cp").arg("-a").arg(self.root.path().join(".")).arg(root.path()).status();
+        assert!(copied.unwrap().success());
+        Place::open(root, Config::default())
+    }
+
+    fn open(root: tempfile::TempDir, config: Config) -> Place {
         let store = Store::open(root.path(), Db::in_memory().unwrap(), config).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         Place { root, store, said: Arc::default(), runtime }
@@ -64,6 +77,12 @@ impl Place {
         self.runtime.block_on(future)
     }
 
+    /// Imports an empty root filesystem.
+    pub(crate) fn import(&self, name: &str) -> Result<String, Error> {
+        let reference = Reference::parse(name).unwrap();
+        self.store.import(&mut &[0_u8; 1024][..], Some(&reference), &Default::default(), "", None)
+    }
+
     /// Fails, leaves nothing, and returns the words.
     pub(crate) fn refuse(&self, name: &str) -> String {
         let text = self.pull(name).unwrap_err().to_string();
@@ -87,6 +106,9 @@ impl Place {
         for directory in ["tmp", "trash", "layers", "blobs/sha256"] {
             assert!(left(directory).is_empty(), "{directory}: {:?}", left(directory));
         }
+        let of_this_boot = left("partial").remove(0).unwrap().file_name();
+        let partial = format!("partial/{}", of_this_boot.to_string_lossy());
+        assert!(left(&partial).is_empty(), "{partial}: {:?}", left(&partial));
     }
 
     pub(crate) fn read(&self, name: &str, path: &str) -> String {

@@ -1,6 +1,6 @@
 //! After init's end: the rest of the output, the exit file, the word to the engines, the clean-up.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use hoist_sys::poll::Set;
 use hoist_sys::{file, process, signal};
@@ -79,9 +79,12 @@ impl Supervisor {
     }
 
     fn write_exit(&self, exit: &Exit) {
-        if let Ok(content) = serde_json::to_vec(exit) {
-            // With a full disk the engines that listen still hear of it.
-            let _ = file::write_atomic(self.state_dir.as_fd(), EXIT_FILE_NAME.as_ref(), &content, 0o600);
+        let Ok(content) = serde_json::to_vec(exit) else { return };
+        let write =
+            |directory: &OwnedFd| file::write_atomic(directory.as_fd(), EXIT_FILE_NAME.as_ref(), &content, 0o600);
+        if write(&self.state_dir).is_err() {
+            // The disk is full, most likely: the run directory is memory mostly. Engines that listen hear of it anyway.
+            let _ = write(&self.run_dir);
         }
     }
 

@@ -141,6 +141,13 @@ impl Image {
     }
 }
 
+impl Image {
+    /// What only our engine tells.
+    fn own(&self, key: &str) -> &Value {
+        &self.item["Hoist"][key]
+    }
+}
+
 impl Row for Image {
     const COLUMNS: &'static [(&'static str, &'static str)] = &[
         ("ID", "IMAGE ID"),
@@ -154,6 +161,9 @@ impl Row for Image {
         ("VirtualSize", "SIZE"),
         ("SharedSize", "SHARED SIZE"),
         ("UniqueSize", "UNIQUE SIZE"),
+        ("LastUsed", "LAST USED"),
+        ("LastUsedAt", "LAST USED AT"),
+        ("Pinned", "PINNED"),
     ];
     const TYPE_NAME: &'static str = "*formatter.imageContext";
 
@@ -176,6 +186,14 @@ impl Row for Image {
             "Containers" => number("Containers").to_string(),
             "SharedSize" => units::human_size(shared as f64),
             "UniqueSize" if size == -1 || shared == -1 => "N/A".to_owned(),
+            "LastUsed" | "LastUsedAt" => match self.own("LastUsed").as_str().and_then(|text| text.parse().ok()) {
+                Some(at) => {
+                    let at: jiff::Timestamp = at;
+                    if name == "LastUsed" { time::ago(at.as_second()) } else { time::go_string(at.as_second()) }
+                }
+                None => "N/A".to_owned(),
+            },
+            "Pinned" => self.own("Pinned").as_bool().map_or_else(|| "N/A".to_owned(), |pinned| pinned.to_string()),
             "UniqueSize" => units::human_size((size - shared) as f64),
             _ => return None,
         }))

@@ -5,6 +5,7 @@ pub(super) mod import;
 pub(super) mod inspect;
 pub(super) mod load;
 pub(super) mod ls;
+pub(super) mod pin;
 pub(super) mod prune;
 pub(super) mod pull;
 pub(super) mod push;
@@ -25,6 +26,8 @@ pub(super) const COMMANDS: &[Command] = &[
     inspect::COMMAND,
     load::COMMAND,
     ls::COMMAND,
+    pin::COMMAND,
+    pin::UNPIN,
     prune::COMMAND,
     pull::COMMAND,
     push::COMMAND,

@@ -13,7 +13,13 @@ use crate::{
 
 const FLAGS: &[Flag] = &[
     switch('a', "all", "Remove all unused images, not only those without a name"),
-    value('\0', "filter", "filter", filter::check, "Which to remove (\"until=<timestamp>\")"),
+    value(
+        '\0',
+        "filter",
+        "filter",
+        filter::check,
+        "Which to remove (\"until=<timestamp>\", \"unused-for=<duration>\")",
+    ),
     switch('f', "force", "Do not ask"),
 ];
 
@@ -39,6 +45,12 @@ pub(crate) fn prune(client: &Client, all: bool, filters: &[&str]) -> Outcome<f64
     let dangling = format!("dangling={}", !all);
     let filters: Vec<&str> = filters.iter().copied().chain([dangling.as_str()]).collect();
     let report: Value = client.call(filter::add(Request::post("/images/prune"), &filters))?.json()?;
+    let pinned = report["Hoist"]["Pinned"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if !pinned.is_empty() {
+        println!("Pinned, so kept:");
+        pinned.iter().filter_map(Value::as_str).for_each(|name| println!("{name}"));
+        println!();
+    }
     let deleted = report["ImagesDeleted"].as_array().map(Vec::as_slice).unwrap_or_default();
     if deleted.is_empty() {
         return Ok(0.0);

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use hoist_api::system::{DiskPart, DiskUsage};
 use hoist_client::Request;
 use serde_json::Value;
 
@@ -31,6 +32,7 @@ const IMAGES: &str = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}
 const CONTAINERS: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t\
     {{.Status}}\t{{.Names}}";
 const VOLUMES: &str = "table {{.Name}}\t{{.Links}}\t{{.Size}}";
+const DISK: &str = "table {{.What}}\t{{.Size}}";
 const BUILD_CACHE: &str = "table {{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t\
     {{.UsageCount}}\t{{.Shared}}";
 
@@ -40,7 +42,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let format = args.text("format");
     if args.is("verbose") {
         return match format {
-            "" | "table" => print_tables(&usage),
+            "" | "table" => print_tables(&usage).and_then(|()| print_disk(app, true)),
             "raw" => Err("--format raw: not supported together with --verbose".into()),
             custom => print_template(&usage, custom),
         };
@@ -50,7 +52,39 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         "raw" => RAW,
         custom => custom,
     };
-    list::print(format, [images(&usage), containers(&usage), volumes(&usage), build_cache(&usage)])
+    list::print(format, [images(&usage), containers(&usage), volumes(&usage), build_cache(&usage)])?;
+    if format == TABLE { print_disk(app, false) } else { Ok(()) }
+}
+
+/// What only our engine tells: every byte on its disk, beside the lengths of files above, and whose it is.
+fn print_disk(app: &App, verbose: bool) -> Outcome {
+    let Ok(answer) = app.client()?.call(Request::get("/hoist/system/disk")) else { return Ok(()) };
+    let disk: DiskUsage = answer.json()?;
+    let total = units::human_size(disk.total as f64);
+    if verbose {
+        println!("\nDisk space below {}: {total}\n", disk.root);
+        return list::print(DISK, disk.parts.into_iter().map(Part));
+    }
+    let parts = disk.parts.iter().filter(|part| part.size > 0);
+    let parts: Vec<String> =
+        parts.map(|part| format!("{} {}", part.what, units::human_size(part.size as f64))).collect();
+    println!("\nOn disk below {}: {total} ({})", disk.root, parts.join(", "));
+    Ok(())
+}
+
+struct Part(DiskPart);
+
+impl Row for Part {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[("What", "WHAT"), ("Size", "SIZE")];
+    const TYPE_NAME: &'static str = "*formatter.diskPartContext";
+
+    fn column(&self, name: &str) -> Option<Val> {
+        Some(Val::text(match name {
+            "What" => self.0.what.clone(),
+            "Size" => units::human_size(self.0.size as f64),
+            _ => return None,
+        }))
+    }
 }
 
 fn items<'v>(usage: &'v Value, key: &str) -> &'v [Value] {

@@ -1,0 +1,208 @@
+//! What an engine leaves of pulls that it did not bring to their end, for the next one: the bytes of layers as they came, and
+//! the layers that were whole but belonged to no image yet. In `partial/<boot>`: after a power cut nothing of it is to be
+//! relied on, so only the same boot's is taken up, and not for long.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::downloads::KEEP;
+use crate::manifest::Descriptor;
+use crate::records::LayerBytes;
+
+/// proc(5): another one after each boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const LAYER_PREFIX: &str = "layer-";
+
+/// The directory of this boot.
+#[derive(Debug)]
+pub(crate) struct Partials {
+    root: PathBuf,
+    directory: PathBuf,
+}
+
+impl Partials {
+    /// Forgets what is of other boots, or old.
+    pub(crate) fn open(root: PathBuf) -> io::Result<Partials> {
+        let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
+        let boot = if boot.trim().is_empty() { "unknown" } else { boot.trim() };
+        let directory = root.join(boot);
+        fs::create_dir_all(&directory)?;
+        for entry in fs::read_dir(&root)?.flatten() {
+            if entry.path() != directory {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        for entry in fs::read_dir(&directory)?.flatten() {
+            let age =
+                entry.metadata().and_then(|found| found.modified()).map(|at| SystemTime::now().duration_since(at));
+            if boot == "unknown" || !age.is_ok_and(|age| age.is_ok_and(|age| age < KEEP)) {
+                remove(&entry.path());
+            }
+        }
+        Ok(Partials { root, directory })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A reader of a layer's bytes: those that are here, then those that come, which are kept. And how many are here.
+    pub(crate) fn take_up<R: Read>(&self, descriptor: &Descriptor, diff_id: &str, coming: R) -> (u64, Spooled<R>) {
+        let path = self.path(descriptor, diff_id);
+        let opened = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+        let length = opened.as_ref().map_or(Ok(0), |file| file.metadata().map(|found| found.len())).unwrap_or(0);
+        // Of a whole one the last byte comes again: registries do not answer to ranges of nothing.
+        let here = length.min(descriptor.size.saturating_sub(1));
+        (here, Spooled { coming, here, at: 0, path, file: opened.ok() })
+    }
+
+    /// The layer is unpacked, or never will be.
+    pub(crate) fn forget(&self, descriptor: &Descriptor, diff_id: &str) {
+        remove(&self.path(descriptor, diff_id));
+    }
+
+    /// By all that a manifest and its config promise: another promise about the same bytes must not spoil these.
+    fn path(&self, descriptor: &Descriptor, diff_id: &str) -> PathBuf {
+        let hex = |digest: &str| digest.rsplit(':').next().unwrap_or_default().to_owned();
+        self.directory.join(format!("{}-{}-{}", hex(&descriptor.digest), descriptor.size, hex(diff_id)))
+    }
+
+    /// Remembers a layer that is in its place and in no table.
+    pub(crate) fn put_layer(&self, diff_id: &str, bytes: LayerBytes) {
+        let tar = bytes.tar.map(|tar| tar.to_string()).unwrap_or_default();
+        // Best effort: it would be fetched again.
+        if fs::write(self.layer_path(diff_id), format!("{} {tar}", bytes.content)).is_err() {
+            self.forget_layer(diff_id);
+        }
+    }
+
+    pub(crate) fn forget_layer(&self, diff_id: &str) {
+        remove(&self.layer_path(diff_id));
+    }
+
+    fn layer_path(&self, diff_id: &str) -> PathBuf {
+        self.directory.join(format!("{LAYER_PREFIX}{}", diff_id.trim_start_matches("sha256:")))
+    }
+
+    /// The layers that were remembered.
+    pub(crate) fn layers(&self) -> HashMap<String, LayerBytes> {
+        let mut found = HashMap::new();
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(hex) = name.strip_prefix(LAYER_PREFIX) else { continue };
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            let mut words = text.split(' ').map(str::parse::<u64>);
+            if let Some(Ok(content)) = words.next() {
+                let tar = words.next().and_then(Result::ok);
+                found.insert(format!("sha256:{hex}"), LayerBytes { content, tar });
+            }
+        }
+        found
+    }
+}
+
+fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), error = %e, "a part of a pull stays until the next start");
+        }
+        _ => {}
+    }
+}
+
+/// See [`Partials::take_up`].
+#[derive(Debug)]
+pub(crate) struct Spooled<R> {
+    coming: R,
+    here: u64,
+    at: u64,
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl<R: Read> Read for Spooled<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at < self.here {
+            let Some(file) = &self.file else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+            let wanted = usize::try_from(self.here - self.at).unwrap_or(usize::MAX).min(buffer.len());
+            let count = file.read_at(&mut buffer[..wanted], self.at)?;
+            if count == 0 && wanted > 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.at += count as u64;
+            return Ok(count);
+        }
+        let count = self.coming.read(buffer)?;
+        if let Some(file) = &self.file
+            && file.write_all_at(&buffer[..count], self.at).is_err()
+        {
+            // The disk is full, most likely, and the layer itself needs room more.
+            self.file = None;
+            remove(&self.path);
+        }
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIFF_ID: &str = "sha256:dd";
+
+    fn descriptor(size: u64) -> Descriptor {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        Descriptor { media_type: String::new(), digest, size, platform: None, annotations: None }
+    }
+
+    #[test]
+    fn what_came_is_read_again_and_then_what_comes() {
+        let home = tempfile::tempdir().unwrap();
+        let partials = Partials::open(home.path().join("partial")).unwrap();
+        let mut text = String::new();
+        let (here, mut first) = partials.take_up(&descriptor(9), DIFF_ID, &b"one two"[..]);
+        assert_eq!(here, 0);
+        first.read_to_string(&mut text).unwrap();
+        drop(partials);
+        let partials = Partials::open(home.path().join("partial")).unwrap();
+        let (here, mut second) = partials.take_up(&descriptor(9), DIFF_ID, &b" 3"[..]);
+        text.clear();
+        second.read_to_string(&mut text).unwrap();
+        assert_eq!((here, text.as_str()), (7, "one two 3"));
+        // A whole one lacks its last byte.
+        assert_eq!(partials.take_up(&descriptor(9), DIFF_ID, io::empty()).0, 8);
+        // Another size or another content is another promise.
+        assert_eq!(partials.take_up(&descriptor(8), DIFF_ID, io::empty()).0, 0);
+        assert_eq!(partials.take_up(&descriptor(9), "sha256:ee", io::empty()).0, 0);
+        partials.forget(&descriptor(9), DIFF_ID);
+        assert_eq!(partials.take_up(&descriptor(9), DIFF_ID, io::empty()).0, 0);
+    }
+
+    #[test]
+    fn another_boots_parts_and_old_ones_are_forgotten() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("partial");
+        let partials = Partials::open(root.clone()).unwrap();
+        let bytes = LayerBytes { content: 5, tar: Some(1024) };
+        for layer in ["sha256:aa", "sha256:bb"] {
+            partials.put_layer(layer, bytes);
+        }
+        partials.put_layer("sha256:cc", LayerBytes { content: 7, tar: None });
+        fs::create_dir(root.join("another-boot")).unwrap();
+        fs::write(root.join("another-boot/x"), "x").unwrap();
+        let old = File::options().write(true).open(partials.layer_path("sha256:bb")).unwrap();
+        old.set_modified(SystemTime::now() - KEEP * 2).unwrap();
+        let partials = Partials::open(root.clone()).unwrap();
+        let expected =
+            [("sha256:aa".to_owned(), bytes), ("sha256:cc".to_owned(), LayerBytes { content: 7, tar: None })];
+        assert_eq!(partials.layers(), expected.into());
+        assert!(!root.join("another-boot").exists());
+        partials.forget_layer("sha256:aa");
+        assert_eq!(partials.layers().len(), 1);
+    }
+}
