@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::{DescribedPlatform, Descriptor};
+
 /// The `config` object of an image (OCI image-spec config.md, Docker image spec v1.3): defaults for containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -76,6 +78,59 @@ pub struct Summary {
     pub repo_tags: Vec<String>,
     pub shared_size: i64,
     pub size: u64,
+    /// Only where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<ManifestSummary>,
+}
+
+/// A manifest that belongs to an image: of one of its platforms, or of what is said about one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestSummary {
+    #[serde(rename = "ID")]
+    pub id: String,
+    pub descriptor: Descriptor,
+    /// All of it is here.
+    pub available: bool,
+    pub size: ManifestSize,
+    /// `image`, `attestation` or `unknown`
+    pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_data: Option<ImageData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation_data: Option<AttestationData>,
+}
+
+/// Bytes that a manifest has here: in the form in which it came, and with what was unpacked of it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestSize {
+    pub content: u64,
+    pub total: u64,
+}
+
+/// What is known of a platform's image.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ImageData {
+    pub platform: DescribedPlatform,
+    /// Ids of containers that use it.
+    pub containers: Vec<String>,
+    pub size: Unpacked,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Unpacked {
+    pub unpacked: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttestationData {
+    /// Digest of the manifest that it is about.
+    #[serde(rename = "For")]
+    pub about: String,
 }
 
 /// `GET /images/{name}/json`.
@@ -100,6 +155,9 @@ pub struct Inspect {
     pub root_fs: RootFs,
     pub metadata: Metadata,
     pub config: serde_json::Value,
+    /// Only where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<ManifestSummary>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

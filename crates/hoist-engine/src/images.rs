@@ -64,6 +64,11 @@ impl Images {
         Ok(())
     }
 
+    /// Refuses what no rule of the signature policy demands a signature of.
+    pub fn check_trust(&self, reference: &Reference) -> Result<()> {
+        self.store().check_trust(reference).api()
+    }
+
     /// Checks what can be said before anything is sent: a tag that is there must be of the platform that is wanted.
     pub fn check_push(&self, reference: &Reference, platform: Option<&Platform>) -> Result<()> {
         match self.store().get(&reference.familiar()) {
@@ -219,6 +224,7 @@ impl Images {
                 repo_tags: tags,
                 shared_size: -1,
                 size: image.size_bytes,
+                manifests: Vec::new(),
             });
         }
         Ok(answer)
@@ -280,6 +286,7 @@ impl Images {
             root_fs: RootFs { r#type: "layers".to_owned(), layers: image.diff_ids.clone() },
             metadata: Metadata { last_tag_time: rfc3339_nano(image.last_tagged_ns) },
             config: serde_json::to_value(&image.config).map_err(|e| Error::internal(e.to_string()))?,
+            manifests: Vec::new(),
         })
     }
 

@@ -12,6 +12,7 @@ pub mod blobs;
 mod commit;
 mod config;
 mod decompress;
+mod diff;
 mod digest;
 mod disk;
 mod distribution;
@@ -27,11 +28,13 @@ mod ingest;
 mod lease;
 mod load;
 mod manifest;
+mod present;
 mod progress;
 mod pull;
 mod push;
 mod records;
 mod registry;
+mod remote;
 mod remove;
 mod save;
 mod signature;
@@ -55,8 +58,10 @@ pub use error::Error;
 pub use history::HistoryEntry;
 pub use hoist_api::platform::Platform;
 pub use lease::LeaseChange;
+pub use present::{KnownKind, KnownManifest};
 pub use progress::{Progress, ProgressSink, Pushed};
 pub use registry::{SearchResult, UrlSource};
+pub use remote::{RemoteAccess, RemoteManifest, RemoteManifests};
 pub use remove::{Removed, Users};
 pub use save::Archive;
 pub use signature::policy::Policy;
@@ -138,6 +143,9 @@ pub struct Image {
     pub os: String,
     pub variant: String,
 }
+
+/// Credentials by the domain of their registry: nobody is sent another's.
+pub type Keyring = std::collections::HashMap<String, Credentials>;
 
 /// How to log in to a registry; empty fields are not used.
 #[derive(Clone, Default)]

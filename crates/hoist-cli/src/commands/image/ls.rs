@@ -4,7 +4,7 @@ use hoist_api::reference::Reference;
 use hoist_client::Request;
 use serde_json::Value;
 
-use super::super::Command;
+use super::{super::Command, tree};
 use crate::{
     app::{App, Outcome},
     commands::FORMAT_HELP,
@@ -25,7 +25,7 @@ const FLAGS: &[Flag] = &[
     text('\0', "format", FORMAT_HELP),
     switch('\0', "no-trunc", "Do not shorten output"),
     switch('q', "quiet", "Show IDs only"),
-    switch('\0', "tree", "Show images of several platforms as a tree").hide(),
+    switch('\0', "tree", "Show images with their platforms as a tree (experimental)"),
 ];
 
 pub(crate) const COMMAND: Command = Command::action("ls", "Show images", "[OPTIONS] [REPOSITORY[:TAG]]", (0, 1), run)
@@ -38,7 +38,7 @@ const DIGEST_TABLE: &str = "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     if args.is("tree") {
-        return Err("--tree: images of several platforms are not kept as trees".into());
+        return tree::run(app, args);
     }
     let (quiet, digests) = (args.is("quiet"), args.is("digests"));
     let format = match args.text("format") {
@@ -47,15 +47,20 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         given => given,
     };
     let template = template(format, quiet, digests);
-    let mut filters = args.owned("filter");
-    filters.extend(args.args.first().map(|name| format!("reference={name}")));
-    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
-    let request = Request::get("/images/json").switch("all", args.is("all"));
-    let images: Vec<Value> = app.client()?.call(filter::add(request, &filters))?.json()?;
+    let images = fetch(app, args, false)?;
     let needs_digest = digests || list::mentions(&template, ".Digest");
     let trunc = !args.is("no-trunc");
     let rows = images.into_iter().flat_map(|image| rows(image, trunc, needs_digest, digests));
     list::print(&template, rows)
+}
+
+/// The images that are asked for.
+pub(super) fn fetch(app: &App, args: &Parsed, with_manifests: bool) -> Outcome<Vec<Value>> {
+    let mut filters = args.owned("filter");
+    filters.extend(args.args.first().map(|name| format!("reference={name}")));
+    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+    let request = Request::get("/images/json").switch("all", args.is("all")).switch("manifests", with_manifests);
+    Ok(app.client()?.call(filter::add(request, &filters))?.json()?)
 }
 
 fn template(format: &str, quiet: bool, digests: bool) -> String {

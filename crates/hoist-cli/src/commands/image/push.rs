@@ -3,7 +3,7 @@
 use hoist_api::reference::Reference;
 use hoist_client::Request;
 
-use super::{super::Command, path, platform_json};
+use super::{super::Command, path, platform_json, pull::wants_trust};
 use crate::{
     app::{App, Outcome},
     credentials,
@@ -26,8 +26,10 @@ pub(crate) const COMMAND: Command =
 fn run(app: &App, args: &Parsed) -> Outcome {
     let name = Reference::parse(&args.args[0]).map_err(|why| why.to_string())?;
     let (all, quiet) = (args.is("all-tags"), args.is("quiet"));
-    if !args.is_or("disable-content-trust", true) {
-        return Err("--disable-content-trust=false: content trust is not supported".into());
+    if wants_trust(args) {
+        let text =
+            "content trust: push does not sign: push with --disable-content-trust, then sign the digest with cosign";
+        return Err(text.into());
     }
     if all && !name.is_name_only() {
         return Err("tag can't be used with --all-tags/-a".into());
