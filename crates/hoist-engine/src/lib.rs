@@ -20,6 +20,7 @@ mod export;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod glob;
 mod image_manifests;
 mod image_verify;
 mod images;

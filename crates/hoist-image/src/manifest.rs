@@ -157,8 +157,11 @@ pub(crate) fn choose<'a>(manifests: &'a [Descriptor], wanted: &Platform) -> Resu
 /// 0 is exact; `None` does not run.
 fn rank(platform: Option<&DescribedPlatform>, wanted: &Platform) -> Option<u32> {
     let Some(platform) = platform else { return Some(1000) };
-    if platform.os != wanted.os || platform.architecture != wanted.architecture {
+    if platform.os != wanted.os {
         return None;
+    }
+    if platform.architecture != wanted.architecture {
+        return narrower_rank(platform, wanted);
     }
     let default = default_variant(&wanted.architecture);
     let have = platform.variant.as_deref().filter(|v| !v.is_empty()).unwrap_or(default);
@@ -167,6 +170,18 @@ fn rank(platform: Option<&DescribedPlatform>, wanted: &Platform) -> Option<u32> 
         _ if have == want => Some(0),
         // Code for an older variant runs on a newer one; the newest that runs is best.
         (Some(have), Some(want)) if have < want => Some(want - have),
+        _ => None,
+    }
+}
+
+/// 32-bit code runs where nothing better is offered.
+fn narrower_rank(platform: &DescribedPlatform, wanted: &Platform) -> Option<u32> {
+    match (wanted.architecture.as_str(), platform.architecture.as_str()) {
+        ("amd64", "386") => Some(500),
+        ("arm64", "arm") => {
+            let variant = platform.variant.as_deref().filter(|v| !v.is_empty()).unwrap_or(default_variant("arm"));
+            level(variant).filter(|level| *level <= 8).map(|level| 500 + 8 - level)
+        }
         _ => None,
     }
 }

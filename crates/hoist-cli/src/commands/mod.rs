@@ -204,7 +204,7 @@ const ROOT_COMMANDS: &[Command] = &[
     container::ls::COMMAND.renamed_to("ps", Group::Common),
     image::pull::COMMAND.renamed_to("pull", Group::Common),
     image::push::COMMAND.renamed_to("push", Group::Common),
-    image::ls::COMMAND.renamed_to("images", Group::Common),
+    image::ls::IMAGES.renamed_to("images", Group::Common),
     registry::login::COMMAND.renamed_to("login", Group::Common),
     registry::logout::COMMAND.renamed_to("logout", Group::Common),
     registry::search::COMMAND.renamed_to("search", Group::Common),

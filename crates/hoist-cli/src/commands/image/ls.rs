@@ -4,7 +4,10 @@ use hoist_api::reference::Reference;
 use hoist_client::Request;
 use serde_json::Value;
 
-use super::{super::Command, tree};
+use super::{
+    super::{Command, Run},
+    tree,
+};
 use crate::{
     app::{App, Outcome},
     commands::FORMAT_HELP,
@@ -33,10 +36,34 @@ pub(crate) const COMMAND: Command = Command::action("ls", "Show images", "[OPTIO
     .also(&["list"])
     .aliases(&["image ls", "image list", "images"]);
 
+/// The same as a command of its own, whose operand some take for a command of `image`.
+pub(crate) const IMAGES: Command = {
+    let mut command = COMMAND;
+    command.run = Run::Action(run_images);
+    command
+};
+
+/// Commands of `image` that are told of in place of an empty list.
+const MISTAKEN: [&str; 13] =
+    ["build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag"];
+
 const TABLE: &str = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const DIGEST_TABLE: &str = "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 
 fn run(app: &App, args: &Parsed) -> Outcome {
+    show(app, args).map(drop)
+}
+
+fn run_images(app: &App, args: &Parsed) -> Outcome {
+    let count = show(app, args)?;
+    if let (0, Some(name)) = (count, args.args.first().filter(|name| MISTAKEN.contains(&name.as_str()))) {
+        eprintln!("\nNo images found matching \"{name}\": did you mean \"{} image {name}\"?", app.program);
+    }
+    Ok(())
+}
+
+/// Prints the list; how many images there were.
+fn show(app: &App, args: &Parsed) -> Outcome<usize> {
     if args.is("tree") {
         return tree::run(app, args);
     }
@@ -49,9 +76,10 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let template = template(format, quiet, digests);
     let images = fetch(app, args, false)?;
     let needs_digest = digests || list::mentions(&template, ".Digest");
-    let trunc = !args.is("no-trunc");
+    let (trunc, count) = (!args.is("no-trunc"), images.len());
     let rows = images.into_iter().flat_map(|image| rows(image, trunc, needs_digest, digests));
-    list::print(&template, rows)
+    list::print(&template, rows)?;
+    Ok(count)
 }
 
 /// The images that are asked for.

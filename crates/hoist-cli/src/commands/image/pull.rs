@@ -14,7 +14,7 @@ use crate::{
 
 const FLAGS: &[Flag] = &[
     switch('a', "all-tags", "Download all tags of the repository"),
-    switch('\0', "disable-content-trust", "Skip image verification").or("true").hide(),
+    switch('\0', "disable-content-trust", "Skip image verification").or("true"),
     text('\0', "platform", "Platform of the image, if it has several"),
     switch('q', "quiet", "Say less"),
 ];

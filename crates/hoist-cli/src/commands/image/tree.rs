@@ -26,7 +26,8 @@ const WIDTH_MIN: usize = 20;
 /// Columns behind the name go before that gets narrower.
 const NAME_MIN: usize = 12;
 
-pub(super) fn run(app: &App, args: &Parsed) -> Outcome {
+/// Prints the tree; how many images are in it.
+pub(super) fn run(app: &App, args: &Parsed) -> Outcome<usize> {
     for (flag, told) in ALONE {
         if args.is(flag) || !matches!(args.text(flag), "" | "false") {
             return Err(format!("--{told} is not yet supported with --tree").into());
@@ -45,7 +46,8 @@ pub(super) fn run(app: &App, args: &Parsed) -> Outcome {
     let is_terminal = io::stdout().is_terminal();
     let width = if is_terminal { tty::size().map_or(0, |(_, columns)| usize::from(columns)) } else { 0 };
     let paint = Paint { on: is_terminal && !env::wants_plain() };
-    Ok(io::stdout().lock().write_all(render(&tops, width, paint).as_bytes())?)
+    io::stdout().lock().write_all(render(&tops, width, paint).as_bytes())?;
+    Ok(tops.len())
 }
 
 fn is_dangling(image: &Value) -> bool {
