@@ -298,13 +298,13 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "IMAGE                           ID             DISK USAGE   CONTENT SIZE   EXTRA",
+                "IMAGE                          ID             DISK USAGE   CONTENT SIZE   EXTRA",
                 "127.0.0.1:5000/application:1",
-                "app:1                           0123456789ab        1.5MB         1.02kB   U    ",
-                "├─ linux/arm64/v8               11                  2.5MB            1kB   U    ",
-                "└─ linux/arm64                  22                  2.5MB            1kB        ",
+                "app:1                          0123456789ab        1.5MB         2.02kB   U    ",
+                "├─ linux/arm64/v8              11                  2.5MB            1kB   U    ",
+                "└─ linux/arm64                 22                  2.5MB            1kB        ",
                 "",
-                "<untagged>                      ff                     2B             0B        ",
+                "<untagged>                     ff                     2B             0B        ",
                 "",
             ]
         );

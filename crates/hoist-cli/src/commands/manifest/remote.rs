@@ -41,9 +41,9 @@ fn addressed<'a>(app: &App, request: Request<'a>, reference: &Reference, insecur
 fn failure(app: &App) -> impl FnOnce(Error) -> Failure {
     |error| match error {
         error if is_unknown_route(&error) => {
-            let at = app.client().map(|client| client.endpoint().host_header()).unwrap_or_default();
-            let text = "asks registries through its engine, which must be Hoist";
-            Failure::from(format!("{} manifest {text}: the engine at {at} is another one", app.program))
+            let text =
+                "asks registries through its engine, which must be Hoist: the engine at the other end is another one";
+            Failure::from(format!("{} manifest {text}", app.program))
         }
         Error::Api { message, .. } => Failure::from(message),
         other => other.into(),
