@@ -122,6 +122,17 @@ pub(crate) fn parse(bytes: &[u8], media_type: &str) -> Result<Manifest, Error> {
     Ok(manifest)
 }
 
+/// The entries of a document that [`parse`] called an index, with all that it says about them.
+pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<hoist_api::manifest::Descriptor>, Error> {
+    #[derive(Deserialize)]
+    struct Index {
+        manifests: Vec<hoist_api::manifest::Descriptor>,
+    }
+    let index: Index =
+        hoist_api::decode::from_slice(bytes).map_err(|e| Error::Invalid(format!("invalid manifest: {e}")))?;
+    Ok(index.manifests)
+}
+
 pub(crate) fn is_image_type(media_type: &str) -> bool {
     matches!(media_type, MEDIA_DOCKER_MANIFEST | MEDIA_OCI_MANIFEST)
 }

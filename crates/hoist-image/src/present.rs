@@ -2,7 +2,6 @@
 //! which were not fetched, and attestations.
 
 use hoist_api::manifest::{DescribedPlatform, Descriptor};
-use serde::Deserialize;
 
 use crate::manifest::{self, Manifest};
 use crate::{Error, Image, Store, digest, records};
@@ -33,12 +32,6 @@ pub enum KnownKind {
     Unknown,
 }
 
-/// An index's entries with all that it says about them.
-#[derive(Deserialize)]
-struct Index {
-    manifests: Vec<Descriptor>,
-}
-
 impl Store {
     /// The manifests by which an image came, each once: those of its indexes in their order, then others. Images that came
     /// without a manifest have none. Blocking.
@@ -47,10 +40,7 @@ impl Store {
         for (digest, media_type) in records::image_blobs(&self.shared.db, &image.id)? {
             let Ok(bytes) = self.shared.disk.blobs.read(&digest) else { continue };
             match manifest::parse(&bytes, &media_type) {
-                Ok(Manifest::Index(_)) => {
-                    let index: Option<Index> = serde_json::from_slice(&bytes).ok();
-                    indexed.extend(index.into_iter().flat_map(|index| index.manifests));
-                }
+                Ok(Manifest::Index(_)) => indexed.extend(manifest::entries(&bytes)?),
                 Ok(Manifest::Image(_)) => {
                     let size = bytes.len() as u64;
                     single.push(Descriptor { media_type, digest, size, ..Descriptor::default() });

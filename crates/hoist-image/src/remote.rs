@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use hoist_api::manifest::{DescribedPlatform, Descriptor, Mount as WantedMount};
 use hoist_api::reference::Reference;
-use serde::Deserialize;
 
 use crate::distribution::{Question, ask, media_type_of};
 use crate::manifest::{self, Manifest};
@@ -49,12 +48,6 @@ impl RemoteAccess {
         config.insecure_registries.push(reference.domain.clone());
         Arc::new(config)
     }
-}
-
-/// An index's entries with all that it says about them.
-#[derive(Deserialize)]
-struct Index {
-    manifests: Vec<Descriptor>,
 }
 
 impl Store {
@@ -154,8 +147,8 @@ async fn fetch(place: &Repository, reference: &Reference) -> Result<RemoteManife
         Manifest::Image(image) => image,
     };
     let config = place.config(&image.config).await.map_err(|failure| failure.for_distribution())?;
-    let invalid = |e: serde_json::Error| Error::Invalid(format!("invalid image config {}: {e}", image.config.digest));
-    let platform: DescribedPlatform = serde_json::from_slice(&config).map_err(invalid)?;
+    let invalid = |e| Error::Invalid(format!("invalid image config {}: {e}", image.config.digest));
+    let platform: DescribedPlatform = hoist_api::decode::from_slice(&config).map_err(invalid)?;
     let media_type = media_type_of(&fetched, &Manifest::Image(image));
     let manifests = vec![described(reference.clone(), fetched, media_type, platform)];
     Ok(RemoteManifests { is_list: false, manifests })
@@ -167,10 +160,8 @@ async fn entries(
     reference: &Reference,
     list: &FetchedManifest,
 ) -> Result<Vec<RemoteManifest>, Error> {
-    let index: Index =
-        serde_json::from_slice(&list.bytes).map_err(|e| Error::Invalid(format!("invalid manifest: {e}")))?;
     let (mut manifests, mut bytes) = (Vec::new(), 0);
-    for entry in index.manifests {
+    for entry in manifest::entries(&list.bytes)? {
         let name = Reference { digest: Some(entry.digest.clone()), ..reference.clone() };
         let fetched = place.manifest(&entry.digest).await.map_err(|failure| missing(&name, &failure))?;
         bytes += fetched.bytes.len();
