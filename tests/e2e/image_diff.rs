@@ -47,9 +47,9 @@ fn a_commit_differs_by_what_its_container_changed() {
         if !needs_own(t) {
             skip!("own-engine", "the peer does not compare images");
         }
-        t.cli("run --name c busybox sh -c 'echo hi > /etc/added; rm /etc/passwd; echo x >> /etc/group'").ok();
-        let container = t.cli("diff c").ok();
-        t.cli("commit c committed").ok();
+        t.cli("run --name maker busybox sh -c 'echo hi > /etc/added; rm /etc/passwd; echo x >> /etc/group'").ok();
+        let container = t.cli("diff maker").ok();
+        t.cli("commit maker committed").ok();
         assert_eq!(t.cli("image diff committed").ok().stdout, container.stdout);
         t.cli("image diff committed busybox").ok().prints(&container.stdout);
     });
