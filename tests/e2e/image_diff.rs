@@ -60,12 +60,17 @@ fn push_index(registry: &Registry, name: &str) {
     let image = Image::busybox();
     registry.push(name, &["plain"], &image);
     let manifest = image.manifest();
-    let arm = serde_json::to_string(&json!({ "schemaVersion": 2 })).unwrap();
+    let more = |seed: &str| {
+        let image = Image::busybox_with(&[Entry::file("seed", seed)], json!({}));
+        registry.push(name, &[seed], &image);
+        image.manifest()
+    };
+    let (other, about) = (more("other"), more("statement"));
     let kind = "application/vnd.docker.distribution.manifest.v2+json";
     let own = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
-    let other = json!({ "mediaType": kind, "digest": digest(arm.as_bytes()), "size": arm.len(),
+    let other = json!({ "mediaType": kind, "digest": digest(&other), "size": other.len(),
                         "platform": { "architecture": "s390x", "os": "linux" } });
-    let statement = json!({ "mediaType": kind, "digest": digest(b"x"), "size": 1,
+    let statement = json!({ "mediaType": kind, "digest": digest(&about), "size": about.len(),
         "platform": { "architecture": "unknown", "os": "unknown" },
         "annotations": { "vnd.docker.reference.type": "attestation-manifest",
                          "vnd.docker.reference.digest": digest(&manifest) } });

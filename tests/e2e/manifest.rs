@@ -59,7 +59,7 @@ fn arm64() -> Value {
 
 /// What a registry has under a name: its media type and the bytes.
 fn kept(registry: &Registry, name: &str) -> (String, Vec<u8>) {
-    let (repository, tag) = name.split_once(':').unwrap();
+    let (repository, tag) = name.split_once(['@', ':']).unwrap();
     let accept = [DOCKER, DOCKER_LIST, OCI, OCI_INDEX].join(", ");
     let path = format!("/v2/{repository}/manifests/{tag}");
     let reply = registry.api().request("GET", &path, &[("Accept", &accept)], b"").status(200);
@@ -131,7 +131,7 @@ fn images_of_other_repositories_are_brought_along() {
         for digest in [&one, &two, &three] {
             let target = name(&format!("new/target@{digest}"));
             pushed.clone().says(&format!("Pushed ref {target} with digest: {digest}\n"));
-            registry.api().get(&format!("/v2/new/target/manifests/{digest}")).status(200);
+            kept(&registry, &format!("new/target@{digest}"));
         }
         let (media_type, bytes) = kept(&registry, "new/target:list");
         assert!(pushed.stdout.ends_with(&format!("{}\n", digest(&bytes))), "{pushed}");
