@@ -9,12 +9,12 @@ use super::confine;
 use super::record::{Segment, Segments, ends_early, next_segment, open};
 use super::stream::{Entry, Kind, TarStream};
 
+/// Takes an entry's path, the entry, and a file's digest.
+type Visitor<'a> = dyn FnMut(Vec<u8>, &Entry, Option<[u8; 32]>) -> io::Result<()> + 'a;
+
 /// Calls `each` for every entry of a layer in the tar's order, with its path inside the layer (hard links lead to such paths)
 /// and, of a file, the digest of its bytes.
-pub(crate) fn entries(
-    record: &Path,
-    each: &mut dyn FnMut(Vec<u8>, &Entry, Option<[u8; 32]>) -> io::Result<()>,
-) -> io::Result<()> {
+pub(crate) fn entries(record: &Path, each: &mut Visitor<'_>) -> io::Result<()> {
     let mut stream = TarStream::new(Skim { segments: open(record)?, now: Now::Raw(0) });
     let mut buffer = vec![0; 64 * 1024];
     while let Some(mut entry) = stream.next_entry()? {
