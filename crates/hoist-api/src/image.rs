@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::{DescribedPlatform, Descriptor};
+
 /// The `config` object of an image (OCI image-spec config.md, Docker image spec v1.3): defaults for containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -78,6 +80,9 @@ pub struct Summary {
     pub size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hoist: Option<Upkeep>,
+    /// Only where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<ManifestSummary>,
 }
 
 /// What this engine tells of an image beside Docker's fields: what decides how long it stays.
@@ -88,6 +93,56 @@ pub struct Upkeep {
     pub last_used: String,
     /// Whether it is kept from being pruned.
     pub pinned: bool,
+}
+
+/// A manifest that belongs to an image: of one of its platforms, or of what is said about one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestSummary {
+    #[serde(rename = "ID")]
+    pub id: String,
+    pub descriptor: Descriptor,
+    /// All of it is here.
+    pub available: bool,
+    pub size: ManifestSize,
+    /// `image`, `attestation` or `unknown`
+    pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_data: Option<ImageData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation_data: Option<AttestationData>,
+}
+
+/// Bytes that a manifest has here: in the form in which it came, and with what was unpacked of it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestSize {
+    pub content: u64,
+    pub total: u64,
+}
+
+/// What is known of a platform's image.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ImageData {
+    pub platform: DescribedPlatform,
+    /// Ids of containers that use it.
+    pub containers: Vec<String>,
+    pub size: Unpacked,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Unpacked {
+    pub unpacked: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttestationData {
+    /// Digest of the manifest that it is about.
+    #[serde(rename = "For")]
+    pub about: String,
 }
 
 /// `GET /images/{name}/json`.
@@ -114,6 +169,9 @@ pub struct Inspect {
     pub config: serde_json::Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hoist: Option<Upkeep>,
+    /// Only where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<ManifestSummary>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ pub mod fuzzing;
 pub mod host_config;
 pub mod image;
 pub mod inspect;
+pub mod manifest;
 pub mod network;
 pub mod platform;
 pub mod reference;

@@ -40,6 +40,8 @@ pub enum Operation {
     ImageInspect,
     ImageHistory,
     ImageCreate,
+    /// Hoist's own: a pull that only a signature which the policy demands may let through.
+    ImageCreateTrusted,
     ImagePush,
     ImageTag,
     ImageRemove,
@@ -54,6 +56,12 @@ pub enum Operation {
     /// Hoist's own: keeps an image from being pruned.
     ImagePin,
     ImageUnpin,
+    /// Hoist's own: what one image has that another, or its own lower layers, have not.
+    ImageChanges,
+    /// Hoist's own: the manifests behind a reference at its registry.
+    ManifestGet,
+    /// Hoist's own: puts a manifest there.
+    ManifestPut,
     NetworkList,
     NetworkInspect,
     VolumeList,
@@ -101,6 +109,10 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/hoist/images/{name*}/pin", O::ImagePin),
     route("DELETE", "/hoist/images/{name*}/pin", O::ImageUnpin),
     route("GET", "/hoist/system/disk", O::DiskBreakdown),
+    route("POST", "/hoist/images/create", O::ImageCreateTrusted),
+    route("GET", "/hoist/images/{name*}/changes", O::ImageChanges),
+    route("GET", "/hoist/manifests/{name*}", O::ManifestGet),
+    route("POST", "/hoist/manifests/{name*}", O::ManifestPut),
     route("GET", "/containers/json", O::ContainerList),
     route("POST", "/containers/create", O::ContainerCreate),
     route("POST", "/containers/prune", O::ContainerPrune),

@@ -20,6 +20,8 @@ const DOCKER_DEFAULT_PLATFORM: &str = "DOCKER_DEFAULT_PLATFORM";
 const DOCKER_CUSTOM_HEADERS: &str = "DOCKER_CUSTOM_HEADERS";
 /// Credentials of registries as JSON, in the form of `auths` in `config.json`; they go before the file's.
 const DOCKER_AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
+/// What is pulled must be signed, as in Docker's client: anything but a false value.
+const DOCKER_CONTENT_TRUST: &str = "DOCKER_CONTENT_TRUST";
 /// Any value keeps progress bars and colours away (<https://no-color.org>).
 const NO_COLOR: &str = "NO_COLOR";
 /// `0` sends Docker's ordinary sequence of requests for `run` in place of our single one.
@@ -62,6 +64,11 @@ pub(crate) fn custom_headers() -> Option<String> {
 
 pub(crate) fn auth_config() -> Option<String> {
     get(DOCKER_AUTH_CONFIG)
+}
+
+/// What cannot be read as yes or no is a yes, as with Docker's client.
+pub(crate) fn content_trust() -> bool {
+    get(DOCKER_CONTENT_TRUST).is_some_and(|text| crate::flags::check::parse_bool(&text) != Some(false))
 }
 
 pub(crate) fn wants_plain() -> bool {

@@ -100,7 +100,7 @@ fn try_run(app: &App, args: &Parsed, plan: &Plan) -> Outcome<bool> {
     let client = app.client()?;
     let image = plan.create.body["Image"].as_str().unwrap_or_default();
     run_parts::check_reference(image)?;
-    let policy = args.get("pull").unwrap_or("missing");
+    let policy = run_parts::pull_policy(args);
     if policy == "always" && knows_route(client)? {
         run_parts::pull_image(app, args, image)?;
     }

@@ -21,6 +21,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("template", template),
     ("numbers", numbers),
     ("credentials", credentials),
+    ("pending_manifest", pending_manifest),
 ];
 
 /// The values of flags, each by the parser that the first byte names.
@@ -120,6 +121,11 @@ pub fn numbers(bytes: &[u8]) {
 pub fn credentials(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     crate::credentials::read(text);
+}
+
+/// A file of a manifest list, as another client may have written it.
+pub fn pending_manifest(bytes: &[u8]) {
+    crate::commands::read_pending(bytes);
 }
 
 #[cfg(test)]

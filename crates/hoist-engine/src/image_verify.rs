@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use hoist_image::{Credentials, Damage, Image, MayReplace, Progress, ProgressSink};
+use hoist_image::{Damage, Image, Keyring, MayReplace, Progress, ProgressSink};
 
 use crate::error::{Error, Result, Translate};
 use crate::images::Images;
@@ -25,7 +25,7 @@ pub struct VerifyRequest {
     pub images: Vec<String>,
     /// Fetch what is damaged again.
     pub repair: bool,
-    pub credentials: Option<Credentials>,
+    pub credentials: Keyring,
 }
 
 impl Images {
@@ -73,7 +73,7 @@ impl Images {
             say(progress, format!("image {}: its document {digest} is damaged", name_of(image)));
         }
         if request.repair {
-            let mended = self.store().refetch_documents(image, &damaged, request.credentials.as_ref(), progress).await;
+            let mended = self.store().refetch_documents(image, &damaged, &request.credentials, progress).await;
             tally.repaired += usize::from(tell_repair(&format!("image {}", name_of(image)), mended.api(), progress));
         }
         Ok(())
@@ -100,7 +100,7 @@ impl Images {
         if request.repair {
             let may = self.may_replace(diff_id);
             let mended = match may() {
-                Ok(()) => self.store().refetch_layer(diff_id, &may, request.credentials.as_ref(), progress).await.api(),
+                Ok(()) => self.store().refetch_layer(diff_id, &may, &request.credentials, progress).await.api(),
                 Err(why) => Err(why).api(),
             };
             tally.repaired += usize::from(tell_repair(&format!("layer {diff_id}"), mended, progress));

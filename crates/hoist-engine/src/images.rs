@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::containers::{Containers, Context};
 use crate::error::{Error, Result, Translate};
+use crate::glob;
 use crate::listing;
 
 /// Filter keys of `GET /images/json`.
@@ -76,6 +77,11 @@ impl Images {
         let name = reference.familiar();
         self.emit("pull", &name, &reference.familiar_name());
         Ok(())
+    }
+
+    /// Refuses what no rule of the signature policy demands a signature of.
+    pub fn check_trust(&self, reference: &Reference) -> Result<()> {
+        self.store().check_trust(reference).api()
     }
 
     /// Checks what can be said before anything is sent: a tag that is there must be of the platform that is wanted.
@@ -213,6 +219,9 @@ impl Images {
         let users = self.users();
         let dangling = filters.boolean("dangling")?;
         let created = |key: &str| filters.values(key).first().map(|n| self.store().get(n).api()).transpose();
+        if filters.values("reference").iter().any(|pattern| !glob::is_valid(pattern)) {
+            return Err(Error::invalid("syntax error in pattern"));
+        }
         let (before, since) = (created("before")?, created("since")?);
         let until_ns = listing::until(filters)?;
         let (pinned, unused_since_ns) = (filters.boolean("pinned")?, listing::unused_since(filters)?);
@@ -243,6 +252,7 @@ impl Images {
                 shared_size: -1,
                 size: image.size_bytes,
                 hoist: Some(self.upkeep(&image)),
+                manifests: Vec::new(),
             });
         }
         Ok(answer)
@@ -292,7 +302,7 @@ impl Images {
             repo_tags: image.repo_tags.clone(),
             repo_digests: image.repo_digests.clone(),
             parent: self.store().parent(&image).unwrap_or_default(),
-            comment: text("comment"),
+            comment: comment(&image.document),
             created: text("created"),
             docker_version: text("docker_version"),
             author: text("author"),
@@ -305,6 +315,7 @@ impl Images {
             metadata: Metadata { last_tag_time: rfc3339_nano(image.last_tagged_ns) },
             config: serde_json::to_value(&image.config).map_err(|e| Error::internal(e.to_string()))?,
             hoist: Some(self.upkeep(&image)),
+            manifests: Vec::new(),
         })
     }
 
@@ -330,6 +341,13 @@ impl Images {
     }
 }
 
+/// What its last step says, where the image itself says nothing.
+fn comment(document: &serde_json::Value) -> String {
+    let own = document["comment"].as_str().filter(|text| !text.is_empty());
+    let last = || document["history"].as_array()?.last()?["comment"].as_str();
+    own.or_else(last).unwrap_or_default().to_owned()
+}
+
 /// Refuses an image that is for another platform than somebody wants.
 pub(crate) fn check_platform(image: &Image, name: &str, wanted: Option<&Platform>) -> Result<()> {
     let Some(wanted) = wanted else { return Ok(()) };
@@ -343,42 +361,15 @@ pub(crate) fn check_platform(image: &Image, name: &str, wanted: Option<&Platform
     )))
 }
 
-/// The tags that pass `reference` filters (all without one): patterns of `*` and `?` as Go's `path.Match`.
+/// The tags that pass `reference` filters (all without one).
 fn matching_tags(image: &Image, filters: &Filters) -> Vec<String> {
     image
         .repo_tags
         .iter()
         .filter(|tag| {
             let name = tag.rsplit_once(':').map_or(tag.as_str(), |(name, _)| name);
-            filters.any("reference", |pattern| {
-                glob(pattern.as_bytes(), tag.as_bytes()) || glob(pattern.as_bytes(), name.as_bytes())
-            })
+            filters.any("reference", |pattern| glob::matches(pattern, tag) || glob::matches(pattern, name))
         })
         .cloned()
         .collect()
-}
-
-/// `*` (not over `/`), `?` and plain characters.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            (0..=text.len()).take_while(|&n| n == 0 || text[n - 1] != b'/').any(|n| glob(rest, &text[n..]))
-        }
-        (Some((b'?', rest)), Some((&c, more))) if c != b'/' => glob(rest, more),
-        (Some((p, rest)), Some((t, more))) if p == t => glob(rest, more),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reference_patterns_do_not_cross_slashes() {
-        assert!(glob(b"busy*", b"busybox"));
-        assert!(glob(b"*/b:?", b"a/b:1"));
-        assert!(!glob(b"*", b"a/b"));
-    }
 }

@@ -22,6 +22,8 @@ mod export;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod glob;
+mod image_manifests;
 mod image_pins;
 mod image_prune;
 mod image_verify;

@@ -191,11 +191,20 @@ pub(crate) fn unused_since(filters: &Filters) -> Result<Option<i64>> {
     }
 }
 
+/// A date, or a date with some of its time, made whole: what is missing is zero, and the zone UTC.
+fn whole_time(text: &str) -> Option<String> {
+    const ZERO: &str = "0000-00-00T00:00:00";
+    let bare = text.strip_suffix('Z').unwrap_or(text);
+    let rest = ZERO.get(bare.len()..)?;
+    (bare.len() >= "0000-00-00".len() && bare.is_ascii()).then(|| format!("{bare}{rest}Z"))
+}
+
 /// The `until` filter: a time or a duration back from now, in nanoseconds since the epoch.
 pub(crate) fn until(filters: &Filters) -> Result<Option<i64>> {
     match filters.values("until") {
         [] => Ok(None),
         [text] => parse_rfc3339(text)
+            .or_else(|| parse_rfc3339(&whole_time(text)?))
             .or_else(|| parse_unix(text))
             .or_else(|| parse_duration(text).map(|back| now_ns() - back))
             .map(Some)

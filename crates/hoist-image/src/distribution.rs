@@ -4,8 +4,8 @@ use hoist_api::reference::Reference;
 use serde_json::{Value, json};
 
 use crate::manifest::{self, DescribedPlatform, MEDIA_OCI_INDEX, MEDIA_OCI_MANIFEST, Manifest};
-use crate::registry::{self, Access, FetchedManifest, Repository};
-use crate::{Credentials, Error, ProgressSink, Store, config};
+use crate::registry::{self, Access, Failure, FetchedManifest, Repository};
+use crate::{Config, Credentials, Error, ProgressSink, Store, config};
 
 /// An image at its registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,26 +25,56 @@ impl Store {
         credentials: Option<&Credentials>,
     ) -> Result<Distribution, Error> {
         let reference = reference.clone().with_default_tag();
-        let silent: ProgressSink = std::sync::Arc::new(|_| {});
-        let mut last = Error::Other(format!("no registry for {reference}"));
-        for place in registry::places(&reference, Access::Pull, &self.config(), credentials, &silent).await? {
-            if let Err(failure) = place.ping().await {
-                last = failure.for_distribution();
-                continue;
-            }
-            let mirror = place.is_mirror();
-            match describe(&place, &reference).await {
-                Err(e) if mirror => last = e,
-                other => return other,
-            }
-        }
-        Err(last)
+        let asked = (&reference, Access::Pull, credentials);
+        ask(&self.config(), asked, Failure::for_distribution, &Described(&reference)).await
     }
 
     /// `docker login`: returns the identity token, "" if the registry gives none.
     pub async fn login(&self, server: &str, credentials: &Credentials) -> Result<String, Error> {
         registry::login(server, credentials, &self.config()).await
     }
+}
+
+/// What is asked of a registry.
+pub(crate) trait Question: Sync {
+    type Answer: Send;
+
+    /// Asks it of one place, which has answered before.
+    fn put(&self, place: &Repository) -> impl Future<Output = Result<Self::Answer, Error>> + Send;
+}
+
+/// What a reference stands for.
+struct Described<'a>(&'a Reference);
+
+impl Question for Described<'_> {
+    type Answer = Distribution;
+
+    async fn put(&self, place: &Repository) -> Result<Distribution, Error> {
+        describe(place, self.0).await
+    }
+}
+
+/// Asks the places of a reference, mirrors first, until one that is no mirror has answered; `told` says how it is put that
+/// there is none to be reached.
+pub(crate) async fn ask<Q: Question>(
+    settings: &Config,
+    (reference, access, credentials): (&Reference, Access, Option<&Credentials>),
+    told: fn(Failure) -> Error,
+    question: &Q,
+) -> Result<Q::Answer, Error> {
+    let silent: ProgressSink = std::sync::Arc::new(|_| {});
+    let mut last = Error::Other(format!("no registry for {reference}"));
+    for place in registry::places(reference, access, settings, credentials, &silent).await? {
+        if let Err(failure) = place.ping().await {
+            last = told(failure);
+            continue;
+        }
+        match question.put(&place).await {
+            Err(e) if place.is_mirror() => last = e,
+            other => return other,
+        }
+    }
+    Err(last)
 }
 
 async fn describe(place: &Repository, reference: &Reference) -> Result<Distribution, Error> {
@@ -72,7 +102,8 @@ async fn describe(place: &Repository, reference: &Reference) -> Result<Distribut
     Ok(Distribution { media_type, digest: fetched.digest, size_bytes: fetched.bytes.len() as u64, platforms })
 }
 
-fn media_type_of(fetched: &FetchedManifest, parsed: &Manifest) -> String {
+/// What a manifest is, by the registry or by itself.
+pub(crate) fn media_type_of(fetched: &FetchedManifest, parsed: &Manifest) -> String {
     match parsed {
         _ if !fetched.media_type.is_empty() => fetched.media_type.clone(),
         Manifest::Image(_) => MEDIA_OCI_MANIFEST.to_owned(),

@@ -16,6 +16,7 @@ mod budget;
 mod commit;
 mod config;
 mod decompress;
+mod diff;
 mod digest;
 mod disk;
 mod distribution;
@@ -32,11 +33,13 @@ mod lease;
 mod load;
 mod manifest;
 mod partial;
+mod present;
 mod progress;
 mod pull;
 mod push;
 mod records;
 mod registry;
+mod remote;
 mod remove;
 mod save;
 mod signature;
@@ -62,8 +65,10 @@ pub use error::Error;
 pub use history::HistoryEntry;
 pub use hoist_api::platform::Platform;
 pub use lease::LeaseChange;
+pub use present::{KnownKind, KnownManifest};
 pub use progress::{Progress, ProgressSink, Pushed};
 pub use registry::{SearchResult, UrlSource};
+pub use remote::{RemoteAccess, RemoteManifest, RemoteManifests};
 pub use remove::{Removed, Users};
 pub use save::Archive;
 pub use signature::policy::Policy;
@@ -151,6 +156,9 @@ pub struct Image {
     pub os: String,
     pub variant: String,
 }
+
+/// Credentials by the domain of their registry: nobody is sent another's.
+pub type Keyring = std::collections::HashMap<String, Credentials>;
 
 /// How to log in to a registry; empty fields are not used.
 #[derive(Clone, Default)]

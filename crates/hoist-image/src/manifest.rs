@@ -122,6 +122,17 @@ pub(crate) fn parse(bytes: &[u8], media_type: &str) -> Result<Manifest, Error> {
     Ok(manifest)
 }
 
+/// The entries of a document that [`parse`] called an index, with all that it says about them.
+pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<hoist_api::manifest::Descriptor>, Error> {
+    #[derive(Deserialize)]
+    struct Index {
+        manifests: Vec<hoist_api::manifest::Descriptor>,
+    }
+    let index: Index =
+        hoist_api::decode::from_slice(bytes).map_err(|e| Error::Invalid(format!("invalid manifest: {e}")))?;
+    Ok(index.manifests)
+}
+
 pub(crate) fn is_image_type(media_type: &str) -> bool {
     matches!(media_type, MEDIA_DOCKER_MANIFEST | MEDIA_OCI_MANIFEST)
 }
@@ -157,8 +168,11 @@ pub(crate) fn choose<'a>(manifests: &'a [Descriptor], wanted: &Platform) -> Resu
 /// 0 is exact; `None` does not run.
 fn rank(platform: Option<&DescribedPlatform>, wanted: &Platform) -> Option<u32> {
     let Some(platform) = platform else { return Some(1000) };
-    if platform.os != wanted.os || platform.architecture != wanted.architecture {
+    if platform.os != wanted.os {
         return None;
+    }
+    if platform.architecture != wanted.architecture {
+        return narrower_rank(platform, wanted);
     }
     let default = default_variant(&wanted.architecture);
     let have = platform.variant.as_deref().filter(|v| !v.is_empty()).unwrap_or(default);
@@ -167,6 +181,18 @@ fn rank(platform: Option<&DescribedPlatform>, wanted: &Platform) -> Option<u32> 
         _ if have == want => Some(0),
         // Code for an older variant runs on a newer one; the newest that runs is best.
         (Some(have), Some(want)) if have < want => Some(want - have),
+        _ => None,
+    }
+}
+
+/// 32-bit code runs where nothing better is offered.
+fn narrower_rank(platform: &DescribedPlatform, wanted: &Platform) -> Option<u32> {
+    match (wanted.architecture.as_str(), platform.architecture.as_str()) {
+        ("amd64", "386") => Some(500),
+        ("arm64", "arm") => {
+            let variant = platform.variant.as_deref().filter(|v| !v.is_empty()).unwrap_or(default_variant("arm"));
+            level(variant).filter(|level| *level <= 8).map(|level| 500 + 8 - level)
+        }
         _ => None,
     }
 }

@@ -186,7 +186,10 @@ impl Pull {
         };
         let document = config::parse(&config)?;
         if document.os != "linux" {
-            let text = format!("image operating system {:?} cannot be used on this platform", document.os);
+            let text = format!(
+                "image operating system {:?} cannot be used on this platform: operating system is not supported",
+                document.os
+            );
             return Err(Error::Invalid(text));
         }
         if document.diff_ids.len() != image.layers.len() {

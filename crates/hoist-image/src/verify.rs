@@ -13,7 +13,7 @@ use crate::manifest::Descriptor;
 use crate::records::{self, LayerSource};
 use crate::registry::{self, Access, Repository};
 use crate::unpack::{self, Damage, Whiteouts};
-use crate::{Credentials, Digest, Error, Image, ProgressSink, Store, config};
+use crate::{Digest, Error, Image, Keyring, ProgressSink, Store, config};
 
 /// Whether a layer may be put in the place of the one that is here; if not, why.
 pub type MayReplace = Arc<dyn Fn() -> Result<(), Error> + Send + Sync>;
@@ -54,13 +54,14 @@ impl Store {
         &self,
         diff_id: &str,
         may_replace: &MayReplace,
-        credentials: Option<&Credentials>,
+        credentials: &Keyring,
         progress: &ProgressSink,
     ) -> Result<String, Error> {
         let mut last = Error::Other("no registry is known that has it".to_owned());
         for source in records::sources(&self.shared.db, diff_id)? {
             let Ok(reference) = Reference::parse(&source.repository) else { continue };
-            let places = registry::places(&reference, Access::Pull, &self.config(), credentials, progress).await?;
+            let known = credentials.get(&reference.domain);
+            let places = registry::places(&reference, Access::Pull, &self.config(), known, progress).await?;
             for place in places {
                 match self.refetch_from(&place, &source, may_replace.clone()).await {
                     Ok(()) => return Ok(source.repository),
@@ -116,13 +117,14 @@ impl Store {
         &self,
         image: &Image,
         damaged: &[Digest],
-        credentials: Option<&Credentials>,
+        credentials: &Keyring,
         progress: &ProgressSink,
     ) -> Result<String, Error> {
         let mut last = Error::Other("no registry is known that has it".to_owned());
         for name in &image.repo_digests {
             let Ok(reference) = Reference::parse(name) else { continue };
-            let places = registry::places(&reference, Access::Pull, &self.config(), credentials, progress).await?;
+            let known = credentials.get(&reference.domain);
+            let places = registry::places(&reference, Access::Pull, &self.config(), known, progress).await?;
             for place in places {
                 match self.refetch_documents_from(&place, image, damaged).await {
                     Ok(()) => return Ok(reference.name()),

@@ -66,7 +66,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     }
     let size = args.is("size");
     if size && !matches!(kind, "" | "container") {
-        eprintln!("WARNING: --size ignored for {kind}s");
+        eprintln!("WARNING: --size ignored for {kind}");
     }
     print(args, |name| any(app.client()?, name, kind, size))
 }

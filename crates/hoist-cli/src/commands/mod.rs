@@ -3,6 +3,7 @@
 mod container;
 mod image;
 mod inspect;
+mod manifest;
 mod registry;
 mod system;
 mod volume;
@@ -10,10 +11,13 @@ mod volume;
 /// What the one-request form of `run` shares with the ordinary one.
 pub(crate) mod run_parts {
     pub(crate) use super::container::{
-        create::{IdFile, check_reference, is_missing_image, platform, pull_image, tagged},
+        create::{IdFile, check_reference, is_missing_image, platform, pull_image, pull_policy, tagged},
         run::Plan,
     };
 }
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use manifest::read_pending;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn create_command() -> &'static Command {
@@ -200,7 +204,7 @@ const ROOT_COMMANDS: &[Command] = &[
     container::ls::COMMAND.renamed_to("ps", Group::Common),
     image::pull::COMMAND.renamed_to("pull", Group::Common),
     image::push::COMMAND.renamed_to("push", Group::Common),
-    image::ls::COMMAND.renamed_to("images", Group::Common),
+    image::ls::IMAGES.renamed_to("images", Group::Common),
     registry::login::COMMAND.renamed_to("login", Group::Common),
     registry::logout::COMMAND.renamed_to("logout", Group::Common),
     registry::search::COMMAND.renamed_to("search", Group::Common),
@@ -208,6 +212,7 @@ const ROOT_COMMANDS: &[Command] = &[
     system::info::COMMAND.renamed_to("info", Group::Common),
     Command::family("container", "Commands for containers", container::COMMANDS),
     Command::family("image", "Commands for images", image::COMMANDS),
+    Command::family("manifest", "Commands for lists of images for several platforms", manifest::COMMANDS),
     Command::family("system", "Commands for the engine as a whole", system::COMMANDS),
     Command::family("volume", "Commands for volumes", &[volume::PRUNE]),
     container::attach::COMMAND,

@@ -4,7 +4,10 @@
 mod file;
 mod program;
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE};
 use hoist_api::reference::DEFAULT_DOMAIN;
@@ -21,6 +24,9 @@ pub(crate) const HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// The header that carries credentials through the engine to a registry.
 pub(crate) const HEADER: &str = "X-Registry-Auth";
+
+/// The header that carries those of several registries, by their addresses.
+pub(crate) const KEYRING_HEADER: &str = "X-Registry-Config";
 
 /// What a registry is told about its user; the shape of `X-Registry-Auth` and of `POST /auth`.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +59,7 @@ impl Auth {
 
     /// The value of the header; nothing to say is no header.
     fn header(&self) -> Option<String> {
-        // a struct of plain fields always encodes
-        (!self.is_empty()).then(|| BASE64_URL_SAFE.encode(serde_json::to_vec(self).unwrap_or_default()))
+        (!self.is_empty()).then(|| encode(self))
     }
 }
 
@@ -199,11 +204,28 @@ fn parse_given(text: &str) -> Result<Vec<(String, Auth)>, String> {
 /// `X-Registry-Auth` for images of this registry, if anything is known about it. Who cannot be asked is told of and
 /// counts as knowing nothing: most images are there for everybody.
 pub(crate) fn header_for(app: &App, domain: &str) -> Option<String> {
-    let auth = Credentials::open(app).get(key_of(domain)).unwrap_or_else(|failure| {
+    known(&Credentials::open(app), domain).header()
+}
+
+/// [`KEYRING_HEADER`] for a request that may go to any of these registries.
+pub(crate) fn keyring_for(app: &App, domains: &BTreeSet<String>) -> Option<String> {
+    let credentials = Credentials::open(app);
+    let known = domains.iter().map(|domain| (key_of(domain), known(&credentials, domain)));
+    let keyring: BTreeMap<&str, Auth> = known.filter(|(_, auth)| !auth.is_empty()).collect();
+    (!keyring.is_empty()).then(|| encode(&keyring))
+}
+
+fn known(credentials: &Credentials, domain: &str) -> Auth {
+    credentials.get(key_of(domain)).unwrap_or_else(|failure| {
         eprintln!("WARNING: {}", failure.text);
         Auth::default()
-    });
-    auth.header()
+    })
+}
+
+/// As headers have it.
+fn encode<T: Serialize>(value: &T) -> String {
+    // structs of plain fields always encode
+    BASE64_URL_SAFE.encode(serde_json::to_vec(value).unwrap_or_default())
 }
 
 /// For the fuzzers: all that reads what others wrote, without files and programs.

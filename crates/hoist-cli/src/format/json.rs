@@ -61,6 +61,23 @@ pub(crate) fn indent(text: &str, unit: &str) -> String {
     out
 }
 
+/// Takes the blank space between tokens away. `text` must be valid JSON.
+pub(crate) fn compact(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut in_text, mut escaped) = (false, false);
+    for c in text.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if in_text => escaped = true,
+            '"' => in_text = !in_text,
+            c if !in_text && c.is_ascii_whitespace() => continue,
+            _ => {}
+        }
+        out.push(c);
+    }
+    out
+}
+
 /// One line of JSON. Go escapes U+2028 and U+2029, which JavaScript once read as line ends.
 pub(crate) fn encode(value: &Value) -> String {
     let text = value.to_string();
@@ -84,5 +101,6 @@ mod tests {
         let text = r#"[{"a":1.50e3,"b":"x\"\u003c:,{","c":[],"d":{ },"e":[1,2]}]"#;
         let indented = "[\n  {\n    \"a\": 1.50e3,\n    \"b\": \"x\\\"\\u003c:,{\",\n    \"c\": [],\n    \"d\": {},\n    \"e\": [\n      1,\n      2\n    ]\n  }\n]";
         assert_eq!(indent(text, "  "), indented);
+        assert_eq!(compact(indented), text.replace("{ }", "{}"));
     }
 }

@@ -40,9 +40,6 @@ pub(crate) fn unsupported(args: &Parsed) -> Option<String> {
 pub(crate) fn build(args: &Parsed, socket: &str) -> Result<Create, String> {
     let (image, command) = args.args.split_first().ok_or("no image given")?;
     // signatures of images are nobody's any more: the switch that skips them is taken, its opposite is not
-    if !args.is_or("disable-content-trust", true) {
-        return Err("--disable-content-trust=false: content trust is not supported".to_owned());
-    }
     if let Some(platform) = args.get("platform").filter(|platform| !platform.is_empty()) {
         Platform::parse(platform).map_err(|why| format!("error parsing specified platform: {why}"))?;
     }

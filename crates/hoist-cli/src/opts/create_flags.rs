@@ -40,7 +40,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     value('\0', "device-read-iops", "list", device::check_io_rate, "Limit reads per second from a device"),
     value('\0', "device-write-bps", "list", device::check_bytes_rate, "Limit bytes per second written to a device"),
     value('\0', "device-write-iops", "list", device::check_io_rate, "Limit writes per second to a device"),
-    switch('\0', "disable-content-trust", "Skip image verification").or("true").hide(),
+    switch('\0', "disable-content-trust", "Skip image verification").or("true"),
     value('\0', "dns", "list", network::check_ip_in_list, "Set DNS servers"),
     list('\0', "dns-option", "Set DNS options"),
     value('\0', "dns-search", "list", network::check_dns_search, "Set DNS search domains"),

@@ -1,8 +1,10 @@
 //! `/images/…`: what is here. `create` brings images in from registries and tars, `push` takes them to registries,
-//! `archive` loads and saves, `verify` checks, `pin` keeps; `progress` is the stream that all of these answer with.
+//! `archive` loads and saves, `verify` checks, `pin` keeps, `manifest` has what is Hoist's own about manifests and
+//! differences; `progress` is the stream that all of these answer with.
 
 mod archive;
 mod create;
+mod manifest;
 mod pin;
 mod progress;
 mod push;
@@ -19,25 +21,39 @@ use super::answer::{self, Answer};
 use super::containers::blocking;
 
 pub(super) use archive::{load, save};
-pub(super) use create::create;
+pub(super) use create::{create, pull_trusted};
+pub(super) use manifest::{changes, manifests, put_manifest};
 pub(super) use pin::{pin, unpin};
 pub(super) use push::credentials;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use push::keyring;
 pub(super) use push::{distribution, login, push};
 pub(super) use verify::verify;
 
 pub(super) fn list(call: &Call) -> Result<Answer, Error> {
     let filters = Filters::parse(call.query.get("filters"), &IMAGE_FILTER_KEYS)?;
-    let images = match call.query.flag("shared-size") {
+    let mut images = match call.query.flag("shared-size") {
         true => call.engine.images.list_with_shares(&filters)?,
         false => call.engine.images.list(&filters)?,
     };
+    if call.version.lists_manifests() && call.query.flag("manifests") {
+        call.engine.images.add_manifests(&mut images)?;
+    }
     let mut value = serde_json::to_value(images).map_err(|e| Error::internal(e.to_string()))?;
     value.as_array_mut().into_iter().flatten().for_each(|item| call.version.image_summary(item));
     answer::ok(&value)
 }
 
 pub(super) fn inspect(call: &Call) -> Result<Answer, Error> {
-    let found = call.engine.images.inspect(&call.name, one_platform(call)?.as_ref())?;
+    let platform = one_platform(call)?;
+    let with_manifests = call.version.inspects_manifests() && call.query.flag("manifests");
+    if with_manifests && platform.is_some() {
+        return Err(Error::invalid("conflicting options: manifests and platform options cannot both be set"));
+    }
+    let mut found = call.engine.images.inspect(&call.name, platform.as_ref())?;
+    if with_manifests {
+        call.engine.images.add_manifests_to(&mut found)?;
+    }
     let mut value = serde_json::to_value(found).map_err(|e| Error::internal(e.to_string()))?;
     call.version.image(&mut value);
     answer::ok(&value)

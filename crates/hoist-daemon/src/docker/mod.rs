@@ -99,7 +99,7 @@ pub(crate) fn read_query(text: &str) {
 #[cfg(any(test, feature = "fuzzing"))]
 /// A header with credentials, likewise.
 pub(crate) fn read_registry_auth(header: &str) {
-    let _ = images::credentials(Some(header));
+    let _ = (images::credentials(Some(header)), images::keyring(Some(header)));
 }
 
 /// Serves all doors until one of them breaks.
@@ -239,18 +239,22 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ImageInspect => images::inspect(&call),
         O::ImageHistory => images::history(&call),
         O::ImageCreate => images::create(call).await,
+        O::ImageCreateTrusted => images::pull_trusted(call).await,
         O::ImagePush => images::push(call).await,
         O::ImageTag => images::tag(&call),
         O::ImageRemove => images::remove(&call).await,
         O::ImageLoad => images::load(call).await,
         O::ImageSave => images::save(&call).await,
-        O::Distribution => images::distribution(&call).await,
+        O::Distribution => images::distribution(call).await,
         O::RegistryLogin => images::login(call).await,
         O::ImageSearch => search::search(call).await,
         O::ImagePrune => images::prune(&call).await,
         O::ImageVerify => images::verify(call).await,
         O::ImagePin => images::pin(&call).await,
         O::ImageUnpin => images::unpin(&call).await,
+        O::ImageChanges => images::changes(call).await,
+        O::ManifestGet => images::manifests(call).await,
+        O::ManifestPut => images::put_manifest(call).await,
         O::NetworkList => networks::list(&call),
         O::NetworkInspect => networks::inspect(&call),
         O::VolumeList => networks::volume_list(&call),

@@ -141,6 +141,16 @@ impl ApiVersion {
         !self.before(42)
     }
 
+    /// Whether lists of images have their manifests, if asked.
+    pub(super) fn lists_manifests(self) -> bool {
+        !self.before(47)
+    }
+
+    /// Whether an image's inspect has its manifests, if asked.
+    pub(super) fn inspects_manifests(self) -> bool {
+        !self.before(48)
+    }
+
     /// Whether events carry the copies `status`, `id`, `from`.
     pub(super) fn legacy_events(self) -> bool {
         self.before(52)

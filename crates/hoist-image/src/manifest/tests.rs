@@ -105,3 +105,17 @@ proptest::proptest! {
         let _ = crate::config::parse(&mangled(&config, &changes));
     }
 }
+
+#[test]
+fn entries_keep_all_that_an_index_says_and_nulls_say_nothing() {
+    let text = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"m","digest":"{0}","size":1,"annotations":null,"urls":null,
+           "platform":{{"os":"windows","architecture":"amd64","os.version":"10","os.features":["a"],"variant":null}}}},
+           {{"digest":"{0}","size":2,"platform":null,"annotations":{{"k":"v"}}}}]}}"#,
+        format_args!("sha256:{}", "0".repeat(64))
+    );
+    let entries = entries(text.as_bytes()).unwrap();
+    let platform = entries[0].platform.as_ref().unwrap();
+    assert_eq!((platform.os_version.as_str(), platform.os_features.as_slice()), ("10", &["a".to_owned()][..]));
+    assert!(entries[1].platform.is_none() && entries[1].annotations["k"] == "v");
+}

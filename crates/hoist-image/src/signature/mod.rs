@@ -13,8 +13,8 @@ pub(crate) mod simple;
 
 use hoist_api::reference::Reference;
 
-use crate::Error;
 use crate::registry::{FetchedManifest, Repository};
+use crate::{Error, Store};
 use policy::{Policy, Requirement, Signed, Signer};
 use rekor::{Entry, Recorded, Verifier};
 
@@ -86,9 +86,46 @@ impl Policy {
         Ok(met)
     }
 
+    /// Refuses an image, or a repository, of which no signature is demanded: content trust wants more than a policy that lets
+    /// everything in.
+    fn demands_signature(&self, image: &Reference) -> Result<(), Error> {
+        let refused = |scope: &str| {
+            let (image, path) = (image.familiar(), self.path().display());
+            let why = format!("rule {scope:?} of the signature policy {path} demands no signature of {image}");
+            Error::Invalid(format!(
+                "content trust: {why}: have it demand one (sigstoreSigned), or pull without content trust"
+            ))
+        };
+        let is_signed = |requirements: &[Requirement]| {
+            requirements.iter().any(|requirement| matches!(requirement, Requirement::Signed(_) | Requirement::Reject))
+        };
+        let (scope, requirements) = self.requirements(image);
+        if !is_signed(requirements) {
+            return Err(refused(scope));
+        }
+        // of a whole repository, each of its tags
+        let tags = if image.is_name_only() { self.below(image) } else { Vec::new() };
+        match tags.into_iter().find(|(_, requirements)| !is_signed(requirements)) {
+            Some((scope, _)) => Err(refused(scope)),
+            None => Ok(()),
+        }
+    }
+
     fn refusal(&self, image: &str, scope: &str, why: &str) -> Error {
         let path = self.path().display();
         Error::Other(format!("image {image} is refused by the signature policy {path}, rule {scope:?}: {why}"))
+    }
+}
+
+impl Store {
+    /// Refuses an image whose signature the policy would not check.
+    pub fn check_trust(&self, image: &Reference) -> Result<(), Error> {
+        let Some(policy) = self.config().signature_policy.clone() else {
+            let text =
+                "the engine has no signature policy: start it with --signature-policy, or pull without content trust";
+            return Err(Error::Invalid(format!("content trust: {}: {text}", image.familiar())));
+        };
+        policy.demands_signature(image)
     }
 }
 

@@ -223,6 +223,16 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// The rules for single tags and digests of a repository.
+    pub(crate) fn below(&self, repository: &Reference) -> Vec<(&str, &[Requirement])> {
+        let name = repository.name();
+        let is_below = |scope: &str| scope.strip_prefix(&name).is_some_and(|rest| rest.starts_with([':', '@']));
+        let scopes = self.scopes.iter().filter(|(scope, _)| is_below(scope));
+        scopes.map(|(scope, requirements)| (scope.as_str(), requirements.as_slice())).collect()
+    }
+}
+
 /// From the narrowest to the widest: the reference itself, its repository, what is above that, the registry, its domains,
 /// everything.
 fn scopes_of(image: &Reference) -> Vec<String> {

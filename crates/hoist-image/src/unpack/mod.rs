@@ -4,6 +4,7 @@
 //! A layer comes from a stranger. Every name is resolved below the layer's own root by openat2(2) with RESOLVE_IN_ROOT,
 //! so that no link and no `..` leads out of it; counts, depths and lengths have bounds.
 
+mod entries;
 mod header;
 mod pax;
 mod place;
@@ -18,6 +19,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+pub(crate) use entries::entries;
 pub(crate) use header::is_tar_header;
 pub(crate) use record::{replay, replayed_bytes};
 pub(crate) use stream::{Entry, Kind, TarStream};
@@ -34,9 +36,9 @@ const PATH_MAX_BYTES: usize = 4096;
 /// Bounds what removing a tree costs; real layers stay far below.
 const DEPTH_MAX: usize = 1024;
 
-const WHITEOUT_PREFIX: &[u8] = b".wh.";
-const WHITEOUT_META_PREFIX: &[u8] = b".wh..wh.";
-const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";
+pub(crate) const WHITEOUT_META_PREFIX: &[u8] = b".wh..wh.";
+pub(crate) const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// What `.wh.` names in the tar mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,6 +56,10 @@ pub(crate) fn with_help(app: &App, command: &str, code: i32, why: &str) -> Failu
 
 pub(crate) fn check_pull(app: &App, command: &str, args: &Parsed) -> Outcome {
     match args.get("pull").unwrap_or("missing") {
+        "never" if pull::wants_trust(args) => {
+            let why = "--pull=never: content trust asks the image's registry for its signature";
+            Err(with_help(app, command, 125, why))
+        }
         "always" | "missing" | "never" => Ok(()),
         other => Err(with_help(
             app,
@@ -64,6 +68,11 @@ pub(crate) fn check_pull(app: &App, command: &str, args: &Parsed) -> Outcome {
             &format!("invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""),
         )),
     }
+}
+
+/// When the image is pulled. Its signature is checked by a pull, also of an image that is here.
+pub(crate) fn pull_policy(args: &Parsed) -> &str {
+    if pull::wants_trust(args) { "always" } else { args.get("pull").unwrap_or("missing") }
 }
 
 /// Names the file that is to hold the container's ID, made before anything else so that nobody else's is lost.
@@ -112,7 +121,7 @@ pub(crate) fn create_container(app: &App, args: &Parsed, create: &Create) -> Out
     let image = create.body["Image"].as_str().unwrap_or_default().to_owned();
     check_reference(&image)?;
     let id_file = IdFile::open(args.text("cidfile"))?;
-    let policy = args.get("pull").unwrap_or("missing");
+    let policy = pull_policy(args);
     if policy == "always" {
         pull_image(app, args, &image)?;
     }
@@ -167,6 +176,7 @@ pub(crate) fn pull_image(app: &App, args: &Parsed, image: &str) -> Outcome {
         app,
         image,
         platform(args).as_deref(),
+        pull::wants_trust(args),
         if args.is("quiet") { pull::Show::Nothing } else { pull::Show::Stderr },
     )
 }

@@ -1,9 +1,12 @@
-//! `diff`: what a container has changed in its file system.
+//! `diff`: what a container has changed in its file system; where no container has the name, an image.
 
 use hoist_client::Request;
 use serde_json::Value;
 
-use super::{super::Command, path};
+use super::{
+    super::{Command, image},
+    path,
+};
 use crate::{
     app::{App, Outcome},
     flags::Parsed,
@@ -12,16 +15,25 @@ use crate::{
 };
 
 pub(crate) const COMMAND: Command =
-    Command::action("diff", "Show what a container changed in its file system", "CONTAINER", (1, 1), run)
+    Command::action("diff", "Show what a container (or an image) changed in its file system", "CONTAINER", (1, 1), run)
         .aliases(&["container diff", "diff"]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
-    let answer: Value = app.client()?.call(Request::get(path(&args.args[0], "changes")))?.json()?;
+    let (client, name) = (app.client()?, &args.args[0]);
+    let answer: Value = match client.call(Request::get(path(name, "changes"))) {
+        // an image of this name, where the engine compares images; what Docker says otherwise
+        Err(error) if error.status() == Some(404) => match image::diff::changes(client, name, None) {
+            Ok(changes) => Value::Array(changes),
+            Err(_) => return Err(error.into()),
+        },
+        other => other?.json()?,
+    };
     let Value::Array(changes) = answer else { return Ok(()) };
     list::print("{{.Type}} {{.Path}}", changes.into_iter().map(Change))
 }
 
-struct Change(Value);
+/// A row of the changes in a file system.
+pub(crate) struct Change(pub(crate) Value);
 
 impl Row for Change {
     const COLUMNS: &'static [(&'static str, &'static str)] = &[("Type", "CHANGE TYPE"), ("Path", "PATH")];

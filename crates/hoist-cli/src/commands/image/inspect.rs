@@ -1,5 +1,7 @@
 //! `image inspect`.
 
+use hoist_api::platform::Platform;
+
 use super::super::{Command, MANY, inspect};
 use crate::{
     app::{App, Outcome},
@@ -14,5 +16,8 @@ pub(crate) const COMMAND: Command =
         .flags(&[FLAGS]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
+    if let Some(platform) = args.get("platform") {
+        Platform::parse(platform)?;
+    }
     inspect::print(args, |name| inspect::image(app.client()?, name, args.get("platform")))
 }

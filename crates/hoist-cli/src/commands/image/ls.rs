@@ -4,7 +4,10 @@ use hoist_api::reference::Reference;
 use hoist_client::Request;
 use serde_json::Value;
 
-use super::super::Command;
+use super::{
+    super::{Command, Run},
+    tree,
+};
 use crate::{
     app::{App, Outcome},
     commands::FORMAT_HELP,
@@ -25,7 +28,7 @@ const FLAGS: &[Flag] = &[
     text('\0', "format", FORMAT_HELP),
     switch('\0', "no-trunc", "Do not shorten output"),
     switch('q', "quiet", "Show IDs only"),
-    switch('\0', "tree", "Show images of several platforms as a tree").hide(),
+    switch('\0', "tree", "Show images with their platforms as a tree (experimental)"),
 ];
 
 pub(crate) const COMMAND: Command = Command::action("ls", "Show images", "[OPTIONS] [REPOSITORY[:TAG]]", (0, 1), run)
@@ -33,12 +36,36 @@ pub(crate) const COMMAND: Command = Command::action("ls", "Show images", "[OPTIO
     .also(&["list"])
     .aliases(&["image ls", "image list", "images"]);
 
+/// The same as a command of its own, whose operand some take for a command of `image`.
+pub(crate) const IMAGES: Command = {
+    let mut command = COMMAND;
+    command.run = Run::Action(run_images);
+    command
+};
+
+/// Commands of `image` that are told of in place of an empty list.
+const MISTAKEN: [&str; 13] =
+    ["build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag"];
+
 const TABLE: &str = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const DIGEST_TABLE: &str = "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 
 fn run(app: &App, args: &Parsed) -> Outcome {
+    show(app, args).map(drop)
+}
+
+fn run_images(app: &App, args: &Parsed) -> Outcome {
+    let count = show(app, args)?;
+    if let (0, Some(name)) = (count, args.args.first().filter(|name| MISTAKEN.contains(&name.as_str()))) {
+        eprintln!("\nNo images found matching \"{name}\": did you mean \"{} image {name}\"?", app.program);
+    }
+    Ok(())
+}
+
+/// Prints the list; how many images there were.
+fn show(app: &App, args: &Parsed) -> Outcome<usize> {
     if args.is("tree") {
-        return Err("--tree: images of several platforms are not kept as trees".into());
+        return tree::run(app, args);
     }
     let (quiet, digests) = (args.is("quiet"), args.is("digests"));
     let format = match args.text("format") {
@@ -47,15 +74,21 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         given => given,
     };
     let template = template(format, quiet, digests);
+    let images = fetch(app, args, false)?;
+    let needs_digest = digests || list::mentions(&template, ".Digest");
+    let (trunc, count) = (!args.is("no-trunc"), images.len());
+    let rows = images.into_iter().flat_map(|image| rows(image, trunc, needs_digest, digests));
+    list::print(&template, rows)?;
+    Ok(count)
+}
+
+/// The images that are asked for.
+pub(super) fn fetch(app: &App, args: &Parsed, with_manifests: bool) -> Outcome<Vec<Value>> {
     let mut filters = args.owned("filter");
     filters.extend(args.args.first().map(|name| format!("reference={name}")));
     let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
-    let request = Request::get("/images/json").switch("all", args.is("all"));
-    let images: Vec<Value> = app.client()?.call(filter::add(request, &filters))?.json()?;
-    let needs_digest = digests || list::mentions(&template, ".Digest");
-    let trunc = !args.is("no-trunc");
-    let rows = images.into_iter().flat_map(|image| rows(image, trunc, needs_digest, digests));
-    list::print(&template, rows)
+    let request = Request::get("/images/json").switch("all", args.is("all")).switch("manifests", with_manifests);
+    Ok(app.client()?.call(filter::add(request, &filters))?.json()?)
 }
 
 fn template(format: &str, quiet: bool, digests: bool) -> String {

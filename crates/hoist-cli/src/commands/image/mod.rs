@@ -1,5 +1,6 @@
 //! `image …` and its short forms.
 
+pub(super) mod diff;
 pub(super) mod history;
 pub(super) mod import;
 pub(super) mod inspect;
@@ -12,6 +13,7 @@ pub(super) mod push;
 pub(super) mod rm;
 pub(super) mod save;
 pub(super) mod tag;
+mod tree;
 pub(super) mod verify;
 
 use hoist_api::platform::Platform;
@@ -21,6 +23,7 @@ use super::Command;
 use crate::app::Outcome;
 
 pub(super) const COMMANDS: &[Command] = &[
+    diff::COMMAND,
     history::COMMAND,
     import::COMMAND,
     inspect::COMMAND,

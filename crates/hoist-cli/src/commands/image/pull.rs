@@ -7,13 +7,14 @@ use super::super::Command;
 use crate::{
     app::{App, Outcome},
     credentials, env,
+    fast_run::is_unknown_route,
     flags::{Flag, Parsed, switch, text},
     progress::{self, To},
 };
 
 const FLAGS: &[Flag] = &[
     switch('a', "all-tags", "Download all tags of the repository"),
-    switch('\0', "disable-content-trust", "Skip image verification").or("true").hide(),
+    switch('\0', "disable-content-trust", "Skip image verification").or("true"),
     text('\0', "platform", "Platform of the image, if it has several"),
     switch('q', "quiet", "Say less"),
 ];
@@ -34,9 +35,6 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let name = Reference::parse(&args.args[0]).map_err(|why| why.to_string())?;
     let all = args.is("all-tags");
     let quiet = args.is("quiet");
-    if !args.is_or("disable-content-trust", true) {
-        return Err("--disable-content-trust=false: content trust is not supported".into());
-    }
     if all && !name.is_name_only() {
         return Err("tag can't be used with --all-tags/-a".into());
     }
@@ -46,19 +44,27 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         println!("Using default tag: {}", name.tag.as_deref().unwrap_or_default());
     }
     let platform = args.get("platform").map(str::to_owned).or_else(env::default_platform);
-    request(app, &name, platform.as_deref(), if quiet { To::Nowhere } else { To::Stdout })?;
+    let to = if quiet { To::Nowhere } else { To::Stdout };
+    request(app, &name, platform.as_deref(), wants_trust(args), to)?;
     println!("{name}");
     Ok(())
 }
 
 /// Pulls what another command found missing.
-pub(crate) fn pull(app: &App, image: &str, platform: Option<&str>, show: Show) -> Outcome {
+pub(crate) fn pull(app: &App, image: &str, platform: Option<&str>, trusted: bool, show: Show) -> Outcome {
     let name = Reference::parse(image).map_err(|why| why.to_string())?.with_default_tag();
-    request(app, &name, platform, if show == Show::Stderr { To::Stderr } else { To::Nowhere })
+    request(app, &name, platform, trusted, if show == Show::Stderr { To::Stderr } else { To::Nowhere })
 }
 
-fn request(app: &App, name: &Reference, platform: Option<&str>, to: To) -> Outcome {
-    let mut request = Request::post("/images/create").query("fromImage", name.name());
+/// Whether what is pulled must be signed: the flag's value, else the environment's.
+pub(crate) fn wants_trust(args: &Parsed) -> bool {
+    !args.is_or("disable-content-trust", !env::content_trust())
+}
+
+fn request(app: &App, name: &Reference, platform: Option<&str>, trusted: bool, to: To) -> Outcome {
+    // a route of Hoist's own: an engine that checks no signatures does not know it
+    let route = if trusted { "/hoist/images/create" } else { "/images/create" };
+    let mut request = Request::post(route).query("fromImage", name.name());
     if let Some(tag) = name.digest.as_deref().or(name.tag.as_deref()) {
         request = request.query("tag", tag);
     }
@@ -68,5 +74,12 @@ fn request(app: &App, name: &Reference, platform: Option<&str>, to: To) -> Outco
     if let Some(auth) = credentials::header_for(app, &name.domain) {
         request = request.header(credentials::HEADER, auth);
     }
-    progress::show(app.client()?.call(request)?, to, |_| {})
+    let answer = match app.client()?.call(request) {
+        Err(error) if trusted && is_unknown_route(&error) => {
+            let text = "content trust wants an engine that checks signatures: the engine at the other end is not Hoist";
+            return Err(format!("{text} (--disable-content-trust pulls without)").into());
+        }
+        other => other?,
+    };
+    progress::show(answer, to, |_| {})
 }

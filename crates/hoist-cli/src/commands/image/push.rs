@@ -3,7 +3,7 @@
 use hoist_api::reference::Reference;
 use hoist_client::Request;
 
-use super::{super::Command, path, platform_json};
+use super::{super::Command, path, platform_json, pull::wants_trust};
 use crate::{
     app::{App, Outcome},
     credentials,
@@ -13,7 +13,7 @@ use crate::{
 
 const FLAGS: &[Flag] = &[
     switch('a', "all-tags", "Push every tag of the repository"),
-    switch('\0', "disable-content-trust", "Skip image signing").or("true").hide(),
+    switch('\0', "disable-content-trust", "Skip image signing").or("true"),
     text('\0', "platform", "Push only this platform's image (\"os[/arch[/variant]]\")"),
     switch('q', "quiet", "Say less"),
 ];
@@ -23,14 +23,26 @@ pub(crate) const COMMAND: Command =
         .flags(&[FLAGS])
         .aliases(&["image push", "push"]);
 
+const PLATFORM_NOTE: &str = "
+ Info -> Using --platform pushes only the specified platform manifest of a multi-platform image index.
+         Other components, like attestations, will not be included.
+         To push the complete multi-platform image, remove the --platform flag.
+         ";
+
 fn run(app: &App, args: &Parsed) -> Outcome {
     let name = Reference::parse(&args.args[0]).map_err(|why| why.to_string())?;
     let (all, quiet) = (args.is("all-tags"), args.is("quiet"));
-    if !args.is_or("disable-content-trust", true) {
-        return Err("--disable-content-trust=false: content trust is not supported".into());
+    if wants_trust(args) {
+        let text =
+            "content trust: push does not sign: push with --disable-content-trust, then sign the digest with cosign";
+        return Err(text.into());
     }
     if all && !name.is_name_only() {
         return Err("tag can't be used with --all-tags/-a".into());
+    }
+    let platform = args.get("platform").map(platform_json).transpose()?;
+    if platform.is_some() {
+        println!("{PLATFORM_NOTE}");
     }
     let was_bare = name.is_name_only();
     let name = if all { name } else { name.with_default_tag() };
@@ -45,8 +57,8 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if let Some(tag) = name.tag.as_deref().filter(|_| name.digest.is_none()) {
         request = request.query("tag", tag);
     }
-    if let Some(platform) = args.get("platform") {
-        request = request.query("platform", platform_json(platform)?);
+    if let Some(platform) = platform {
+        request = request.query("platform", platform);
     }
     if let Some(auth) = credentials::header_for(app, &name.domain) {
         request = request.header(credentials::HEADER, auth);

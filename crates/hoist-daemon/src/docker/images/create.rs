@@ -17,10 +17,15 @@ use crate::hello;
 
 /// Pull, or import with `fromSrc`.
 pub(in crate::docker) async fn create(call: Call) -> Result<Answer, Error> {
-    if call.query.get("fromSrc").is_empty() { pull(call).await } else { import(call).await }
+    if call.query.get("fromSrc").is_empty() { pull(call, false).await } else { import(call).await }
 }
 
-async fn pull(mut call: Call) -> Result<Answer, Error> {
+/// Hoist's own: pulls what a rule of the signature policy demands a signature of, and nothing else.
+pub(in crate::docker) async fn pull_trusted(call: Call) -> Result<Answer, Error> {
+    pull(call, true).await
+}
+
+async fn pull(mut call: Call, trusted: bool) -> Result<Answer, Error> {
     call.pass_over_body().await;
     let (from, tag) = (call.query.get("fromImage"), call.query.get("tag"));
     if from.is_empty() {
@@ -34,6 +39,9 @@ async fn pull(mut call: Call) -> Result<Answer, Error> {
         reference = Reference::parse(&format!("{}:{tag}", reference.name())).map_err(invalid)?;
     }
     let all_tags = reference.is_name_only();
+    if trusted {
+        call.engine.images.check_trust(&reference)?;
+    }
     let platform = platform(call.query.get("platform"))?;
     let credentials = credentials_of(&call);
     let (out, sink, receiver) = progress_stream();
@@ -46,6 +54,7 @@ async fn pull(mut call: Call) -> Result<Answer, Error> {
             () = out.closed() => return,
         };
         if let Err(error) = &ended
+            && !trusted
             && hello::stands_in_for(&reference)
         {
             let text = format!("No registry gave hello-world ({error}): using the image built into hoist");

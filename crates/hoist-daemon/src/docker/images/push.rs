@@ -1,9 +1,11 @@
 //! `POST /images/{name}/push`, `GET /distribution/{name}/json`, `POST /auth`, and the credentials that requests bring.
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use hoist_api::error::Error;
-use hoist_api::reference::Reference;
-use hoist_image::Credentials;
+use hoist_api::reference::{DEFAULT_DOMAIN, Reference};
+use hoist_image::{Credentials, Keyring};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -39,9 +41,9 @@ pub(in crate::docker) async fn push(mut call: Call) -> Result<Answer, Error> {
 }
 
 /// What a registry says about an image.
-pub(in crate::docker) async fn distribution(call: &Call) -> Result<Answer, Error> {
+pub(in crate::docker) async fn distribution(call: Call) -> Result<Answer, Error> {
     let reference = Reference::parse(&call.name).map_err(|e| Error::invalid(e.to_string()))?;
-    let credentials = credentials_of(call);
+    let credentials = credentials_of(&call);
     let found = call.engine.images.distribution(&reference, credentials.as_ref()).await?;
     answer::ok(&json!({
         "Descriptor": { "mediaType": found.media_type, "digest": found.digest, "size": found.size_bytes },
@@ -79,12 +81,31 @@ struct AuthHeader {
 
 /// `X-Registry-Auth`; what cannot be read counts as anonymous, as with dockerd.
 pub(in crate::docker) fn credentials(header: Option<&str>) -> Option<Credentials> {
+    let parsed: AuthHeader = decoded(header?)?;
+    parsed.credentials()
+}
+
+/// `X-Registry-Config`: credentials of several registries by their addresses.
+pub(in crate::docker) fn keyring(header: Option<&str>) -> Keyring {
+    let parsed: Option<HashMap<String, AuthHeader>> = header.and_then(decoded);
+    let domain = |address: &str| {
+        let bare = address.split_once("://").map_or(address, |(_, rest)| rest);
+        match bare.split('/').next().unwrap_or(bare) {
+            "index.docker.io" | "registry-1.docker.io" => DEFAULT_DOMAIN.to_owned(),
+            domain => domain.to_owned(),
+        }
+    };
+    let known = parsed.into_iter().flatten();
+    known.filter_map(|(address, auth)| Some((domain(&address), auth.credentials()?))).collect()
+}
+
+/// JSON in base64, as headers have it.
+fn decoded<T: serde::de::DeserializeOwned>(header: &str) -> Option<T> {
     use base64::alphabet::URL_SAFE;
     use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let bytes = GeneralPurpose::new(&URL_SAFE, lenient).decode(header?.trim()).ok()?;
-    let parsed: AuthHeader = hoist_api::decode::from_slice(&bytes).ok()?;
-    parsed.credentials()
+    let bytes = GeneralPurpose::new(&URL_SAFE, lenient).decode(header.trim()).ok()?;
+    hoist_api::decode::from_slice(&bytes).ok()
 }
 
 impl AuthHeader {
@@ -110,5 +131,28 @@ impl AuthHeader {
 
 /// Those of a request.
 pub(super) fn credentials_of(call: &Call) -> Option<Credentials> {
-    credentials(call.request.headers().get("x-registry-auth").and_then(|value| value.to_str().ok()))
+    credentials(header(call, "x-registry-auth"))
+}
+
+/// Those of a request that may go to several registries.
+pub(super) fn keyring_of(call: &Call) -> Keyring {
+    keyring(header(call, "x-registry-config"))
+}
+
+fn header<'a>(call: &'a Call, name: &str) -> Option<&'a str> {
+    call.request.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_registry_has_its_own_credentials() {
+        let text = r#"{"https://index.docker.io/v1/":{"username":"a","password":"p"},"127.0.0.1:5000":{"auth":"dTpw"},"r.lan":{}}"#;
+        let keyring = keyring(Some(&base64::engine::general_purpose::URL_SAFE.encode(text)));
+        let name = |domain: &str| keyring.get(domain).map(|known| known.username.as_str());
+        assert_eq!((name("docker.io"), name("127.0.0.1:5000"), name("r.lan")), (Some("a"), Some("u"), None));
+        assert!(super::keyring(Some("?")).is_empty() && super::keyring(None).is_empty());
+    }
 }

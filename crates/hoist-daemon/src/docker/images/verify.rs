@@ -4,15 +4,15 @@ use hoist_api::error::Error;
 use hoist_engine::VerifyRequest;
 
 use super::progress::{first_or_error, progress_stream};
-use super::push::credentials_of;
+use super::push::keyring_of;
 use super::{Answer, Call};
 
-/// `names` (repeated; none: all images), `repair`.
+/// `names` (repeated; none: all images), `repair`; credentials come as with a build, by registry.
 pub(in crate::docker) async fn verify(call: Call) -> Result<Answer, Error> {
     let request = VerifyRequest {
         images: call.query.all("names"),
         repair: call.query.flag("repair"),
-        credentials: credentials_of(&call),
+        credentials: keyring_of(&call),
     };
     let (out, sink, receiver) = progress_stream();
     let engine = call.engine.clone();

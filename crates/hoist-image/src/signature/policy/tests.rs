@@ -92,3 +92,29 @@ fn names_fit_as_the_rule_says() {
     assert!(fits(&remap, "r.io/ab/c:1", "r.io/ab/c:1"));
     assert!(!repository.fits(&image("r.io/a/b:1"), None) && Identity::MatchDigest.fits(&image("r.io/a/b:1"), None));
 }
+
+#[test]
+fn content_trust_wants_a_rule_that_demands_a_signature() {
+    let key = "LS0tLS1CRUdJTiBQVUJMSUMgS0VZLS0tLS0KTUZrd0V3WUhLb1pJemowQ0FRWUlLb1pJemowREFRY0RRZ0FFMnpYSWhJR2FhWjMxUzR1eVlOanc0Vzk0Yy85WgoyR1RsckFtRXZ3ZFNKZ2ZvRUR1a3NLQitlRHRBb3VZZmlqam1PMmNhVlQ1QTd4UkY0aDVZRW9ReUR3PT0KLS0tLS1FTkQgUFVCTElDIEtFWS0tLS0tCg==";
+    let (signed, accept) =
+        (format!("[{{'type':'sigstoreSigned','keyData':'{key}'}}]"), "[{'type':'insecureAcceptAnything'}]");
+    let policy = read(&format!(
+        "{{'default':{accept},'transports':{{'docker':{{'r.lan/a':{signed},'r.lan/b':{signed},'r.lan/b:loose':{accept},
+            'r.lan/bc:1':{accept},'r.lan/no':[{{'type':'reject'}}]}}}}}}"
+    ));
+    let policy = policy.unwrap();
+    for (name, trusted) in [
+        ("r.lan/a:1", true),
+        ("r.lan/a", true),
+        ("r.lan/b:1", true),
+        ("r.lan/b:loose", false),
+        // one of its tags comes without
+        ("r.lan/b", false),
+        ("r.lan/no:1", true),
+        ("r.lan/c:1", false),
+    ] {
+        assert_eq!(policy.demands_signature(&image(name)).is_ok(), trusted, "{name}");
+    }
+    let refusal = policy.demands_signature(&image("r.lan/b")).unwrap_err().to_string();
+    assert!(refusal.contains("rule \"r.lan/b:loose\"") && refusal.contains("/policy.json"), "{refusal}");
+}

@@ -1,0 +1,53 @@
+//! `image diff`: what an image changed in the one below it, or has otherwise than another. Hoist's own.
+
+use hoist_client::{Client, Error, Request, query::path_segment};
+use serde_json::Value;
+
+use super::super::{Command, FORMAT_HELP, container::diff::Change};
+use crate::{
+    app::{App, Outcome},
+    fast_run::is_unknown_route,
+    flags::{Flag, Parsed, text},
+    format::list,
+};
+
+const FLAGS: &[Flag] = &[text('\0', "format", FORMAT_HELP)];
+
+pub(crate) const COMMAND: Command = Command::action(
+    "diff",
+    "Show what an image's uppermost layer changed, or what it has otherwise than another image",
+    "[OPTIONS] IMAGE [IMAGE]",
+    (1, 2),
+    run,
+)
+.flags(&[FLAGS]);
+
+const LINES: &str = "{{.Type}} {{.Path}}";
+const TABLE: &str = "table {{.Type}}\t{{.Path}}";
+
+fn run(app: &App, args: &Parsed) -> Outcome {
+    let client = app.client()?;
+    let changes = match changes(client, &args.args[0], args.args.get(1).map(String::as_str)) {
+        Err(error) if is_unknown_route(&error) => {
+            return Err(
+                "image diff asks for a route of Hoist's engine: the engine at the other end is another one".into()
+            );
+        }
+        other => other?,
+    };
+    let format = match args.text("format") {
+        "" => LINES,
+        "table" => TABLE,
+        custom => custom,
+    };
+    list::print(format, changes.into_iter().map(Change))
+}
+
+/// What the engine finds; another engine does not know the route.
+pub(crate) fn changes(client: &Client, image: &str, against: Option<&str>) -> Result<Vec<Value>, Error> {
+    let mut request = Request::get(format!("/hoist/images/{}/changes", path_segment(image)));
+    if let Some(other) = against {
+        request = request.query("against", other);
+    }
+    client.call(request)?.json()
+}
