@@ -232,9 +232,17 @@ mod tests {
     }
 
     #[test]
+    fn names_of_links_reach_container_routes() {
+        let found = find("GET", "/containers/web/db/json").unwrap();
+        assert_eq!(found, Matched { operation: Operation::ContainerInspect, name: "web/db" });
+        assert_eq!(find("DELETE", "/containers/web/db").unwrap().name, "web/db");
+        assert_eq!(find("GET", "/containers/json").unwrap().operation, Operation::ContainerList);
+    }
+
+    #[test]
     fn unknown_paths_and_methods_match_nothing() {
         assert_eq!(find("PATCH", "/containers/json"), None);
-        assert_eq!(find("GET", "/containers/a/b/json"), None);
+        assert_eq!(find("GET", "/exec/a/b/json"), None);
         assert_eq!(find("GET", "/"), None);
     }
 
