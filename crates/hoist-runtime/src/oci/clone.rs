@@ -43,9 +43,7 @@ pub(super) fn clone_init(plan: &mut Plan, linux: &Linux, cgroup: Option<&OwnedFd
                     plan.join.clear();
                     Ok(Cloned::Child)
                 }
-                Ok(Cloned::Parent { pid, .. }) => {
-                    end_between(&theirs, &[&[b'P'], pid.to_ne_bytes().as_slice()].concat())
-                }
+                Ok(Cloned::Parent { pid, .. }) => end_between(&theirs, &[b"P".as_slice(), &pid.to_ne_bytes()].concat()),
                 Err(failure) => end_between(&theirs, failure.message.as_bytes()),
             };
         }
