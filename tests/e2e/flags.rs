@@ -46,6 +46,31 @@ fn links_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn a_link_is_another_name_that_can_be_taken_away() {
+    both(|t| {
+        let (db, web) = (t.name("db"), t.name("web"));
+        t.cli(&format!("run -d --name {db} busybox sleep 1000")).ok();
+        t.cli(&format!("run -d --name {web} --link {db}:alias --link {db} busybox sleep 1000")).ok();
+        let names = |flags: &str| {
+            let shown = t.cli(&format!("ps {flags} --filter name={db} --format {{{{.Names}}}}")).ok();
+            shown.text().trim().split(',').map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(names("--no-trunc"), [db.clone(), format!("{web}/alias"), format!("{web}/{db}")]);
+        assert_eq!(names(""), [db.as_str()]);
+        assert_eq!(t.inspect(&format!("{web}/alias"))["Name"], format!("/{db}"));
+        t.cli(&format!("ps --filter name={web}/alias -q")).ok().prints("");
+        let conflict = "Conflict, cannot remove the default link name of the container";
+        t.cli(&format!("rm --link {web}")).fails_with(1).complains(conflict);
+        t.cli(&format!("rm --link {web}/none")).fails_with(1).complains(&format!("No such container: {web}/none"));
+        t.cli(&format!("rm -l {web}/alias")).ok().prints(&format!("{web}/alias"));
+        t.cli(&format!("rm -l {web}/alias")).fails_with(1).complains("No such container");
+        assert_eq!(names("--no-trunc"), [db.clone(), format!("{web}/{db}")]);
+        assert_eq!(t.inspect(&web)["HostConfig"]["Links"], serde_json::json!([format!("/{db}:/{web}/{db}")]));
+        t.cli(&format!("exec {web} cat /etc/hosts")).ok().says_not("alias");
+    });
+}
+
+#[test]
 fn wrong_values_are_refused_in_dockers_words() {
     both(|t| {
         let cases = [
@@ -60,12 +85,36 @@ fn wrong_values_are_refused_in_dockers_words() {
             ("--mount type=npipe,source=a,target=/x", "invalid mount config for type \"npipe\": mount type unknown"),
             ("--tmpfs /x:nonsense", "invalid tmpfs option \"nonsense\""),
             ("--storage-opt nonsense=1", "nonsense"),
+            ("--cpu-shares -1", "invalid CPU shares (-1): value must be a positive integer"),
+            ("--cpuset-cpus 0-8192", "Requested CPUs are not available - requested 0-8192"),
+            ("--device vendor.com/class=x", "CDI device injection failed: unresolvable CDI devices vendor.com/class=x"),
+            ("--ipc container:", "failed to join IPC namespace: invalid name or ID supplied: \"\""),
+            ("--network container:", "invalid network mode: invalid container format container:<name|id>"),
+            ("--link-local-ip x", "invalid link-local IP address: x"),
+            ("--security-opt no-new-privileges=x", "invalid --security-opt 2: \"no-new-privileges=x\""),
+            ("--mount type=bind,src=/tmp,dst=/", "invalid specification: destination can't be '/'"),
+            ("--tmpfs /", "invalid specification: destination can't be '/'"),
+            ("-v /tmp:/x:ro,rw", "invalid mode: ro,rw"),
+            ("-v /tmp:/x:z,Z", "invalid mode: z,Z"),
+            ("-v /tmp:/x:nocopy", "invalid mount config for type \"bind\": field VolumeOptions must not be specified"),
+            ("-v vol:/x:rslave", "invalid mount config for type \"volume\": field BindOptions must not be specified"),
+            ("-v /tmp:/x:ro:rw", "invalid spec: /tmp:/x:ro:rw: too many colons"),
+            (
+                "--mount type=volume,src=vol,dst=/x,volume-subpath=../x",
+                "invalid mount config for type \"volume\": subpath must be a relative path within the volume",
+            ),
         ];
         for (flag, text) in cases {
             t.cli(&format!("run --rm {flag} busybox true")).fails().complains(text);
         }
         t.cli("run --rm --kernel-memory 100m busybox true").ok();
         t.cli("run --rm --isolation default busybox true").ok();
+        let mounted = |flags: &str| t.cli(&format!("run --rm {flags} busybox grep cgroup /proc/self/mounts")).ok();
+        mounted("--security-opt writable-cgroups=true").matches(r"/sys/fs/cgroup\S* \S+ rw,").says_not(" ro,");
+        mounted("").matches(r"/sys/fs/cgroup\S* \S+ ro,");
+        t.cli("run --rm --runtime io.containerd.runc.v2 busybox true").ok();
+        let discarded = "Published ports are discarded when using host network mode";
+        t.cli("run --rm --network host -p 80:80 busybox true").ok().complains(discarded);
         let name = t.name("gpus");
         t.cli(&format!("create --name {name} --gpus all busybox")).ok();
         assert_eq!(t.inspect(&name)["HostConfig"]["DeviceRequests"][0]["Count"], -1);

@@ -21,6 +21,7 @@ mod images;
 mod life;
 mod limits;
 mod lists;
+mod log_options;
 mod login;
 mod logs;
 mod manifest;

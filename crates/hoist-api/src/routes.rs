@@ -104,7 +104,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/info", O::Info),
     route("GET", "/events", O::Events),
     route("POST", "/hoist/run", O::Run),
-    route("POST", "/hoist/containers/{id}/exec", O::ExecRun),
+    route("POST", "/hoist/containers/{id*}/exec", O::ExecRun),
     route("POST", "/hoist/images/verify", O::ImageVerify),
     route("POST", "/hoist/images/{name*}/pin", O::ImagePin),
     route("DELETE", "/hoist/images/{name*}/pin", O::ImageUnpin),
@@ -116,32 +116,32 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/containers/json", O::ContainerList),
     route("POST", "/containers/create", O::ContainerCreate),
     route("POST", "/containers/prune", O::ContainerPrune),
-    route("GET", "/containers/{id}/json", O::ContainerInspect),
-    route("POST", "/containers/{id}/start", O::ContainerStart),
-    route("POST", "/containers/{id}/stop", O::ContainerStop),
-    route("POST", "/containers/{id}/restart", O::ContainerRestart),
-    route("POST", "/containers/{id}/kill", O::ContainerKill),
-    route("POST", "/containers/{id}/wait", O::ContainerWait),
-    route("POST", "/containers/{id}/attach", O::ContainerAttach),
-    route("POST", "/containers/{id}/resize", O::ContainerResize),
-    route("GET", "/containers/{id}/logs", O::ContainerLogs),
-    route("GET", "/containers/{id}/top", O::ContainerTop),
-    route("GET", "/containers/{id}/changes", O::ContainerChanges),
-    route("POST", "/containers/{id}/pause", O::ContainerPause),
-    route("POST", "/containers/{id}/unpause", O::ContainerUnpause),
-    route("POST", "/containers/{id}/rename", O::ContainerRename),
-    route("POST", "/containers/{id}/update", O::ContainerUpdate),
-    route("POST", "/containers/{id}/exec", O::ExecCreate),
-    route("GET", "/containers/{id}/attach/ws", O::Later("attach over a websocket")),
-    route("GET", "/containers/{id}/stats", O::Later("container statistics")),
-    route("HEAD", "/containers/{id}/archive", O::Later("copying files")),
-    route("GET", "/containers/{id}/archive", O::Later("copying files")),
-    route("PUT", "/containers/{id}/archive", O::Later("copying files")),
-    route("GET", "/containers/{id}/export", O::ContainerExport),
-    route("GET", "/containers/{id}/checkpoints", O::Later("checkpoints")),
-    route("POST", "/containers/{id}/checkpoints", O::Later("checkpoints")),
-    route("DELETE", "/containers/{id}/checkpoints/{checkpoint}", O::Later("checkpoints")),
-    route("DELETE", "/containers/{id}", O::ContainerRemove),
+    route("GET", "/containers/{id*}/json", O::ContainerInspect),
+    route("POST", "/containers/{id*}/start", O::ContainerStart),
+    route("POST", "/containers/{id*}/stop", O::ContainerStop),
+    route("POST", "/containers/{id*}/restart", O::ContainerRestart),
+    route("POST", "/containers/{id*}/kill", O::ContainerKill),
+    route("POST", "/containers/{id*}/wait", O::ContainerWait),
+    route("POST", "/containers/{id*}/attach", O::ContainerAttach),
+    route("POST", "/containers/{id*}/resize", O::ContainerResize),
+    route("GET", "/containers/{id*}/logs", O::ContainerLogs),
+    route("GET", "/containers/{id*}/top", O::ContainerTop),
+    route("GET", "/containers/{id*}/changes", O::ContainerChanges),
+    route("POST", "/containers/{id*}/pause", O::ContainerPause),
+    route("POST", "/containers/{id*}/unpause", O::ContainerUnpause),
+    route("POST", "/containers/{id*}/rename", O::ContainerRename),
+    route("POST", "/containers/{id*}/update", O::ContainerUpdate),
+    route("POST", "/containers/{id*}/exec", O::ExecCreate),
+    route("GET", "/containers/{id*}/attach/ws", O::Later("attach over a websocket")),
+    route("GET", "/containers/{id*}/stats", O::Later("container statistics")),
+    route("HEAD", "/containers/{id*}/archive", O::Later("copying files")),
+    route("GET", "/containers/{id*}/archive", O::Later("copying files")),
+    route("PUT", "/containers/{id*}/archive", O::Later("copying files")),
+    route("GET", "/containers/{id*}/export", O::ContainerExport),
+    route("GET", "/containers/{id*}/checkpoints", O::Later("checkpoints")),
+    route("POST", "/containers/{id*}/checkpoints", O::Later("checkpoints")),
+    route("DELETE", "/containers/{id*}/checkpoints/{checkpoint}", O::Later("checkpoints")),
+    route("DELETE", "/containers/{id*}", O::ContainerRemove),
     route("POST", "/exec/{id}/start", O::ExecStart),
     route("POST", "/exec/{id}/resize", O::ExecResize),
     route("GET", "/exec/{id}/json", O::ExecInspect),
@@ -252,9 +252,17 @@ mod tests {
     }
 
     #[test]
+    fn names_of_links_reach_container_routes() {
+        let found = find("GET", "/containers/web/db/json").unwrap();
+        assert_eq!(found, Matched { operation: Operation::ContainerInspect, name: "web/db" });
+        assert_eq!(find("DELETE", "/containers/web/db").unwrap().name, "web/db");
+        assert_eq!(find("GET", "/containers/json").unwrap().operation, Operation::ContainerList);
+    }
+
+    #[test]
     fn unknown_paths_and_methods_match_nothing() {
         assert_eq!(find("PATCH", "/containers/json"), None);
-        assert_eq!(find("GET", "/containers/a/b/json"), None);
+        assert_eq!(find("GET", "/exec/a/b/json"), None);
         assert_eq!(find("GET", "/"), None);
     }
 

@@ -117,6 +117,7 @@ fn settle(containers: &Containers, record: &mut Record) {
         oom_killed: false,
         started_at_ns: record.state.started_ns,
         finished_at_ns: now_ns(),
+        log_entries_dropped: 0,
     });
     // Processes whose supervisor was killed must not go on unseen.
     if let Err(e) = hoist_runtime::cgroup::at(&context.cgroup_path(record)).remove() {

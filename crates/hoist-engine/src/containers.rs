@@ -156,6 +156,13 @@ impl Context {
         if name.is_empty() {
             return Err(Error::no_such_container(name));
         }
+        // Another's name for it: `web/db`.
+        if let Some((parent, alias)) = bare.split_once('/') {
+            let parent = index.by_name.get(parent).and_then(|id| index.by_id.get(id)).map(Handle::record);
+            let target = parent.as_ref().and_then(|parent| links::target(parent, alias));
+            let found = target.and_then(|id| index.by_id.get(id)).cloned();
+            return found.ok_or_else(|| Error::no_such_container(name));
+        }
         let mut matching = index.by_id.iter().filter(|(id, _)| id.starts_with(name));
         match (matching.next(), matching.next()) {
             (Some((_, handle)), None) => Ok(handle.clone()),
@@ -406,6 +413,16 @@ impl Containers {
         self.get(name)?.ask(|reply| Event::Remove { force, volumes, reply }).await
     }
 
+    /// `rm --link`: takes away a name that a container has by another's link, `other/alias`.
+    pub async fn remove_link(&self, name: &str) -> Result<()> {
+        self.get(name)?;
+        let Some((parent, alias)) = name.trim_start_matches('/').split_once('/') else {
+            return Err(Error::conflict("Conflict, cannot remove the default link name of the container"));
+        };
+        let alias = alias.to_owned();
+        self.get(parent)?.ask(|reply| Event::Unlink { alias, reply }).await
+    }
+
     pub async fn attach(&self, name: &str, options: AttachOptions) -> Result<Attachment> {
         attach::attach(&self.get(name)?, options).await
     }
@@ -458,10 +475,15 @@ impl Containers {
 
     pub fn list(&self, options: &ListOptions) -> Result<Vec<Summary>> {
         let chosen = listing::choose(self, options)?;
+        let mut linked = links::names(self.records().iter().map(Arc::as_ref));
         Ok(chosen
             .iter()
             .map(|record| {
                 let mut summary = list::summary(record);
+                if let Some(names) = linked.remove(record.id()) {
+                    summary.names.extend(names);
+                    summary.names.sort();
+                }
                 if options.size {
                     let own = changes::upper_size_bytes(&self.context.directory(record.id()));
                     summary.size_rw = Some(own);

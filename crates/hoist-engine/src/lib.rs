@@ -58,6 +58,7 @@ pub use image_verify::VerifyRequest;
 pub use images::{IMAGE_FILTER_KEYS, Images};
 pub use info::System;
 pub use listing::FILTER_KEYS as CONTAINER_FILTER_KEYS;
+pub use logs::check_config as check_log_config;
 pub use logs::reader::LogOptions;
 pub use networks::{NETWORK_FILTER_KEYS, Networks};
 pub use search::SEARCH_FILTER_KEYS;

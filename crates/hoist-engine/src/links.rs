@@ -1,6 +1,7 @@
 //! `--link` on the default bridge: another container's name in `/etc/hosts` and its ports and environment in variables. A
 //! record keeps a link as `<container id>:<alias>`, so that a renamed container stays linked.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
@@ -49,6 +50,37 @@ fn parts(link: &str) -> (&str, &str) {
     let (name, alias) = link.split_once(':').unwrap_or((link, link));
     let alias = alias.rsplit('/').next().unwrap_or(alias);
     (name, if alias.is_empty() { name } else { alias })
+}
+
+/// The id of the container that `record` knows by an alias.
+pub(crate) fn target<'a>(record: &'a Record, alias: &str) -> Option<&'a str> {
+    let links = record.fixed.host_config.links.iter().flatten();
+    links.map(|link| parts(link)).find(|(_, known)| *known == alias).map(|(id, _)| id)
+}
+
+/// The names that containers have by way of others' links, `/other/alias`: by id.
+pub(crate) fn names<'a>(records: impl Iterator<Item = &'a Record>) -> HashMap<String, Vec<String>> {
+    let mut names: HashMap<String, Vec<String>> = HashMap::new();
+    for record in records {
+        for (id, alias) in record.fixed.host_config.links.iter().flatten().map(|link| parts(link)) {
+            names.entry(id.to_owned()).or_default().push(format!("/{}/{alias}", record.name));
+        }
+    }
+    names
+}
+
+/// Takes the link with an alias out of a configuration.
+pub(crate) fn remove(host: &mut HostConfig, alias: &str) {
+    if let Some(links) = &mut host.links {
+        links.retain(|link| parts(link).1 != alias);
+    }
+}
+
+/// Takes the alias out of the `hosts` file of a running container, whose files are in `directory`.
+pub(crate) fn forget(directory: &Path, alias: &str) {
+    if let Err(e) = change_host(&directory.join("hosts"), alias, None) {
+        tracing::warn!("cannot take {alias} out of {}: {e}", directory.join("hosts").display());
+    }
 }
 
 /// As inspect shows them: `/target:/name/alias`; a container that is gone is not linked any more.
@@ -150,7 +182,7 @@ pub(crate) fn tell<'a>(record: &Record, others: impl Iterator<Item = (&'a Record
         for link in other.fixed.host_config.links.iter().flatten() {
             let (id, alias) = parts(link);
             if id == record.id()
-                && let Err(e) = move_host(&directory.join("hosts"), alias, endpoint.ip)
+                && let Err(e) = change_host(&directory.join("hosts"), alias, Some(endpoint.ip))
             {
                 tracing::warn!(container = other.id(), "cannot tell the new address of {alias}: {e}");
             }
@@ -158,12 +190,12 @@ pub(crate) fn tell<'a>(record: &Record, others: impl Iterator<Item = (&'a Record
     }
 }
 
-/// Changes the address in the line of an alias, keeping the inode and all other lines.
-fn move_host(path: &Path, alias: &str, ip: Ipv4Addr) -> std::io::Result<()> {
+/// Changes the address in the line of an alias, or takes the line out, keeping the inode and all other lines.
+fn change_host(path: &Path, alias: &str, ip: Option<Ipv4Addr>) -> std::io::Result<()> {
     let text = std::fs::read_to_string(path)?;
-    let lines = text.lines().map(|line| match line.split_once('\t') {
-        Some((_, names)) if names.split(' ').next() == Some(alias) => format!("{ip}\t{names}\n"),
-        _ => format!("{line}\n"),
+    let lines = text.lines().filter_map(|line| match line.split_once('\t') {
+        Some((_, names)) if names.split(' ').next() == Some(alias) => ip.map(|ip| format!("{ip}\t{names}\n")),
+        _ => Some(format!("{line}\n")),
     });
     std::fs::write(path, lines.collect::<String>())
 }
@@ -199,8 +231,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hosts");
         std::fs::write(&path, "127.0.0.1\tlocalhost\n10.0.0.2\tdb host name\n10.0.0.3\tdbx\n").unwrap();
-        move_host(&path, "db", Ipv4Addr::new(10, 0, 0, 9)).unwrap();
+        change_host(&path, "db", Some(Ipv4Addr::new(10, 0, 0, 9))).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "127.0.0.1\tlocalhost\n10.0.0.9\tdb host name\n10.0.0.3\tdbx\n");
+        change_host(&path, "db", None).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "127.0.0.1\tlocalhost\n10.0.0.3\tdbx\n");
     }
 }

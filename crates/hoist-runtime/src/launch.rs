@@ -73,21 +73,25 @@ pub struct Stdio {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Log {
     None,
-    /// Docker's json-file format: one object per line `{"log":"…\n","stream":"stdout","time":"RFC3339Nano"}`, lines longer
-    /// than 16 KiB in partial entries without the newline. Rotated by rename: `path`, `path.1`, `path.2`…
-    /// `attrs`: pre-rendered JSON object to add as `,"attrs":{…}` (log labels/env), or empty.
-    JsonFile {
-        path: PathBuf,
-        max_size_bytes: u64,
-        max_files: u32,
-        attrs: String,
-    },
-    /// Docker's `local` driver has its own file format; ours is the same JSON lines under another path and rotation default.
-    Local {
-        path: PathBuf,
-        max_size_bytes: u64,
-        max_files: u32,
-    },
+    File(LogFile),
+}
+
+/// A log in Docker's json-file format: one object per line `{"log":"…\n","stream":"stdout","time":"RFC3339Nano"}`, lines
+/// longer than 16 KiB in partial entries without the newline. Rotated by rename: `path`, `path.1`, `path.2`… Docker's `local`
+/// driver has a file format of its own; ours is the same under another path.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LogFile {
+    pub path: PathBuf,
+    /// 0: never rotated.
+    pub max_size_bytes: u64,
+    pub max_files: u32,
+    /// Pre-rendered JSON object to add as `,"attrs":{…}` (log labels/env), or empty.
+    pub attrs: String,
+    /// Rotated files become `path.1.gz`…
+    pub compress: bool,
+    /// Entries wait in a buffer of this size while the disk is slow, and are dropped when it is full (`mode=non-blocking`).
+    /// `None`: the container waits.
+    pub buffer_bytes: Option<u64>,
 }
 
 /// Netlink messages, complete with headers, made by the network crate; the runtime only sends them.

@@ -124,6 +124,9 @@ pub struct Exit {
     pub started_at_ns: i64,
     /// When it ended, nanoseconds since the epoch.
     pub finished_at_ns: i64,
+    /// Entries of the log that found no room (`mode=non-blocking`).
+    #[serde(default)]
+    pub log_entries_dropped: u64,
 }
 
 /// Why something did not start; `message` is what a user reads, in runc's manner, for instance

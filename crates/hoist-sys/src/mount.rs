@@ -61,7 +61,18 @@ pub fn set_attributes(fd: BorrowedFd<'_>, change: Change) -> io::Result<()> {
         },
         userns_fd: 0,
     };
-    let flags = libc::AT_EMPTY_PATH | if change.recursive { libc::AT_RECURSIVE } else { 0 };
+    set(fd, &attr, change.recursive)
+}
+
+/// Shows the owners of files in the detached mount whose root `fd` is through the maps of a user namespace.
+pub fn map_owners(fd: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    let userns_fd = user_namespace.as_raw_fd() as u64;
+    set(fd, &MountAttr { attr_set: MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd }, recursive)
+}
+
+fn set(fd: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, `attr` a valid struct mount_attr of the size told.
     let result = unsafe {
         libc::syscall(
@@ -69,7 +80,7 @@ pub fn set_attributes(fd: BorrowedFd<'_>, change: Change) -> io::Result<()> {
             fd.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            &raw const *attr,
             size_of::<MountAttr>(),
         )
     };

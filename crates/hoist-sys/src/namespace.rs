@@ -16,6 +16,7 @@ impl Namespaces {
     pub const IPC: Namespaces = Namespaces(libc::CLONE_NEWIPC as u32);
     pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER as u32);
     pub const PID: Namespaces = Namespaces(libc::CLONE_NEWPID as u32);
+    pub const TIME: Namespaces = Namespaces(0x80);
     pub const NETWORK: Namespaces = Namespaces(libc::CLONE_NEWNET as u32);
 
     pub(crate) const fn bits(self) -> u32 {

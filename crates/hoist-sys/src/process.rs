@@ -36,11 +36,21 @@ struct CloneArgs {
 /// The calling process must be single-threaded: the child goes on with a copy of its memory in which no other thread
 /// exists that could release a lock. With several threads it is refused by [`single_threaded`]'s callers, not here.
 pub fn clone(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    clone_with(u64::from(namespaces.bits()), libc::SIGCHLD as u64, cgroup)
+}
+
+/// [`clone`], but the new process is a child of the caller's parent (`CLONE_PARENT`), which is told of its end as it would
+/// be of the caller's.
+pub fn clone_for_parent(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    clone_with(u64::from(namespaces.bits()) | libc::CLONE_PARENT as u64, 0, cgroup)
+}
+
+fn clone_with(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: i32 = -1;
     let mut args = CloneArgs {
-        flags: libc::CLONE_PIDFD as u64 | u64::from(namespaces.bits()),
+        flags: libc::CLONE_PIDFD as u64 | flags,
         pidfd: (&raw mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal,
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {
@@ -48,7 +58,7 @@ pub fn clone(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Resu
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: no CLONE_VM, so the child has its own copy of memory and stack; `args` is a valid clone_args of the size
+    // SAFETY: no caller passes CLONE_VM, so the child has its own copy of memory and stack; `args` is a valid clone_args of the size
     // told, and `pidfd` outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
     let pid = syscall::check(result)?;

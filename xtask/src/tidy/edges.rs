@@ -51,7 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("libdeflater", &["hoist-image"]),
     ("liblzma", &["hoist-image"]),
     ("zstd", &["hoist-image"]),
-    ("flate2", &["hoist-image"]),
+    ("flate2", &["hoist-engine", "hoist-image", "hoist-runtime"]),
     ("netlink-packet-route", &["hoist-network"]),
     // What is below the engine blocks, the CLI starts in a few milliseconds: no async runtime there.
     ("tokio", &["hoist-image", "hoist-registry", "hoist-engine", "hoist-daemon"]),

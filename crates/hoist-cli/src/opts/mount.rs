@@ -15,7 +15,7 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
 pub(crate) fn parse(text: &str) -> Result<Value, String> {
     let text = text.trim();
     if text.is_empty() {
-        return Err("value is empty".to_owned());
+        return Err("EOF".to_owned());
     }
     let mut mount = json!({"Type": "volume"});
     for field in csv::fields(text)? {
@@ -141,6 +141,9 @@ pub(crate) fn volumes(specs: &[&str]) -> Result<(Vec<String>, Map<String, Value>
         if source.is_empty() || rest.is_empty() {
             return Err(format!("invalid spec: {spec}: empty section between colons"));
         }
+        if rest.split(':').count() > 2 {
+            return Err(format!("invalid spec: {spec}: too many colons"));
+        }
         let bind = if source.starts_with('.') { format!("{}:{rest}", absolute(source)) } else { (*spec).to_owned() };
         // the same one given twice is one
         if !binds.contains(&bind) {
@@ -207,7 +210,7 @@ mod tests {
             ("type=bind", "target is required"),
             ("dst=/x,readonly=maybe", "invalid value for readonly: maybe"),
             ("type=tmpfs,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
-            ("", "value is empty"),
+            ("", "EOF"),
         ];
         for (text, expected) in cases {
             assert_eq!(parse(text).unwrap_err(), expected, "{text}");

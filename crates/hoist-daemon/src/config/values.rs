@@ -126,9 +126,6 @@ pub(super) fn labels(source: &Source) -> Result<Vec<String>, String> {
 
 pub(super) fn log(source: &Source) -> Result<LogConfig, String> {
     let r#type = source.text("log-driver")?.unwrap_or_else(|| "json-file".to_owned());
-    if !matches!(r#type.as_str(), "json-file" | "local" | "none") {
-        return Err(format!("logger: no log driver named '{type}' is registered"));
-    }
     let config = source
         .texts("log-opt")?
         .iter()
@@ -138,7 +135,9 @@ pub(super) fn log(source: &Source) -> Result<LogConfig, String> {
                 .ok_or_else(|| format!("invalid log option: {o}"))
         })
         .collect::<Result<_, _>>()?;
-    Ok(LogConfig { r#type, config })
+    let config = LogConfig { r#type, config };
+    hoist_engine::check_log_config(&config).map_err(|e| format!("failed to set log opts: {}", e.message))?;
+    Ok(config)
 }
 
 pub(super) fn shm_size(source: &Source) -> Result<i64, String> {

@@ -100,7 +100,8 @@ pub(super) fn wait(call: &Call) -> Result<Answer, Error> {
 
 pub(super) async fn remove(call: &Call) -> Result<Answer, Error> {
     if call.query.flag("link") {
-        return Err(Error::not_implemented("rm --link is not supported by this engine"));
+        call.engine.containers.remove_link(&call.name).await?;
+        return Ok(no_content());
     }
     call.engine.containers.remove(&call.name, call.query.flag("force"), call.query.flag("v")).await?;
     Ok(no_content())

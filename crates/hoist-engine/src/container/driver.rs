@@ -38,6 +38,10 @@ pub(crate) enum Event {
         name: String,
         reply: Reply,
     },
+    Unlink {
+        alias: String,
+        reply: Reply,
+    },
     Update {
         fixed: Box<Fixed>,
         reply: Reply,
@@ -289,6 +293,7 @@ impl Driver {
             Event::Pause { reply } => _ = reply.send(self.on_freeze(true)),
             Event::Unpause { reply } => _ = reply.send(self.on_freeze(false)),
             Event::Rename { name, reply } => _ = reply.send(self.on_rename(name)),
+            Event::Unlink { alias, reply } => _ = reply.send(self.on_unlink(&alias)),
             Event::Update { fixed, reply } => _ = reply.send(self.on_update(*fixed)),
             Event::Remove { force, volumes, reply } => self.on_remove(force, volumes, reply).await,
             Event::Attach { attach, reply } => _ = reply.send(self.on_attach(attach)),

@@ -102,6 +102,7 @@ impl Driver {
                 oom_killed: false,
                 started_at_ns: self.record.state.started_ns,
                 finished_at_ns: now_ns(),
+                log_entries_dropped: 0,
             }
         });
         self.on_exited(&exit);
@@ -122,6 +123,14 @@ impl Driver {
         self.link = None;
         for (_, listener) in self.execs.drain() {
             _ = listener.send(ExecProgress::Exited(137));
+        }
+        if exit.log_entries_dropped > 0 {
+            let (container, dropped) = (self.record.id(), exit.log_entries_dropped);
+            tracing::warn!(
+                container,
+                dropped,
+                "entries of the log were dropped: its buffer (max-buffer-size) was full"
+            );
         }
         let state = &mut self.record.state;
         let ran_ns = exit.finished_at_ns - exit.started_at_ns;

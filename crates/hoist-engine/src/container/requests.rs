@@ -99,6 +99,19 @@ impl Driver {
         Ok(())
     }
 
+    /// `rm --link`: the container named so is not linked any more.
+    pub(super) fn on_unlink(&mut self, alias: &str) -> Result<()> {
+        let mut fixed = Fixed::clone(&self.record.fixed);
+        crate::links::remove(&mut fixed.host_config, alias);
+        self.record.fixed = Arc::new(fixed);
+        self.context.records.save_all(&self.record)?;
+        self.publish();
+        if self.record.state.status.alive() {
+            crate::links::forget(&self.context.run_directory(self.record.id()), alias);
+        }
+        Ok(())
+    }
+
     pub(super) fn on_attach(&mut self, attach: PendingAttach) -> Result<()> {
         admit(&self.record, Request::Attach)?;
         if self.link.is_some() {

@@ -82,6 +82,8 @@ pub(crate) fn host_defaults(host: &mut HostConfig, settings: &Settings, version:
     }
     if host.log_config.r#type.is_empty() {
         host.log_config.r#type.clone_from(&settings.log.r#type);
+    }
+    if host.log_config.r#type == settings.log.r#type {
         for (key, value) in &settings.log.config {
             host.log_config.config.entry(key.clone()).or_insert_with(|| value.clone());
         }
@@ -128,6 +130,9 @@ pub(crate) fn discard_unsupported(host: &mut HostConfig, version: Version) -> Ve
     }
     if host.resources.oom_kill_disable == Some(true) && host.resources.memory == 0 && version == Version::V1 {
         warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".to_owned());
+    }
+    if host.network_mode == "host" && !host.port_bindings.is_empty() {
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
     if version == Version::V1 {
         return warnings;

@@ -1,5 +1,7 @@
 //! Binds, mounts, tmpfs and volumes of a create request, resolved to what will be mounted.
 
+mod bind;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +29,9 @@ pub(crate) fn resolve(
     let mut found = Collected { by_path: BTreeMap::new(), volumes: Vec::new(), store: volumes };
     for wanted in host.volumes_from.iter().flatten() {
         let (name, mode) = wanted.split_once(':').unwrap_or((wanted, ""));
+        if name.is_empty() {
+            return Err(Error::invalid("volumes-from specification cannot be an empty string"));
+        }
         if !matches!(mode, "" | "ro" | "rw" | "z" | "Z") {
             return Err(Error::invalid(format!("invalid mode: {mode}")));
         }
@@ -52,33 +57,31 @@ pub(crate) fn resolve(
         Ok(())
     };
     for text in host.binds.iter().flatten() {
-        let bind = parse_bind(text)?;
+        let bind = bind::parse(text)?;
         once(&bind.destination)?;
         found.bind(bind, &host.volume_driver)?;
     }
     for mount in host.mounts.iter().flatten() {
         let target = clean_target(&mount.target).ok_or_else(|| {
             Error::invalid(format!(
-                "invalid mount config for type \"{}\": invalid mount path: '{}' mount path must be absolute",
-                mount.r#type, mount.target
+                "invalid mount config for type {:?}: {}",
+                mount.r#type,
+                why_no_target(&mount.target)
             ))
         })?;
         once(&target)?;
         found.mount(mount, target)?;
     }
     for (path, options) in host.tmpfs.iter().flatten() {
-        let target = clean_target(path)
-            .ok_or_else(|| Error::invalid(format!("invalid mount path: '{path}' mount path must be absolute")))?;
+        let target = clean_target(path).ok_or_else(|| Error::invalid(why_no_target(path)))?;
         once(&target)?;
         let options = tmpfs_options(options)?;
         found.by_path.insert(target.clone(), tmpfs_record(target, options));
     }
     for path in config.volumes.iter().flatten().map(|(path, _)| path) {
-        let Some(target) = clean_target(path) else {
-            return Err(Error::invalid(format!(
-                "invalid volume specification: '{path}': invalid mount path: mount path must be absolute"
-            )));
-        };
+        // A relative one is below the root, as with Docker.
+        let target = clean_target(&format!("/{path}"))
+            .ok_or_else(|| Error::invalid(format!("invalid volume specification: '{path}': {}", why_no_target("/"))))?;
         if !found.by_path.contains_key(&target) && !inherited.contains(&target) {
             found.volume(
                 "",
@@ -88,6 +91,15 @@ pub(crate) fn resolve(
         }
     }
     Ok(Resolved { mounts: found.by_path.into_values().collect(), volumes: found.volumes })
+}
+
+/// Why [`clean_target`] refuses a path.
+fn why_no_target(path: &str) -> String {
+    if path.starts_with('/') && !path.contains('\0') {
+        "invalid specification: destination can't be '/'".to_owned()
+    } else {
+        format!("invalid mount path: '{path}' mount path must be absolute")
+    }
 }
 
 /// An absolute, clean path without `..`; not the root.
@@ -104,55 +116,6 @@ fn clean_target(path: &str) -> Option<String> {
         }
     }
     (!parts.is_empty()).then(|| format!("/{}", parts.join("/")))
-}
-
-struct Bind {
-    source: String,
-    destination: String,
-    options: Vec<String>,
-}
-
-/// `src:dst[:options]`, Docker's `-v`.
-fn parse_bind(text: &str) -> Result<Bind> {
-    let bad = |why: &str| Error::invalid(format!("invalid volume specification: '{text}'{why}"));
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, options) = match parts.as_slice() {
-        [source, target] => (*source, *target, ""),
-        [source, target, options] => (*source, *target, *options),
-        _ => return Err(bad("")),
-    };
-    if source.is_empty() {
-        return Err(bad(""));
-    }
-    if target == "/" {
-        return Err(bad(": invalid specification: destination can't be '/'"));
-    }
-    let destination = clean_target(target)
-        .ok_or_else(|| bad(&format!(": invalid mount path: '{target}' mount path must be absolute")))?;
-    let options: Vec<String> = options.split(',').filter(|o| !o.is_empty()).map(str::to_owned).collect();
-    const KNOWN: [&str; 17] = [
-        "ro",
-        "rw",
-        "z",
-        "Z",
-        "nocopy",
-        "copy",
-        "rshared",
-        "rslave",
-        "rprivate",
-        "shared",
-        "slave",
-        "private",
-        "cached",
-        "consistent",
-        "delegated",
-        "default",
-        "rro",
-    ];
-    if let Some(unknown) = options.iter().find(|o| !KNOWN.contains(&o.as_str())) {
-        return Err(bad(&format!(": invalid mode: {unknown}")));
-    }
-    Ok(Bind { source: source.to_owned(), destination, options })
 }
 
 #[derive(Default)]
@@ -173,7 +136,7 @@ struct Collected<'a> {
 }
 
 impl Collected<'_> {
-    fn bind(&mut self, bind: Bind, driver: &str) -> Result<()> {
+    fn bind(&mut self, bind: bind::Bind, driver: &str) -> Result<()> {
         let has = |o: &str| bind.options.iter().any(|x| x == o);
         let rw = !has("ro") && !has("rro");
         let mode = bind.options.join(",");
@@ -182,15 +145,11 @@ impl Collected<'_> {
                 VolumeMount { copy: !has("nocopy"), rw, mode, driver: driver.to_owned(), ..VolumeMount::default() };
             return self.volume(&bind.source, &bind.destination, &mount);
         }
-        if has("nocopy") || has("copy") {
-            return Err(Error::invalid(format!("invalid volume specification: invalid mode: {mode}")));
-        }
         let source = PathBuf::from(&bind.source);
         if !source.exists() {
             std::fs::create_dir_all(&source).map_err(io("error while creating mount source path", &source))?;
         }
-        const PROPAGATIONS: [&str; 6] = ["rshared", "rslave", "rprivate", "shared", "slave", "private"];
-        let propagation = PROPAGATIONS.iter().find(|p| has(p)).copied().unwrap_or("rprivate");
+        let propagation = bind::PROPAGATIONS.iter().find(|p| has(p)).copied().unwrap_or("rprivate");
         self.bind_record(
             source,
             bind.destination,
@@ -358,7 +317,8 @@ struct BindMount<'a> {
 fn subpath(volume: &Path, subpath: &str) -> Result<PathBuf> {
     let inside = |path: &Path| path.components().all(|c| matches!(c, std::path::Component::Normal(_)));
     if !inside(Path::new(subpath)) {
-        return Err(Error::invalid(format!("subpath must be a relative path within the volume: {subpath}")));
+        let why = "invalid mount config for type \"volume\": subpath must be a relative path within the volume";
+        return Err(Error::invalid(why));
     }
     let (full, root) = (volume.join(subpath), volume.canonicalize().map_err(io("resolve", volume))?);
     let resolved =

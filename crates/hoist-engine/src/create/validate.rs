@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::settings::Settings;
 
 const MIN_MEMORY_BYTES: i64 = 6 * 1024 * 1024;
+/// Above any processor's number, and small enough to count to.
+const MAX_CPUSET: u32 = 1 << 16;
 
 /// Checks what the client sent, after defaults were filled in.
 pub(crate) fn request(config: &Config, host: &HostConfig, settings: &Settings) -> Result<()> {
@@ -19,8 +21,9 @@ pub(crate) fn request(config: &Config, host: &HostConfig, settings: &Settings) -
     resources(&host.resources, false)?;
     restart_policy(&host.restart_policy, host.auto_remove)?;
     modes(config, host)?;
-    log_driver(host)?;
+    crate::logs::check_config(&host.log_config)?;
     refused(host)?;
+    security_options(host)?;
     defaults::check_capabilities(
         host.cap_add.as_deref().unwrap_or_default(),
         host.cap_drop.as_deref().unwrap_or_default(),
@@ -38,7 +41,8 @@ pub(crate) fn request(config: &Config, host: &HostConfig, settings: &Settings) -
     if host.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0"));
     }
-    if host.runtime != "runc" && host.runtime != "hoist" && !settings.live.now().runtimes.contains_key(&host.runtime) {
+    let own = ["runc", "hoist", "io.containerd.runc.v2"].contains(&host.runtime.as_str());
+    if !own && !settings.live.now().runtimes.contains_key(&host.runtime) {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
     Ok(())
@@ -107,6 +111,12 @@ pub(crate) fn resources(limits: &Resources, update: bool) -> Result<()> {
     }
     if limits.cpu_quota > 0 && limits.cpu_quota < 1000 {
         return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    if limits.cpu_shares < 0 {
+        return Err(Error::invalid(format!(
+            "invalid CPU shares ({}): value must be a positive integer",
+            limits.cpu_shares
+        )));
     }
     if limits.cpu_realtime_period != 0 && limits.cpu_realtime_runtime > limits.cpu_realtime_period {
         return bad("cpu real-time runtime cannot be higher than cpu real-time period");
@@ -181,7 +191,7 @@ fn parse_cpuset(list: &str) -> Option<Vec<(u32, u32)>> {
         .map(|range| {
             let (from, to) = range.split_once('-').unwrap_or((range, range));
             let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
-            (from <= to && to < 8192).then_some((from, to))
+            (from <= to && to < MAX_CPUSET).then_some((from, to))
         })
         .collect()
 }
@@ -214,7 +224,7 @@ fn modes(config: &Config, host: &HostConfig) -> Result<()> {
     let bad = |text: &str| Err(Error::invalid(text));
     let shares_network = host.network_mode.starts_with("container:");
     if host.network_mode == "container:" {
-        return bad("invalid container format container:<name|id>");
+        return bad("invalid network mode: invalid container format container:<name|id>");
     }
     if shares_network && !config.hostname.is_empty() {
         return bad("conflicting options: hostname and the network mode");
@@ -234,6 +244,7 @@ fn modes(config: &Config, host: &HostConfig) -> Result<()> {
     match host.ipc_mode.as_str() {
         "" | "private" | "shareable" | "host" | "none" => {}
         mode if mode.strip_prefix("container:").is_some_and(|c| !c.is_empty()) => {}
+        "container:" => return bad("failed to join IPC namespace: invalid name or ID supplied: \"\""),
         mode => return Err(Error::invalid(format!("invalid IPC mode: {mode}"))),
     }
     match host.pid_mode.as_str() {
@@ -270,44 +281,23 @@ pub(crate) fn endpoint(network: &str, wish: &EndpointSettings) -> Result<()> {
         return Err(Error::invalid(format!("invalid config for network {network}: invalid endpoint settings:{lines}")));
     }
     match ipam.link_local_ips.first() {
+        Some(ip) if ip.parse::<std::net::IpAddr>().is_err() => Err(Error::invalid(format!(
+            "invalid config for network {network}: invalid endpoint settings:\ninvalid link-local IP address: {ip}"
+        ))),
         Some(ip) => Err(Error::not_implemented(format!("--link-local-ip={ip} is not supported by this engine"))),
         None => Ok(()),
     }
 }
 
-fn log_driver(host: &HostConfig) -> Result<()> {
-    let log = &host.log_config;
-    let known: &[&str] = match log.r#type.as_str() {
-        "json-file" => &[
-            "max-size",
-            "max-file",
-            "labels",
-            "labels-regex",
-            "env",
-            "env-regex",
-            "tag",
-            "compress",
-            "mode",
-            "max-buffer-size",
-        ],
-        "local" => &["max-size", "max-file", "compress", "mode", "max-buffer-size"],
-        "none" => &["mode", "max-buffer-size"],
-        other => {
-            return Err(Error::invalid(format!("logger: no log driver named '{other}' is registered")));
-        }
-    };
-    for (key, value) in &log.config {
-        if !known.contains(&key.as_str()) {
-            return Err(Error::invalid(format!("unknown log opt '{key}' for {} log driver", log.r#type)));
-        }
-        if matches!(key.as_str(), "labels-regex" | "env-regex" | "tag" | "max-buffer-size")
-            || (key == "compress" && value != "false")
-            || (key == "mode" && value != "blocking")
-        {
-            return Err(Error::not_implemented(format!("log opt '{key}={value}' is not supported by this engine")));
+/// Options with a truth value; the others are looked at when they are put to use.
+fn security_options(host: &HostConfig) -> Result<()> {
+    for option in host.security_opt.iter().flatten() {
+        let (key, value) = option.split_once(['=', ':']).unwrap_or((option, "true"));
+        if matches!(key, "no-new-privileges" | "writable-cgroups") && crate::logs::parse_bool(value).is_none() {
+            return Err(Error::invalid(format!("invalid --security-opt 2: {option:?}")));
         }
     }
-    crate::logs::limits(log).map(drop)
+    Ok(())
 }
 
 /// Fields of Docker's that this engine does not do: refused by name, never ignored.

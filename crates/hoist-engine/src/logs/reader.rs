@@ -18,7 +18,7 @@ use crate::Status;
 use crate::container::record::Record;
 use crate::containers::Containers;
 use crate::error::{Error, Result};
-use crate::logs::tail;
+use crate::logs::{attributes, files, tail};
 use crate::stream::frame_header;
 
 /// Longest entry that is read, in bytes: a 16 KiB line can grow sixfold by escapes.
@@ -68,7 +68,7 @@ impl Containers {
         };
         let (sender, receiver) = mpsc::channel(16);
         // Opened here and now: the container may be gone before the reader's thread runs.
-        let files = open_rotated(&path);
+        let files = files::open_rotated(&path);
         let mut reader = Reader { path, files, options, tty: record.fixed.config.tty, sender, alive: handle.watch() };
         std::thread::Builder::new()
             .name("logs".to_owned())
@@ -214,19 +214,11 @@ fn shown(entry: &Entry, timestamps: bool, with_details: bool) -> String {
         text.push(' ');
     }
     if with_details {
-        text.push_str(&details(entry.attrs.as_ref()));
+        text.push_str(&attributes::shown(entry.attrs.as_ref()));
         text.push(' ');
     }
     text.push_str(&entry.log);
     text
-}
-
-/// `k=v,k2=v2`, values escaped as Docker does.
-fn details(attrs: Option<&serde_json::Map<String, serde_json::Value>>) -> String {
-    let mut pairs: Vec<String> =
-        attrs.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
-    pairs.sort();
-    pairs.join(",")
 }
 
 /// A log file being read, and the line that is not complete yet.
@@ -254,15 +246,6 @@ impl Source {
         }
         Ok(Some(Source { input: BufReader::with_capacity(64 * 1024, file), partial: Vec::new() }))
     }
-}
-
-/// Existing files of a log, oldest first: `path.N` … `path.1`, `path`.
-fn open_rotated(path: &Path) -> Vec<File> {
-    let numbered = |n: u32| File::open(format!("{}.{n}", path.display())).ok();
-    let mut files: Vec<File> = (1..).map_while(numbered).collect();
-    files.reverse();
-    files.extend(File::open(path));
-    files
 }
 
 /// Wakes a follower when something in the log's directory changes.

@@ -3,6 +3,7 @@
 mod mounts;
 mod namespaces;
 mod process;
+mod propagation;
 pub(crate) mod resources;
 mod security;
 
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use hoist_api::host_config::HostConfig;
 use hoist_network::Setup;
 use hoist_runtime::defaults;
-use hoist_runtime::launch::{ExternalRuntime, Launch, Log, NetworkSetup, Rootfs, Stdio};
+use hoist_runtime::launch::{ExternalRuntime, Launch, NetworkSetup, Rootfs, Stdio};
 use oci_spec::runtime::Spec;
 
 pub(crate) use process::{exec_process, set_console_size};
@@ -59,6 +60,11 @@ pub(crate) use security::Programs;
 fn no_device_driver(host: &HostConfig) -> Error {
     let request = host.resources.device_requests.iter().flatten().next().cloned().unwrap_or_default();
     let driver = request["Driver"].as_str().unwrap_or_default();
+    if driver == "cdi" {
+        let ids: Vec<&str> =
+            request["DeviceIDs"].as_array().into_iter().flatten().filter_map(|id| id.as_str()).collect();
+        return Error::internal(format!("CDI device injection failed: unresolvable CDI devices {}", ids.join(", ")));
+    }
     let alternatives = request["Capabilities"].as_array().into_iter().flatten().map(|all| {
         let words: Vec<&str> = all.as_array().into_iter().flatten().filter_map(|word| word.as_str()).collect();
         format!("[{}]", words.join(" "))
@@ -97,7 +103,7 @@ pub(crate) fn launch(record: &Record, around: Surroundings<'_>) -> Result<Launch
         rootfs: rootfs(record, around.directory),
         seccomp_program,
         stdio: stdio(record),
-        log: log(record, around.directory)?,
+        log: crate::logs::log_file(record, around.directory)?,
         network: around.network.map(|setup| NetworkSetup {
             host_batch: setup.host_batch,
             netns_fd_at: setup.netns_fd_at,
@@ -131,30 +137,12 @@ fn stdio(record: &Record) -> Stdio {
     }
 }
 
-fn log(record: &Record, directory: &Path) -> Result<Log> {
-    let config = &record.fixed.host_config.log_config;
-    let limits = crate::logs::limits(config)?;
-    let path = crate::logs::path(record, directory);
-    Ok(match (config.r#type.as_str(), path) {
-        ("local", Some(path)) => {
-            Log::Local { path, max_size_bytes: limits.max_size_bytes, max_files: limits.max_files }
-        }
-        (_, Some(path)) => Log::JsonFile {
-            path,
-            max_size_bytes: limits.max_size_bytes,
-            max_files: limits.max_files,
-            attrs: crate::logs::attributes(record),
-        },
-        (_, None) => Log::None,
-    })
-}
-
 fn external(record: &Record, settings: &Settings) -> Result<Option<ExternalRuntime>> {
     let name = record.fixed.host_config.runtime.as_str();
     if let Some(found) = settings.live.now().runtimes.get(name) {
         return Ok(Some(ExternalRuntime { path: found.path.clone(), args: found.args.clone() }));
     }
-    if matches!(name, "runc" | "hoist") {
+    if matches!(name, "runc" | "hoist" | "io.containerd.runc.v2") {
         return Ok(None);
     }
     Err(Error::invalid(format!("unknown or invalid runtime name: {name}")))

@@ -6,7 +6,7 @@ use oci_spec::runtime::{Mount, Spec};
 
 use crate::container::record::{MountRecord, Record};
 use crate::error::{Error, Result};
-use crate::lower::{Surroundings, linux};
+use crate::lower::{Surroundings, linux, propagation};
 
 /// Fills `mounts`, masked and read-only paths.
 pub(super) fn fill(spec: &mut Spec, record: &Record, around: &Surroundings<'_>) -> Result<()> {
@@ -16,6 +16,7 @@ pub(super) fn fill(spec: &mut Spec, record: &Record, around: &Surroundings<'_>) 
     for user in &record.fixed.mounts {
         mounts.retain(|m| m.destination() != Path::new(&user.point.destination));
     }
+    record.fixed.mounts.iter().try_for_each(propagation::check)?;
     mounts.extend(record.fixed.mounts.iter().map(user_mount));
     mounts.extend(files(record, around)?);
     spec.set_mounts(Some(mounts));

@@ -129,7 +129,7 @@ fn rlimits(ulimits: &[Ulimit]) -> Result<Vec<PosixRlimit>> {
         .collect()
 }
 
-/// `no-new-privileges`, `no-new-privileges:true`, `…=true`.
+/// `no-new-privileges`, `no-new-privileges:true`, `…=1`.
 fn security_flag(record: &Record, name: &str) -> bool {
     record
         .fixed
@@ -137,7 +137,8 @@ fn security_flag(record: &Record, name: &str) -> bool {
         .security_opt
         .iter()
         .flatten()
-        .any(|option| option.strip_prefix(name).is_some_and(|rest| matches!(rest, "" | ":true" | "=true")))
+        .filter_map(|option| option.strip_prefix(name))
+        .any(|rest| rest.is_empty() || crate::logs::parse_bool(rest.trim_start_matches([':', '='])) == Some(true))
 }
 
 /// The process of an exec: the container's, with the request's wishes on top.

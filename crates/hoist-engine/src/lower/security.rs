@@ -48,6 +48,7 @@ pub(super) fn fill(spec: &mut Spec, record: &Record, programs: &Programs) -> Res
         let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
         match key {
             "no-new-privileges" => {}
+            "writable-cgroups" => open_cgroups(spec, crate::logs::parse_bool(value) == Some(true)),
             "systempaths" if value == "unconfined" => {}
             "seccomp" if value == "unconfined" => profile = None,
             "seccomp" if value == "builtin" => {}
@@ -77,6 +78,17 @@ pub(super) fn fill(spec: &mut Spec, record: &Record, programs: &Programs) -> Res
         .unwrap_or_default();
     capabilities.sort();
     programs.get(&profile, &capabilities).map(|program| Some(program.to_vec()))
+}
+
+/// The container may, or may not, change its own control groups.
+fn open_cgroups(spec: &mut Spec, writable: bool) {
+    let mounts = spec.mounts_mut().iter_mut().flatten();
+    for options in
+        mounts.filter(|mount| mount.typ().as_deref() == Some("cgroup")).filter_map(|m| m.options_mut().as_mut())
+    {
+        options.retain(|option| !matches!(option.as_str(), "ro" | "rw"));
+        options.push(if writable { "rw" } else { "ro" }.to_owned());
+    }
 }
 
 fn selinux_label(spec: &mut Spec, value: &str) -> Result<()> {

@@ -19,6 +19,7 @@ const TERMINAL: u8 = b'T';
 const FAILED: u8 = b'F';
 const NETWORK: u8 = b'N';
 const GO: u8 = b'G';
+const MAPPED: u8 = b'M';
 
 /// What the child reports.
 #[derive(Debug)]
@@ -81,6 +82,10 @@ impl ParentChannel {
         socket::send(self.0.as_fd(), &[NETWORK], &[], SendFlags::DONTWAIT)
     }
 
+    pub(crate) fn maps_are_written(&self) -> std::io::Result<()> {
+        socket::send(self.0.as_fd(), &[MAPPED], &[], SendFlags::DONTWAIT)
+    }
+
     pub(crate) fn go(&self) -> std::io::Result<()> {
         socket::send(self.0.as_fd(), &[GO], &[], SendFlags::DONTWAIT)
     }
@@ -124,6 +129,11 @@ impl ChildChannel {
             self.wait_for(NETWORK)?;
         }
         Ok(())
+    }
+
+    /// Waits until the maps of the new user namespace are written.
+    pub(crate) fn wait_for_maps(&self) -> Result<()> {
+        self.wait_for(MAPPED)
     }
 
     pub(crate) fn wait_for_go(&self) -> Result<()> {

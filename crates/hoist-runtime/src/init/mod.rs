@@ -1,6 +1,7 @@
 //! The container's init: what happens in the cloned process until the user's program runs.
 //!
-//!  1. `isolate`: undumpable, default signals, own session and keyring, namespaces joined, control groups entered
+//!  1. `isolate`: undumpable, default signals, own session and keyring, namespaces joined, control groups entered, root of
+//!     the user namespace
 //!  2. `rootfs::attach`: the root mount becomes part of the new mount namespace
 //!  3. `mounts`: in the order of the spec
 //!  4. `devices`: nodes, links, the console of a terminal
@@ -23,6 +24,7 @@ mod options;
 pub(crate) mod process;
 mod reaper;
 mod rootfs;
+pub(crate) mod scheduling;
 mod security;
 mod sysctls;
 mod terminal;
@@ -39,6 +41,7 @@ use crate::failure::{OrFail, Result};
 use crate::kit::Kit;
 use crate::launch::{Launch, Stdio};
 use crate::protocol::Failure;
+use crate::supervisor::namespaces::User;
 use channel::ChildChannel;
 
 pub(crate) use devices::make_usual as make_usual_devices;
@@ -68,6 +71,8 @@ pub(crate) struct Context<'a> {
     pub(crate) kit: Option<&'a Kit>,
     /// A new cgroup namespace is made here, after the groups are entered.
     pub(crate) new_cgroup_namespace: bool,
+    /// Of another than the caller's own, this process becomes the root.
+    pub(crate) user: User,
     /// Groups that must still be entered.
     pub(crate) cgroup: Option<&'a dyn Cgroup>,
     /// Sources of bind mounts that had to be opened outside of the new mount namespace, by index of the mount.
@@ -125,8 +130,11 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     sysctls::write(context.spec())?;
     let launch = context.launch;
     let process = launch.spec.process().as_ref().ok_or_else(|| Failure::other("process is not set"))?;
-    process::set_oom_score(process)?;
-    security::set_exec_labels(process)?;
+    // Files below the host's /proc are out of reach for the root of another user namespace.
+    if context.user == User::Own {
+        process::set_oom_score(process)?;
+        security::set_exec_labels(process)?;
+    }
     process::make_working_directory(root.as_fd(), process.cwd());
     if let Some(oci) = &mut context.oci {
         oci.run_create_hooks(&launch.spec)?;
@@ -134,6 +142,7 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     rootfs::pivot(root, context.spec())?;
     let mounted = Instant::now();
     attach_streams(context, console)?;
+    scheduling::set_personality(&launch.spec)?;
     let prepared = process::prepare(process, context.filter.take())?;
     if let Some(oci) = &context.oci {
         oci.keep_fds()?;
@@ -180,10 +189,24 @@ fn isolate(context: &Context<'_>) -> Result<()> {
     if context.new_cgroup_namespace {
         namespace::unshare(Namespaces::CGROUP).or_fail(|| "unshare cgroup namespace")?;
     }
+    become_namespace_root(context)?;
     if context.own_network && context.launch.network.is_none() {
         bring_loopback_up()?;
     }
     Ok(())
+}
+
+/// What only the host's root may set is set before, here or (limits, score) by the process that writes the maps.
+fn become_namespace_root(context: &Context<'_>) -> Result<()> {
+    match context.user {
+        User::Own => return Ok(()),
+        User::New => context.channel.wait_for_maps()?,
+        User::Joined => {}
+    }
+    if let Some(process) = context.spec().process() {
+        security::set_exec_labels(process)?;
+    }
+    process::become_root()
 }
 
 /// A new network namespace that nobody configures has at least a working loopback device, as with runc.

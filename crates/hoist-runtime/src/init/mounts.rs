@@ -70,6 +70,7 @@ fn mount_one(mount: &Mount, root: BorrowedFd<'_>, given: Given<'_>) -> std::resu
     let target = mount.destination();
     let tree = match kind {
         _ if options.bind.is_some() || kind == "bind" => return bind(mount, &options, root, shared),
+        _ if options.map_owners.is_some() => return Err("only bind mounts can be ID-mapped".to_owned()),
         "cgroup" | "cgroup2" => return cgroup_mounts::mount(target, kind, &options, root),
         "proc" | "sysfs" => {
             let target = ordinary_directory(root, target, kind)?;
@@ -176,6 +177,9 @@ fn bind(
     root: BorrowedFd<'_>,
     shared: Option<BorrowedFd<'_>>,
 ) -> std::result::Result<(), String> {
+    if options.map_owners.is_some() && shared.is_none() {
+        return Err("ID-mapped mounts are not supported here".to_owned());
+    }
     if let Some((key, _)) = options.data.first() {
         return Err(format!("option {key:?} has no meaning for a bind mount"));
     }
@@ -203,6 +207,11 @@ fn bind(
     attach(tree, target.as_fd()).map_err(text)
 }
 
+pub(crate) fn is_bind(mount: &Mount) -> bool {
+    mount.typ().as_deref() == Some("bind")
+        || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind")
+}
+
 /// Whether a bind mount must be opened in the mount namespace of the host, because it stays in its peer group.
 pub(crate) fn needs_host_namespace(mount: &Mount) -> bool {
     let options = Options::parse(mount.options().as_deref().unwrap_or_default()).unwrap_or_default();
@@ -210,8 +219,8 @@ pub(crate) fn needs_host_namespace(mount: &Mount) -> bool {
         && matches!(options.propagation, Some((Propagation::Shared | Propagation::Slave, _)))
 }
 
-/// Opens such a source.
-pub(crate) fn open_shared_source(mount: &Mount) -> Result<OwnedFd> {
+/// Opens the source of a bind mount for an init that cannot.
+pub(crate) fn open_source_outside(mount: &Mount) -> Result<OwnedFd> {
     let options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(Failure::other)?;
     let source = mount.source().clone().unwrap_or_default();
     open_source(mount, &options).or_fail(|| {

@@ -15,6 +15,8 @@ pub(crate) struct Options {
     pub(crate) bind: Option<bool>,
     /// `tmpcopyup`: a tmpfs starts with what was there.
     pub(crate) copy_up: bool,
+    /// `idmap` or `ridmap` (true): owners are shown through a user namespace's maps.
+    pub(crate) map_owners: Option<bool>,
     /// What is for the filesystem: `key` or `key=value`.
     pub(crate) data: Vec<(String, Option<String>)>,
 }
@@ -56,7 +58,7 @@ const PROPAGATIONS: &[(&str, Propagation)] = &[
 const NOTHING: &[&str] = &["defaults", "async", "nomand", "norelatime", "loud", "nolazytime"];
 
 /// What runc knows and we do not do; accepting it silently would be worse.
-const REFUSED: &[&str] = &["remount", "idmap", "ridmap", "mand", "iversion", "noiversion"];
+const REFUSED: &[&str] = &["remount", "mand", "iversion", "noiversion"];
 
 impl Options {
     /// The error is for the user.
@@ -70,7 +72,7 @@ impl Options {
 
     fn add(&mut self, option: &str) -> Result<(), String> {
         if let Some((name, _)) = option.split_once('=')
-            && REFUSED.contains(&name)
+            && (REFUSED.contains(&name) || matches!(name, "idmap" | "ridmap"))
         {
             return Err(format!("mount option {option:?} is not supported"));
         }
@@ -83,6 +85,8 @@ impl Options {
         match option {
             "bind" => self.bind = Some(false),
             "rbind" => self.bind = Some(true),
+            "idmap" => self.map_owners = Some(false),
+            "ridmap" => self.map_owners = Some(true),
             "tmpcopyup" => self.copy_up = true,
             _ if apply_attribute(&mut self.top, option) => {}
             _ if self.set_propagation(option) => {}

@@ -9,7 +9,7 @@ use std::path::Path;
 use hoist_sys::capability::{self, Set};
 use hoist_sys::exec::{CStrings, execve};
 use hoist_sys::seccomp::Program;
-use oci_spec::runtime::{Capabilities, IOPriorityClass, PosixRlimitType, Process, Scheduler};
+use oci_spec::runtime::{Capabilities, PosixRlimitType, Process};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
@@ -54,10 +54,39 @@ pub(crate) fn set_streams(streams: [BorrowedFd<'_>; 3]) -> Result<()> {
 
 /// Must run while the host's /proc is to be seen.
 pub(crate) fn set_oom_score(process: &Process) -> Result<()> {
+    set_oom_score_of("self", process)
+}
+
+fn set_oom_score_of(pid: &str, process: &Process) -> Result<()> {
     match process.oom_score_adj() {
         None => Ok(()),
-        Some(score) => std::fs::write("/proc/self/oom_score_adj", score.to_string()).or_fail(|| "write oom_score_adj"),
+        Some(score) => {
+            std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).or_fail(|| "write oom_score_adj")
+        }
     }
+}
+
+/// What the root of a user namespace may not set for itself, from outside.
+pub(crate) fn set_privileged(pid: i32, process: &Process) -> Result<()> {
+    set_oom_score_of(&pid.to_string(), process)?;
+    set_limits(rustix::process::Pid::from_raw(pid), process)
+}
+
+/// The same before a process enters the user namespace.
+pub(crate) fn set_own_limits(process: &Process) -> Result<()> {
+    set_limits(None, process)
+}
+
+/// In a user namespace just entered: its root, with no other groups.
+pub(crate) fn become_root() -> Result<()> {
+    match rustix::thread::set_thread_groups(&[]) {
+        // Where the namespace's maker was not allowed to let groups be set.
+        Ok(()) | Err(Errno::PERM) => {}
+        Err(error) => return Err(error).or_fail(|| "setgroups in user namespace"),
+    }
+    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).or_fail(|| "setgid to root of user namespace")?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).or_fail(|| "setuid to root of user namespace")
 }
 
 /// As runc does: a working directory that is not there is made. If that fails, chdir will tell.
@@ -67,8 +96,8 @@ pub(crate) fn make_working_directory(root: BorrowedFd<'_>, path: &Path) {
 
 /// All that needs privileges or look-ups. Afterwards the process is the user's but for seccomp and some capabilities.
 pub(crate) fn prepare(process: &Process, filter: Option<Filter>) -> Result<Prepared> {
-    set_scheduling(process)?;
-    set_limits(process)?;
+    super::scheduling::set(process)?;
+    set_limits(None, process)?;
     let sets = sets(process)?;
     let environment = environment(process);
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
@@ -282,13 +311,14 @@ fn sets(process: &Process) -> Result<Sets> {
     }
 }
 
-fn set_limits(process: &Process) -> Result<()> {
+/// Of another process, or of this one.
+fn set_limits(pid: Option<rustix::process::Pid>, process: &Process) -> Result<()> {
     for limit in process.rlimits().iter().flatten() {
         let kind = limit.typ();
         let resource = resource(kind);
         let value = |value: u64| (value != u64::MAX).then_some(value);
         let new = Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) };
-        rustix::process::setrlimit(resource, new).or_fail(|| format!("error setting rlimit type {kind}"))?;
+        rustix::process::prlimit(pid, resource, new).or_fail(|| format!("error setting rlimit type {kind}"))?;
     }
     Ok(())
 }
@@ -312,59 +342,6 @@ fn resource(kind: PosixRlimitType) -> Resource {
         PosixRlimitType::RlimitRtprio => Resource::Rtprio,
         PosixRlimitType::RlimitRttime => Resource::Rttime,
     }
-}
-
-fn set_scheduling(process: &Process) -> Result<()> {
-    if let Some(priority) = process.io_priority() {
-        let class = match priority.class() {
-            IOPriorityClass::IoprioClassRt => 1,
-            IOPriorityClass::IoprioClassBe => 2,
-            IOPriorityClass::IoprioClassIdle => 3,
-        };
-        let level = u16::try_from(priority.priority())
-            .ok()
-            .filter(|level| *level < 8)
-            .ok_or_else(|| Failure::other(format!("invalid ioPriority.priority {}", priority.priority())))?;
-        hoist_sys::schedule::set_io_priority(class, level).or_fail(|| "set io priority")?;
-    }
-    if let Some(scheduler) = process.scheduler() {
-        set_scheduler(scheduler)?;
-    }
-    if process.exec_cpu_affinity().is_some() {
-        return Err(Failure::other("execCPUAffinity is not supported"));
-    }
-    Ok(())
-}
-
-fn set_scheduler(scheduler: &Scheduler) -> Result<()> {
-    use oci_spec::runtime::{LinuxSchedulerFlag as Flag, LinuxSchedulerPolicy as Policy};
-    let policy = match scheduler.policy() {
-        Policy::SchedOther => 0,
-        Policy::SchedFifo => 1,
-        Policy::SchedRr => 2,
-        Policy::SchedBatch => 3,
-        Policy::SchedIso => 4,
-        Policy::SchedIdle => 5,
-        Policy::SchedDeadline => 6,
-    };
-    let flags = scheduler.flags().iter().flatten().map(|flag| match flag {
-        Flag::SchedResetOnFork => 0x01u64,
-        Flag::SchedFlagReclaim => 0x02,
-        Flag::SchedFlagDLOverrun => 0x04,
-        Flag::SchedFlagKeepPolicy => 0x08,
-        Flag::SchedFlagKeepParams => 0x10,
-        Flag::SchedFlagUtilClampMin => 0x20,
-        Flag::SchedFlagUtilClampMax => 0x40,
-    });
-    let mut attributes = hoist_sys::schedule::Attributes::default();
-    attributes.policy = policy;
-    attributes.flags = flags.fold(0, |all, flag| all | flag);
-    attributes.nice = scheduler.nice().unwrap_or(0);
-    attributes.priority = scheduler.priority().unwrap_or(0).try_into().unwrap_or(0);
-    attributes.runtime_ns = scheduler.runtime().unwrap_or(0);
-    attributes.deadline_ns = scheduler.deadline().unwrap_or(0);
-    attributes.period_ns = scheduler.period().unwrap_or(0);
-    hoist_sys::schedule::set_attributes(attributes).or_fail(|| "set scheduler")
 }
 
 /// For exec'd processes: the container's root as they see it.

@@ -18,12 +18,13 @@ use super::bundle::Bundle;
 use super::fault::{Fault, Result, Trying};
 use super::record::{self, GO, REPORT, Record};
 use super::steps::Steps;
-use super::{Globals, clock, hooks};
+use super::{Globals, clock, clone, hooks, user_namespace};
 use crate::cgroup::Cgroup;
 use crate::init::channel::{self, ParentChannel, Report};
 use crate::init::{self, Context, Filter};
 use crate::launch::{Launch, Log, Rootfs, Stdio};
-use crate::supervisor::{namespaces, overlay, prepare};
+use crate::supervisor::namespaces::{self, User};
+use crate::supervisor::{overlay, prepare};
 
 /// Groups of containers whose bundle names none.
 const DEFAULT_PARENT: &str = "/hoist-runtime";
@@ -99,12 +100,12 @@ fn try_create(bundle: &Bundle, request: &Request, undo: &mut Undo) -> Result<Cre
     };
     let mut launch = launch(bundle, &record, request.listen_fds);
     prepare::check(&launch)?;
+    user_namespace::check(&launch.spec)?;
     let filter = prepare::filter(&mut launch)?;
     undo.cgroup = prepare::create_cgroup(&launch.spec)?;
     let (init, hook_socket) = clone_init(&launch, request, &record, filter, undo)?;
-    let pidfd = init.pidfd.try_clone().trying(|| "duplicate pidfd")?;
+    let pidfd = init.pidfd;
     record.pid = init.pid;
-    undo.child = Some((init.pid, init.pidfd));
     let terminal = wait_until_prepared(&init.channel, &hook_socket, &record, request)?;
     record.pid_started = record::start_time(record.pid).ok_or_else(|| Fault::new("init has ended"))?;
     record.save()?;
@@ -135,7 +136,7 @@ pub(super) fn check_configuration(bundle: Bundle) {
         directory: bundle.path.clone(),
     };
     let mut launch = launch(&bundle, &record, 1);
-    let _ = (prepare::check(&launch), prepare::filter(&mut launch));
+    let _ = (prepare::check(&launch), user_namespace::check(&launch.spec), prepare::filter(&mut launch));
 }
 
 fn check_terminal(bundle: &Bundle, request: &Request) -> Result<()> {
@@ -221,15 +222,11 @@ fn clone_init(
     request: &Request,
     record: &Record,
     filter: Option<Filter>,
-    undo: &Undo,
+    undo: &mut Undo,
 ) -> Result<(Init, OwnedFd)> {
-    let plan = namespaces::plan(&launch.spec)?;
+    let mut plan = namespaces::plan(&launch.spec)?;
     let root = overlay::open(&launch.rootfs)?;
-    let shared_sources = launch.spec.mounts().iter().flatten().enumerate();
-    let shared_sources = shared_sources
-        .filter(|(_, mount)| init::mounts::needs_host_namespace(mount))
-        .map(|(index, mount)| init::mounts::open_shared_source(mount).map(|fd| (index, fd)))
-        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let shared_sources = user_namespace::open_sources(&launch.spec, plan.user != User::Own)?;
     let (channel, child_channel) = channel::pair().trying(|| "make channel to init")?;
     let (hook_socket, hooks) = socket::pair(SocketFlags::empty()).trying(|| "make socket for hooks")?;
     let steps = Steps {
@@ -241,11 +238,19 @@ fn clone_init(
         new_keyring: request.new_keyring,
     };
     let streams = if launch.stdio.tty { None } else { Some(own_streams()?) };
+    let Some(linux) = launch.spec.linux() else { return Err(Fault::new("linux is not set in the configuration")) };
     let cgroup = undo.cgroup.as_deref();
     let into = cgroup.map(Cgroup::clone_into_fd).transpose().trying(|| "open cgroup")?.flatten();
-    let cloned = clone_in_pid_namespace(plan.join_pid.as_ref(), plan.created, into.as_ref())?;
-    match cloned {
-        Cloned::Parent { pid, pidfd } => Ok((Init { pid, pidfd, channel }, hook_socket)),
+    match clone::clone_init(&mut plan, linux, into.as_ref())? {
+        Cloned::Parent { pid, pidfd } => {
+            undo.child = Some((pid, pidfd.try_clone().trying(|| "duplicate pidfd")?));
+            clone::prepare_user(&plan, launch, pid)?;
+            if plan.user == User::New {
+                // One that is gone by now tells why itself.
+                let _ = channel.maps_are_written();
+            }
+            Ok((Init { pid, pidfd, channel }, hook_socket))
+        }
         Cloned::Child => {
             drop((channel, hook_socket));
             init::run(Context {
@@ -255,6 +260,7 @@ fn clone_init(
                 own_network: plan.created.contains(Namespaces::NETWORK),
                 kit: None,
                 new_cgroup_namespace: plan.new_cgroup,
+                user: plan.user,
                 cgroup: cgroup.filter(|_| into.is_none()),
                 shared_sources,
                 streams,

@@ -8,9 +8,10 @@ use hoist_sys::namespace::{self, Namespaces};
 use hoist_sys::poll::{Interest, Set};
 use hoist_sys::process::{self, Cloned};
 use hoist_sys::signal;
-use oci_spec::runtime::{Capabilities, Process, User};
+use oci_spec::runtime::{Capabilities, LinuxNamespaceType, Process, Spec, User};
 use rustix::process::PidfdFlags;
 
+use super::affinity::Affinity;
 use super::arguments::Arguments;
 use super::fault::{Fault, Result, Trying};
 use super::record::{self, Record, Status};
@@ -124,6 +125,7 @@ pub(super) fn exec(record: &Record, request: Request) -> Result<Executed> {
         _ => {}
     }
     init::check_labels(&request.process)?;
+    let affinity = Affinity::of(&request.process)?;
     let filter = filter(record)?;
     let container = open_pidfd(record)?;
     let group = group(record, request.group.as_deref())?;
@@ -131,12 +133,16 @@ pub(super) fn exec(record: &Record, request: Request) -> Result<Executed> {
     let terminal = request.process.terminal().unwrap_or(false);
     let streams = if terminal { None } else { Some(create::own_streams()?) };
     let into = group.clone_into_fd().trying(|| "open cgroup")?;
+    // Inherited by the clone, which may be born in the group.
+    affinity.apply_initial()?;
     let (pid, pidfd) = match create::clone_in_pid_namespace(Some(&container), Namespaces::default(), into.as_ref())? {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
         Cloned::Child => {
             drop(parent);
             let cgroup = Some(group.as_ref()).filter(|_| into.is_none());
-            run(&Context { request: &request, container, cgroup, streams, channel }, filter)
+            let (config, namespaces) = (&record.config, namespaces(record));
+            let context = Context { request: &request, config, namespaces, container, cgroup, streams, channel };
+            run(&context, &affinity, filter)
         }
     };
     drop(channel);
@@ -221,6 +227,9 @@ fn wait_until_running(channel: &channel::ParentChannel, request: &Request) -> Re
 
 struct Context<'a> {
     request: &'a Request,
+    /// The container's.
+    config: &'a Spec,
+    namespaces: Namespaces,
     container: OwnedFd,
     cgroup: Option<&'a dyn Cgroup>,
     streams: Option<[OwnedFd; 3]>,
@@ -228,13 +237,17 @@ struct Context<'a> {
 }
 
 /// In the new process.
-fn run(context: &Context<'_>, filter: Option<Filter>) -> ! {
-    let Err(failure) = enter_and_exec(context, filter);
+fn run(context: &Context<'_>, affinity: &Affinity, filter: Option<Filter>) -> ! {
+    let Err(failure) = enter_and_exec(context, affinity, filter);
     context.channel.failed(&failure);
     process::exit_now(1)
 }
 
-fn enter_and_exec(context: &Context<'_>, filter: Option<Filter>) -> failure::Result<std::convert::Infallible> {
+fn enter_and_exec(
+    context: &Context<'_>,
+    affinity: &Affinity,
+    filter: Option<Filter>,
+) -> failure::Result<std::convert::Infallible> {
     let process = &context.request.process;
     // Nothing in the container can look into us before the program runs (CVE-2016-9962).
     process::set_undumpable().or_fail(|| "prctl PR_SET_DUMPABLE")?;
@@ -245,7 +258,9 @@ fn enter_and_exec(context: &Context<'_>, filter: Option<Filter>) -> failure::Res
     if let Some(cgroup) = context.cgroup {
         cgroup.enter().or_fail(|| "unable to apply cgroup configuration")?;
     }
+    affinity.apply_last()?;
     init::process::set_oom_score(process)?;
+    init::process::set_own_limits(process)?;
     init::set_exec_labels(process)?;
     let preserved = 3 + context.request.preserved_fds;
     let own = context.streams.iter().flatten().map(AsRawFd::as_raw_fd);
@@ -253,8 +268,8 @@ fn enter_and_exec(context: &Context<'_>, filter: Option<Filter>) -> failure::Res
     let mut keep: Vec<u32> = own.map(i32::unsigned_abs).chain(3..preserved).collect();
     keep.dedup();
     hoist_sys::fd::close_all_except(3, &mut keep).or_fail(|| "close_range")?;
-    let all = Namespaces::MOUNT | Namespaces::NETWORK | Namespaces::IPC | Namespaces::UTS | Namespaces::CGROUP;
-    namespace::join(context.container.as_fd(), all).or_fail(|| "join namespaces of the container")?;
+    enter_namespaces(context)?;
+    init::scheduling::set_personality(context.config)?;
     match &context.streams {
         Some([stdin, stdout, stderr]) => {
             init::process::set_streams([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
@@ -266,6 +281,28 @@ fn enter_and_exec(context: &Context<'_>, filter: Option<Filter>) -> failure::Res
         hoist_sys::fd::clear_cloexec(number).or_fail(|| format!("preserved fd {number}"))?;
     }
     prepared.confine()?.exec()
+}
+
+/// The container's namespaces but that of its processes, which the clone is born in. The kernel refuses to join the user
+/// namespace that one is in.
+fn namespaces(record: &Record) -> Namespaces {
+    let mut all = Namespaces::MOUNT | Namespaces::NETWORK | Namespaces::IPC | Namespaces::UTS | Namespaces::CGROUP;
+    let listed = record.config.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let has = |kind| listed.into_iter().flatten().any(|namespace| namespace.typ() == kind);
+    if has(LinuxNamespaceType::Time) {
+        all |= Namespaces::TIME;
+    }
+    let user = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+    if has(LinuxNamespaceType::User) && user("self") != user(&record.pid.to_string()) {
+        all |= Namespaces::USER;
+    }
+    all
+}
+
+fn enter_namespaces(context: &Context<'_>) -> failure::Result<()> {
+    let all = context.namespaces;
+    namespace::join(context.container.as_fd(), all).or_fail(|| "join namespaces of the container")?;
+    if all.contains(Namespaces::USER) { init::process::become_root() } else { Ok(()) }
 }
 
 fn attach_terminal(context: &Context<'_>) -> failure::Result<()> {

@@ -11,9 +11,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+mod affinity;
 mod arguments;
 mod bundle;
 mod clock;
+mod clone;
 mod control;
 mod create;
 mod exec;
@@ -25,6 +27,7 @@ mod record;
 mod resources;
 mod start;
 mod steps;
+mod user_namespace;
 
 use arguments::{Arguments, Flag, switch, value};
 use create::Created;

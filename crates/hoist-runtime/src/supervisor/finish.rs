@@ -42,8 +42,12 @@ impl Supervisor {
             State::Running { started_at_ns, .. } => started_at_ns,
             State::Preparing | State::Prepared => finished_at_ns,
         };
-        let exit = Exit { exit_code, oom_killed, started_at_ns, finished_at_ns };
+        let mut exit = Exit { exit_code, oom_killed, started_at_ns, finished_at_ns, log_entries_dropped: 0 };
         self.write_exit(&exit);
+        exit.log_entries_dropped = self.streams.finish_log();
+        if exit.log_entries_dropped > 0 {
+            self.write_exit(&exit);
+        }
         self.links.send_all(&FromSupervisor::Exited(exit));
         self.clean_up();
         self.links.flush();

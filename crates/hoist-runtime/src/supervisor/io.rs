@@ -148,6 +148,7 @@ impl Streams {
             _ => Interest::Read,
         };
         self.polled.terminal = add(set, &self.terminal, read_terminal || pending_input, interest);
+        self.log.register(set);
         for attachment in &mut self.attachments {
             attachment.polled = attachment
                 .interest(&self.chunk, pending_input)
@@ -158,6 +159,7 @@ impl Streams {
     pub(super) fn handle(&mut self, set: &Set) {
         let ready = |index: Option<usize>| index.map_or(Ready::default(), |index| set.ready(index));
         let (stdin, terminal) = (ready(self.polled.stdin), ready(self.polled.terminal));
+        self.log.handle(set);
         if stdin.any() || terminal.write {
             self.write_input();
         }
@@ -332,6 +334,12 @@ impl Streams {
         self.terminal = None;
         self.terminal_ended = true;
         self.drop_finished();
+    }
+
+    /// After the outputs' ends: the log is whole when this returns, unless the disk is too slow. How many entries were
+    /// dropped.
+    pub(super) fn finish_log(&mut self) -> u64 {
+        self.log.finish()
     }
 
     /// Sends backlogs; whether some are left.

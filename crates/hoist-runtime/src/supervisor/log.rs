@@ -1,14 +1,17 @@
-//! The container's log in Docker's json-file form, and its rotation. A log that cannot be written is lost; the container
-//! and its exit code are not.
+//! The container's log in Docker's json-file form: lines become entries. Where these go is [`files`]' part, by way of
+//! [`buffer`] if the container must not wait. A log that cannot be written is lost; the container and its exit code are not.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use hoist_sys::poll::Set;
 
 use super::time;
-use crate::failure::{OrFail, Result};
+use crate::failure::Result;
 use crate::launch::Log;
+use buffer::Buffer;
+use files::Files;
+
+mod buffer;
+mod compress;
+mod files;
 
 /// Longest text of one entry; longer lines are split into entries without a newline at their end.
 const MAX_LINE_BYTES: usize = 16 * 1024;
@@ -18,17 +21,14 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// Writes the log of one container.
 pub(super) struct Logger {
     sink: Option<Sink>,
+    attrs: String,
     lines: [Line; 2],
     rendered: Vec<u8>,
 }
 
-struct Sink {
-    path: PathBuf,
-    file: File,
-    size_bytes: u64,
-    max_size_bytes: u64,
-    max_files: u32,
-    attrs: String,
+enum Sink {
+    Files(Files),
+    Buffered(Buffer),
 }
 
 /// The beginning of a line whose end has not come yet.
@@ -41,17 +41,15 @@ struct Line {
 
 impl Logger {
     pub(super) fn open(log: &Log) -> Result<Logger> {
-        let (path, max_size_bytes, max_files, attrs) = match log {
-            Log::None => return Ok(Logger { sink: None, lines: Default::default(), rendered: Vec::new() }),
-            Log::JsonFile { path, max_size_bytes, max_files, attrs } => {
-                (path, *max_size_bytes, *max_files, attrs.clone())
-            }
-            Log::Local { path, max_size_bytes, max_files } => (path, *max_size_bytes, *max_files, String::new()),
+        let Log::File(log) = log else {
+            return Ok(Logger { sink: None, attrs: String::new(), lines: Default::default(), rendered: Vec::new() });
         };
-        let file = open_file(path).or_fail(|| format!("open log {}", path.display()))?;
-        let size_bytes = file.metadata().or_fail(|| format!("stat log {}", path.display()))?.len();
-        let sink = Sink { path: path.clone(), file, size_bytes, max_size_bytes, max_files, attrs };
-        Ok(Logger { sink: Some(sink), lines: Default::default(), rendered: Vec::new() })
+        let files = Files::open(log)?;
+        let sink = match log.buffer_bytes {
+            None => Sink::Files(files),
+            Some(bytes) => Sink::Buffered(Buffer::start(files, bytes)?),
+        };
+        Ok(Logger { sink: Some(sink), attrs: log.attrs.clone(), lines: Default::default(), rendered: Vec::new() })
     }
 
     /// Takes output as it comes. `stream` is 1 or 2.
@@ -91,78 +89,54 @@ impl Logger {
 
     /// Renders what has gathered of a line as one entry.
     fn finish_line(&mut self, stream: u8) {
-        let Some(sink) = &mut self.sink else { return };
         let line = &mut self.lines[usize::from(stream == 2)];
         let whole = line.text.last() == Some(&b'\n');
         let time_ns = line.part_of_ns.unwrap_or_else(time::now_ns);
         line.part_of_ns = (!whole).then_some(time_ns);
-        let before = self.rendered.len();
-        render(&mut self.rendered, &line.text, stream, &sink.attrs, time_ns);
+        render(&mut self.rendered, &line.text, stream, &self.attrs, time_ns);
         line.text.clear();
-        // Docker rotates before the write that finds the file at its limit.
-        if sink.is_full(before as u64) {
-            sink.append(&self.rendered[..before]);
-            self.rendered.drain(..before);
-            sink.rotate();
-        } else if self.rendered.len() >= WRITE_BYTES {
+        if self.rendered.len() >= WRITE_BYTES {
             self.flush();
         }
     }
 
     fn flush(&mut self) {
-        if let Some(sink) = &mut self.sink
-            && !self.rendered.is_empty()
-        {
-            sink.append(&self.rendered);
-            self.rendered.clear();
+        if self.rendered.is_empty() {
+            return;
+        }
+        match &mut self.sink {
+            Some(Sink::Files(files)) => files.write_entries(&self.rendered),
+            Some(Sink::Buffered(buffer)) => buffer.push_entries(&self.rendered),
+            None => {}
+        }
+        self.rendered.clear();
+    }
+
+    /// What is waited for besides the container: room for entries that wait.
+    pub(super) fn register(&mut self, set: &mut Set) {
+        if let Some(Sink::Buffered(buffer)) = &mut self.sink {
+            buffer.register(set);
         }
     }
-}
 
-impl Sink {
-    fn is_full(&self, pending_bytes: u64) -> bool {
-        self.max_size_bytes > 0 && self.size_bytes + pending_bytes >= self.max_size_bytes
+    pub(super) fn handle(&mut self, set: &Set) {
+        if let Some(Sink::Buffered(buffer)) = &mut self.sink {
+            buffer.handle(set);
+        }
     }
 
-    /// A full disk costs these entries, whole ones: a half-written entry would spoil the next.
-    fn append(&mut self, bytes: &[u8]) {
-        match self.file.write_all(bytes) {
-            Ok(()) => self.size_bytes += bytes.len() as u64,
-            Err(_) => {
-                let _ = self.file.set_len(self.size_bytes);
+    /// After the last entry: waits, not for ever, until everything is where it belongs. Returns how many entries were
+    /// dropped.
+    pub(super) fn finish(&mut self) -> u64 {
+        match self.sink.take() {
+            Some(Sink::Files(files)) => {
+                files.finish();
+                0
             }
+            Some(Sink::Buffered(buffer)) => buffer.finish(),
+            None => 0,
         }
     }
-
-    /// `path` becomes `path.1`, and so on; the oldest goes. Without room for old ones the file starts anew.
-    fn rotate(&mut self) {
-        if self.max_files > 1 {
-            for number in (1..self.max_files).rev() {
-                let from = if number == 1 { self.path.clone() } else { numbered(&self.path, number - 1) };
-                let _ = std::fs::rename(from, numbered(&self.path, number));
-            }
-        } else {
-            let _ = std::fs::remove_file(&self.path);
-        }
-        match open_file(&self.path) {
-            Ok(file) => {
-                self.size_bytes = file.metadata().map_or(0, |metadata| metadata.len());
-                self.file = file;
-            }
-            // Goes on in the old file, and tries again when as much again has come.
-            Err(_) => self.size_bytes = 0,
-        }
-    }
-}
-
-fn open_file(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
-}
-
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    PathBuf::from(name)
 }
 
 fn render(out: &mut Vec<u8>, text: &[u8], stream: u8, attrs: &str, time_ns: i64) {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use hoist_sys::namespace::Namespaces;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
@@ -14,46 +15,108 @@ use crate::protocol::Failure;
 pub(crate) struct Plan {
     pub(crate) created: Namespaces,
     pub(crate) new_cgroup: bool,
+    /// In this order: what is joined later may take away the right to join others.
     pub(crate) join: Vec<(Namespaces, OwnedFd)>,
     pub(crate) join_pid: Option<OwnedFd>,
+    pub(crate) user: User,
+    /// The clocks of a new time namespace have to be set before a process is in it.
+    pub(crate) new_time: bool,
+}
+
+/// The user namespace of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum User {
+    /// The caller's.
+    Own,
+    /// Made with the container.
+    New,
+    /// Another one.
+    Joined,
 }
 
 pub(crate) fn plan(spec: &Spec) -> Result<Plan> {
-    let mut plan = Plan { created: Namespaces::default(), new_cgroup: false, join: Vec::new(), join_pid: None };
-    let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten();
-    for namespace in listed {
-        let kind = match namespace.typ() {
-            LinuxNamespaceType::Mount => Namespaces::MOUNT,
-            LinuxNamespaceType::Cgroup => Namespaces::CGROUP,
-            LinuxNamespaceType::Uts => Namespaces::UTS,
-            LinuxNamespaceType::Ipc => Namespaces::IPC,
-            LinuxNamespaceType::Pid => Namespaces::PID,
-            LinuxNamespaceType::Network => Namespaces::NETWORK,
-            LinuxNamespaceType::User => return Err(Failure::other("user namespaces are not supported")),
-            LinuxNamespaceType::Time => return Err(Failure::other("time namespaces are not supported")),
-        };
-        let Some(path) = namespace.path() else {
-            if kind == Namespaces::CGROUP {
-                plan.new_cgroup = true
-            } else {
-                plan.created |= kind
-            }
-            continue;
-        };
-        let fd = File::open(path).or_fail(|| format!("open namespace {}", path.display()))?.into();
-        match kind {
-            Namespaces::PID => plan.join_pid = Some(fd),
-            Namespaces::MOUNT => return Err(Failure::other("joining a mount namespace is not supported")),
-            _ => plan.join.push((kind, fd)),
+    let mut plan = Plan {
+        created: Namespaces::default(),
+        new_cgroup: false,
+        join: Vec::new(),
+        join_pid: None,
+        user: User::Own,
+        new_time: false,
+    };
+    let mut seen = Namespaces::default();
+    for namespace in spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten() {
+        let kind = kind(namespace.typ());
+        if seen.contains(kind) {
+            return Err(Failure::other(format!(
+                "malformed spec file: duplicated ns {:?}",
+                namespace.typ().to_string()
+            )));
+        }
+        seen |= kind;
+        match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+            Some(path) => plan.add_joined(kind, path)?,
+            None => plan.add_new(kind),
         }
     }
-    if !plan.created.contains(Namespaces::MOUNT) {
-        return Err(Failure::other("the container needs a new mount namespace"));
+    if !seen.contains(Namespaces::MOUNT) {
+        return Err(Failure::other("the container needs a mount namespace"));
     }
+    plan.join.sort_by_key(|(kind, _)| match *kind {
+        Namespaces::USER => 2,
+        Namespaces::MOUNT => 1,
+        _ => 0,
+    });
     Ok(plan)
 }
 
+fn kind(kind: LinuxNamespaceType) -> Namespaces {
+    match kind {
+        LinuxNamespaceType::Mount => Namespaces::MOUNT,
+        LinuxNamespaceType::Cgroup => Namespaces::CGROUP,
+        LinuxNamespaceType::Uts => Namespaces::UTS,
+        LinuxNamespaceType::Ipc => Namespaces::IPC,
+        LinuxNamespaceType::Pid => Namespaces::PID,
+        LinuxNamespaceType::Network => Namespaces::NETWORK,
+        LinuxNamespaceType::User => Namespaces::USER,
+        LinuxNamespaceType::Time => Namespaces::TIME,
+    }
+}
+
 impl Plan {
+    fn add_new(&mut self, kind: Namespaces) {
+        match kind {
+            Namespaces::CGROUP => self.new_cgroup = true,
+            Namespaces::TIME => self.new_time = true,
+            _ => self.created |= kind,
+        }
+        if kind == Namespaces::USER {
+            self.user = User::New;
+        }
+    }
+
+    fn add_joined(&mut self, kind: Namespaces, path: &Path) -> Result<()> {
+        let fd = File::open(path).or_fail(|| format!("open namespace {}", path.display()))?.into();
+        match kind {
+            Namespaces::PID => self.join_pid = Some(fd),
+            // Entering one's own is an error to the kernel, and nothing to us.
+            Namespaces::USER if is_own_user(&fd) => {}
+            Namespaces::USER => {
+                self.user = User::Joined;
+                self.join.push((kind, fd));
+            }
+            _ => self.join.push((kind, fd)),
+        }
+        Ok(())
+    }
+
+    /// Containers of the engine have no use for what only a process of its own can prepare.
+    pub(super) fn check_plain(&self) -> Result<()> {
+        if self.user != User::Own || self.new_time {
+            return Err(Failure::other("user and time namespaces are not supported for containers of the engine"));
+        }
+        Ok(())
+    }
+
     /// A new network namespace is there already, if the kit has one.
     pub(super) fn join_ready_network(&mut self, kit: &mut Kit) -> Result<()> {
         if !self.created.contains(Namespaces::NETWORK) {
@@ -65,4 +128,10 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+fn is_own_user(fd: &OwnedFd) -> bool {
+    let own = rustix::fs::stat("/proc/self/ns/user");
+    let other = rustix::fs::fstat(fd);
+    matches!((own, other), (Ok(own), Ok(other)) if (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
 }

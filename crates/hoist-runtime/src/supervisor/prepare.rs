@@ -210,9 +210,6 @@ pub(crate) fn check(launch: &Launch) -> Result<()> {
     if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
         return refuse("linux.netDevices");
     }
-    if linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()) {
-        return refuse("linux.timeOffsets");
-    }
     if linux.seccomp().as_ref().is_some_and(|seccomp| seccomp.listener_path().is_some()) {
         return refuse("linux.seccomp.listenerPath");
     }
@@ -303,6 +300,7 @@ fn early_messages(links: &mut Links, streams: &mut Streams) -> Result<bool> {
 impl Making {
     fn clone_init(&mut self, streams: Option<[OwnedFd; 3]>, go: bool) -> Result<Init> {
         let mut plan = namespaces::plan(&self.launch.spec)?;
+        plan.check_plain()?;
         plan.join_ready_network(&mut self.kit)?;
         let shared_sources = shared_sources(&self.launch.spec)?;
         let (parent, child) = channel::pair().or_fail(|| "make channel to init")?;
@@ -320,6 +318,7 @@ impl Making {
                 join: plan.join,
                 own_network: plan.created.contains(Namespaces::NETWORK) || self.kit.network().is_some(),
                 new_cgroup_namespace: plan.new_cgroup,
+                user: plan.user,
                 cgroup: cgroup.filter(|_| into.is_none()),
                 kit: Some(&self.kit),
                 shared_sources,
@@ -373,7 +372,7 @@ fn shared_sources(spec: &Spec) -> Result<Vec<(usize, OwnedFd)>> {
     let mounts = spec.mounts().iter().flatten().enumerate();
     mounts
         .filter(|(_, mount)| init::mounts::needs_host_namespace(mount))
-        .map(|(index, mount)| init::mounts::open_shared_source(mount).map(|fd| (index, fd)))
+        .map(|(index, mount)| init::mounts::open_source_outside(mount).map(|fd| (index, fd)))
         .collect()
 }
 

@@ -8,6 +8,7 @@ mod bundle;
 mod harness;
 mod hooks;
 mod life;
+mod namespaces;
 mod refusals;
 
 use std::ffi::OsString;
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let wanted = Wanted::of(&words);
-    let all = [life::TESTS, hooks::TESTS, refusals::TESTS].concat();
+    let all = [life::TESTS, hooks::TESTS, namespaces::TESTS, refusals::TESTS].concat();
     if wanted.list(all.iter().map(|(name, _)| *name)) {
         return ExitCode::SUCCESS;
     }

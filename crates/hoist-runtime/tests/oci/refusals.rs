@@ -40,6 +40,15 @@ fn command_lines() {
 /// A change to a good configuration, and what the error says.
 type Case = (fn(&mut Value), &'static str);
 
+fn push(config: &mut Value, namespace: Value) {
+    config["linux"]["namespaces"].as_array_mut().unwrap().push(namespace);
+}
+
+fn half_mapped(config: &mut Value) {
+    push(config, json!({"type": "user"}));
+    config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+}
+
 fn configurations() {
     let cases: &[Case] = &[
         (|c| c["ociVersion"] = json!("0.9"), "ociVersion"),
@@ -49,8 +58,19 @@ fn configurations() {
         (|c| c["process"]["cwd"] = json!("/proc/self/fd/7"), "chdir to cwd"),
         (|c| c["linux"]["cgroupsPath"] = json!("system.slice:x:y"), "systemd"),
         (|c| c["linux"]["cgroupsPath"] = json!("/../x"), "invalid cgroup path"),
-        (|c| c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"})), "user namespaces"),
-        (|c| c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "uts", "path": "/no"})), "/no"),
+        (|c| push(c, json!({"type": "user"})), "no namespace path to join nor mappings"),
+        (
+            |c| c["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 1}]),
+            "isn't enabled in the config",
+        ),
+        (|c| half_mapped(c), "both linux.uidMappings and linux.gidMappings"),
+        (|c| push(c, json!({"type": "pid"})), "duplicated ns"),
+        (|c| c["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 1}}), "no new time namespace"),
+        (|c| c["linux"]["intelRdt"] = json!({"closID": "x"}), "linux.intelRdt is not supported"),
+        (|c| c["linux"]["personality"] = json!({"domain": "LINUX", "flags": ["X"]}), "linux.personality.flags"),
+        (|c| c["mounts"][1]["options"] = json!(["idmap"]), "only bind mounts can be ID-mapped"),
+        (|c| c["mounts"][1]["uidMappings"] = json!([{"size": 1}]), "both uidMappings and gidMappings"),
+        (|c| c["linux"]["namespaces"][0] = json!({"type": "uts", "path": "/no"}), "/no"),
         (|c| c["linux"]["sysctl"] = json!({"kernel.core_pattern": "x"}), "kernel.core_pattern"),
         (|c| c["linux"]["resources"]["cpu"] = json!({"cpus": "900"}), "cpuset.cpus"),
         (|c| c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_NOTIFY"}), "SCMP_ACT_NOTIFY"),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hoist_runtime::cgroup;
 use hoist_runtime::defaults;
-use hoist_runtime::launch::{Launch, Log, Rootfs, Stdio};
+use hoist_runtime::launch::{Launch, Log, LogFile, Rootfs, Stdio};
 use hoist_runtime::protocol::{Exit, Failure, FromSupervisor, State, ToSupervisor};
 use hoist_runtime::spawner::{Link, Spawner};
 
@@ -122,7 +122,7 @@ impl Container {
 
     pub(crate) fn with_log(mut self) -> Container {
         let path = self.directory.join("log");
-        self.launch.log = Log::JsonFile { path, max_size_bytes: 0, max_files: 1, attrs: String::new() };
+        self.launch.log = Log::File(LogFile { path, ..LogFile::default() });
         self
     }
 

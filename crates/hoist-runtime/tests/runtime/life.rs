@@ -311,7 +311,7 @@ fn refused(spawner: &Spawner) {
     let mut container = Container::new(&["true"]);
     let user = r#"[{"type":"mount"},{"type":"user"}]"#;
     container.launch.spec.linux_mut().as_mut().unwrap().set_namespaces(serde_json::from_str(user).unwrap());
-    assert!(container.failure(spawner).message.contains("user namespaces are not supported"));
+    assert!(container.failure(spawner).message.contains("user and time namespaces are not supported"));
     container.assert_nothing_left();
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use hoist_runtime::launch::Log;
+use hoist_runtime::launch::{Log, LogFile};
 use hoist_runtime::protocol::ToSupervisor;
 use hoist_runtime::spawner::Spawner;
 
@@ -21,6 +21,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("an_attachment_that_goes_away_is_forgotten", closed_attachment),
     ("output_after_the_end_reaches_a_slow_attachment_while_the_exit_is_known_at_once", late_reader),
     ("a_full_disk_costs_log_lines_and_not_the_exit_code", full_disk),
+    ("a_log_that_does_not_block_drops_what_its_buffer_cannot_hold_and_tells", stuck_log),
+    ("a_log_that_does_not_block_is_whole_when_the_end_is_told", buffered_log),
+    ("rotated_logs_are_compressed_when_the_end_is_told", compressed_log),
     ("two_attachments_get_what_they_asked_for", two_attachments),
     ("background_processes_that_hold_the_output_do_not_hold_up_the_end", leaked_output),
 ];
@@ -183,10 +186,51 @@ fn late_reader(spawner: &Spawner) {
 
 fn full_disk(spawner: &Spawner) {
     let mut container = Container::new(&["sh", "-c", "for i in $(seq 1000); do echo line $i; done; exit 9"]);
-    container.launch.log = Log::Local { path: "/dev/full".into(), max_size_bytes: 0, max_files: 1 };
+    container.launch.log = Log::File(LogFile { path: "/dev/full".into(), ..LogFile::default() });
     let (output, end) = container.output(spawner);
     assert_eq!(end.unwrap().exit_code, 9);
     assert!(demultiplex(&output, 1).ends_with(b"line 1000\n"));
+}
+
+/// A log on a disk that takes nothing more: a fifo that nobody reads.
+fn stuck_log(spawner: &Spawner) {
+    let mut container = Container::new(&["sh", "-c", "seq 200000; exit 9"]);
+    let path = container.directory.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    let _both_ends = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+    container.launch.log = Log::File(LogFile { path, buffer_bytes: Some(100_000), ..LogFile::default() });
+    let (output, end) = container.output(spawner);
+    let end = end.unwrap();
+    assert!(demultiplex(&output, 1).ends_with(b"200000\n"));
+    assert_eq!(end.exit_code, 9);
+    assert!((190_000..200_000).contains(&end.log_entries_dropped), "{}", end.log_entries_dropped);
+    container.assert_nothing_left();
+}
+
+fn buffered_log(spawner: &Spawner) {
+    let mut container = Container::new(&["seq", "20000"]);
+    let path = container.directory.join("log");
+    container.launch.log = Log::File(LogFile { path, buffer_bytes: Some(8 << 20), ..LogFile::default() });
+    assert_eq!(container.output(spawner).1.unwrap().log_entries_dropped, 0);
+    let lines = container.log_entries().into_iter().map(|entry| entry["log"].as_str().unwrap().to_owned());
+    assert!(lines.eq((1..=20_000).map(|number| format!("{number}\n"))));
+}
+
+fn compressed_log(spawner: &Spawner) {
+    for buffer_bytes in [None, Some(8 << 20)] {
+        let mut container = Container::new(&["seq", "20000"]);
+        let path = container.directory.join("log");
+        let (max_size_bytes, max_files, compress) = (100_000, 4, true);
+        container.launch.log =
+            Log::File(LogFile { path, max_size_bytes, max_files, compress, buffer_bytes, ..LogFile::default() });
+        container.output(spawner).1.unwrap();
+        let names = std::fs::read_dir(&container.directory).unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name.starts_with("log"));
+        names.sort();
+        assert_eq!(names, ["log", "log.1.gz", "log.2.gz", "log.3.gz"]);
+        assert_eq!(container.log_entries().last().unwrap()["log"], "20000\n");
+    }
 }
 
 fn two_attachments(spawner: &Spawner) {

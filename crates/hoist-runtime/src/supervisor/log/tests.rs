@@ -1,6 +1,9 @@
 //! Entries, partial entries, rotation, and a disk without room.
 
+use std::path::PathBuf;
+
 use super::*;
+use crate::launch::LogFile;
 
 struct Directory(PathBuf);
 
@@ -14,7 +17,7 @@ impl Directory {
 
     fn logger(&self, max_size_bytes: u64, max_files: u32) -> Logger {
         let path = self.0.join("log");
-        Logger::open(&Log::JsonFile { path, max_size_bytes, max_files, attrs: String::new() }).unwrap()
+        Logger::open(&Log::File(LogFile { path, max_size_bytes, max_files, ..LogFile::default() })).unwrap()
     }
 
     fn read(&self, name: &str) -> Vec<serde_json::Value> {
@@ -86,6 +89,29 @@ fn rotation_keeps_as_many_files_as_asked_for() {
 }
 
 #[test]
+fn compressed_files_keep_their_number_and_are_rotated_on() {
+    let directory = Directory::new("compress");
+    let path = directory.0.join("log");
+    let numbered = |suffix: &str| PathBuf::from(format!("{}.{suffix}", path.display()));
+    std::fs::write(numbered("1"), "newer").unwrap();
+    std::fs::write(numbered("2"), "older").unwrap();
+    compress::compress_all(&path, 3).unwrap();
+    let unpacked = |suffix: &str| {
+        let mut text = String::new();
+        let file = std::fs::File::open(numbered(suffix)).unwrap();
+        std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(file), &mut text).unwrap();
+        text
+    };
+    assert_eq!((unpacked("1.gz"), unpacked("2.gz")), ("newer".to_owned(), "older".to_owned()));
+    assert!(!numbered("1").exists() && !numbered("2").exists() && !numbered("gz.tmp").exists());
+    let mut logger = directory.logger(1, 3);
+    logger.write(1, b"one\ntwo\n");
+    assert_eq!(unpacked("2.gz"), "newer");
+    assert_eq!(directory.read("log.1")[0]["log"], "one\n");
+    assert!(!numbered("1.gz").exists());
+}
+
+#[test]
 fn attributes_stand_between_stream_and_time() {
     let mut out = Vec::new();
     render(&mut out, b"x\n", 1, r#"{"a":"b"}"#, 0);
@@ -95,7 +121,7 @@ fn attributes_stand_between_stream_and_time() {
 
 #[test]
 fn a_full_disk_loses_entries_and_nothing_else() {
-    let mut logger = Logger::open(&Log::Local { path: "/dev/full".into(), max_size_bytes: 0, max_files: 1 }).unwrap();
+    let mut logger = Logger::open(&Log::File(LogFile { path: "/dev/full".into(), ..LogFile::default() })).unwrap();
     logger.write(1, b"lost\n");
     logger.write(1, b"lost too\n");
     logger.end(1);
