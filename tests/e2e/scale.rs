@@ -1,9 +1,12 @@
 //! Many containers at once.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
-use hoist_tests::{Bed, Cli, Engine, Image, engine, skip};
+use flate2::{Compression, GzBuilder};
+use hoist_tests::{Bed, Cli, Engine, Image, Layer, engine, skip};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 fn many(t: &Bed) -> usize {
     std::env::var("HOIST_TEST_MANY").ok().and_then(|many| many.parse().ok()).unwrap_or(if t.engine.is_own() {
@@ -60,5 +63,41 @@ fn with_five_hundred_running_the_next_is_as_fast_as_the_first() {
         for number in 0..20 {
             api.delete(&format!("/containers/lots{number}?force=1")).status(204);
         }
+    });
+}
+
+/// A layer of so many empty files, whose tar is nowhere whole: 512 bytes a file.
+fn layer_of_empty_files(count: usize) -> Layer {
+    let mut packed = GzBuilder::new().write(Vec::new(), Compression::fast());
+    let mut hasher = Sha256::new();
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(0o644);
+    header.set_mtime(1_700_000_000);
+    for number in 0..count {
+        header.set_path(format!("many/{:03}/{number}", number / 1000)).unwrap();
+        header.set_cksum();
+        hasher.update(header.as_bytes());
+        packed.write_all(header.as_bytes()).unwrap();
+    }
+    hasher.update([0; 1024]);
+    packed.write_all(&[0; 1024]).unwrap();
+    let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Layer { blob: packed.finish().unwrap(), diff_id: format!("sha256:{digest}") }
+}
+
+#[test]
+fn a_million_tiny_files_are_unpacked_in_little_memory() {
+    engine(|t| {
+        if !t.engine.is_own() {
+            skip!("own-engine", "looks at the engine's memory");
+        }
+        let mut image = Image::busybox();
+        image.layers.push(layer_of_empty_files(1_000_000));
+        let before = t.engine.resident_kb().unwrap();
+        t.load("million:latest", &image);
+        let after = t.engine.resident_kb().unwrap();
+        assert!(after < before + 64_000, "{before} kB before, {after} kB after");
+        t.cli("run --rm million sh -c 'ls /many | wc -l; ls /many/999 | wc -l'").ok().prints("1000\n1000");
+        t.cli("rmi million").ok();
     });
 }

@@ -4,46 +4,38 @@
 //! is measured with a gap before it, as people and schedulers start containers, and in a loop, which hides what the kernel
 //! puts off.
 
+mod engine;
+mod images;
 mod measure;
 mod memory;
+mod side;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use self::engine::Engine;
 use self::measure::{Figure, run_quietly, show};
-use crate::project::{has_program, output, target};
+use self::side::{Kind, Side};
+use crate::project::{output, target};
 use crate::{e2e, test_bed};
 
 const HELP: &str = "\
-usage: cargo xtask bench [NAME…]       names: size, start, run, exec, ps, parallel, memory; default: all
+usage: cargo xtask bench [NAME…]       names: size, start, run, exec, ps, parallel, memory, images; default: all
 
 Variables:
   HOIST_BENCH_BINARY   the executable (default: the release build, made first)
   HOIST_BENCH_ROUNDS   how often each command is measured (default 15)
   HOIST_BENCH_PEER     a docker host of a peer engine, as unix:///run/docker.sock; its client is the test bed's docker
+  HOIST_BENCH_ROOT     where the measured engine keeps its images (default: with the rest of it, in a temporary directory); what
+                       the peer uses should be alike: ext4 without a journal takes minutes to write after much was deleted
+  HOIST_BENCH_PODMAN   how podman is started, if it is to be measured too, such as `podman --runtime runc`
 ";
 
 const GAP: Duration = Duration::from_millis(150);
 const LISTED: usize = 200;
-
-/// One side of a comparison: a client and the engine it talks to.
-pub(crate) struct Side {
-    pub(crate) name: &'static str,
-    client: PathBuf,
-    host: String,
-}
-
-impl Side {
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.client);
-        command.args(arguments).env("DOCKER_HOST", &self.host).env("HOIST_HOST", &self.host).stdin(Stdio::null());
-        command.env("DOCKER_CONFIG", "/nonexistent");
-        command
-    }
-}
 
 struct Bench {
     binary: PathBuf,
@@ -52,6 +44,7 @@ struct Bench {
     /// The real docker client on our engine, and on the peer.
     docker_on_ours: Option<Side>,
     peer: Option<Side>,
+    podman: Option<Side>,
 }
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -95,6 +88,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if wanted("parallel") {
         bench.parallel()?;
     }
+    if wanted("images") {
+        images::measure(&bench, &engine)?;
+    }
     if wanted("memory") {
         bench.with_container(|_, _| memory::with_containers(&engine.child, &engine.directory))?;
     }
@@ -107,20 +103,27 @@ impl Bench {
         let host = format!("unix://{}", engine.socket.display());
         let docker = test_bed::make()?.join("docker");
         let docker = docker.is_file().then_some(docker);
-        let ours = Side { name: "hoist", client: binary.clone(), host: host.clone() };
-        let docker_on_ours = docker.clone().map(|client| Side { name: "docker client on hoist", client, host });
+        let ours = Side::of_host("hoist", Kind::Hoist, &binary, &host);
+        let docker_on_ours =
+            docker.as_deref().map(|client| Side::of_host("docker client on hoist", Kind::Docker, client, &host));
         let peer = match (std::env::var("HOIST_BENCH_PEER"), docker) {
-            (Ok(host), Some(client)) => Some(Side { name: "peer", client, host }),
+            (Ok(host), Some(client)) => Some(Side::of_host("peer", Kind::Docker, &client, &host)),
             _ => {
                 println!("no peer: set HOIST_BENCH_PEER for ratios");
                 None
             }
         };
-        Ok(Self { binary, rounds, ours, docker_on_ours, peer })
+        let podman = std::env::var("HOIST_BENCH_PODMAN").ok().map(|words| Side::podman(&words)).transpose()?;
+        Ok(Self { binary, rounds, ours, docker_on_ours, peer, podman })
     }
 
     fn sides(&self) -> Vec<&Side> {
-        std::iter::once(&self.ours).chain(&self.docker_on_ours).chain(&self.peer).collect()
+        std::iter::once(&self.ours).chain(&self.docker_on_ours).chain(&self.peer).chain(&self.podman).collect()
+    }
+
+    /// One side for each engine.
+    fn engines(&self) -> Vec<&Side> {
+        std::iter::once(&self.ours).chain(&self.peer).chain(&self.podman).collect()
     }
 
     fn size(&self) -> Result<()> {
@@ -151,11 +154,10 @@ impl Bench {
         }
         let tar = root.join("root.tar");
         output(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg("bin"))?;
-        let tar = tar.display().to_string();
-        for side in [Some(&self.ours), self.peer.as_ref()].into_iter().flatten() {
+        for side in self.engines() {
             let has = side.command(&["image", "inspect", "busybox"]).output()?.status.success();
             if !has {
-                output(&mut side.command(&["import", &tar, "busybox:latest"]))?;
+                output(side.command(&["import", "-", "busybox:latest"]).stdin(std::fs::File::open(&tar)?))?;
             }
         }
         std::fs::remove_dir_all(root)?;
@@ -192,11 +194,11 @@ impl Bench {
 
     fn with_container(&self, measure: impl FnOnce(&Self, &str) -> Result<()>) -> Result<()> {
         let name = format!("hoist-bench-{}", std::process::id());
-        for side in [Some(&self.ours), self.peer.as_ref()].into_iter().flatten() {
+        for side in self.engines() {
             output(&mut side.command(&["run", "-d", "--name", &name, "busybox", "sleep", "100000"]))?;
         }
         let result = measure(self, &name);
-        for side in [Some(&self.ours), self.peer.as_ref()].into_iter().flatten() {
+        for side in self.engines() {
             output(&mut side.command(&["rm", "-f", &name]))?;
         }
         result
@@ -204,7 +206,7 @@ impl Bench {
 
     fn ps(&self) -> Result<()> {
         let name = |number: usize| format!("hoist-bench-ps-{}-{number}", std::process::id());
-        let sides: Vec<&Side> = [Some(&self.ours), self.peer.as_ref()].into_iter().flatten().collect();
+        let sides = self.engines();
         for side in &sides {
             for number in 0..LISTED {
                 output(&mut side.command(&["create", "--name", &name(number), "busybox", "true"]))?;
@@ -222,8 +224,8 @@ impl Bench {
     /// Starts per second when eight clients run containers one after the other.
     fn parallel(&self) -> Result<()> {
         let mut rates = Vec::new();
-        for side in [Some(&self.ours), self.peer.as_ref()].into_iter().flatten() {
-            let each = if side.name == "peer" { 3 } else { 25 };
+        for side in self.engines() {
+            let each = if side.kind == Kind::Hoist { 25 } else { 3 };
             let start = Instant::now();
             std::thread::scope(|scope| {
                 let workers: Vec<_> = (0..8)
@@ -244,8 +246,8 @@ impl Bench {
             println!("starts, 8 in parallel     {rate:.1} per second ({})", side.name);
             rates.push(rate);
         }
-        if let [ours, peer] = rates[..] {
-            println!("starts, 8 in parallel     {:.1} times the peer's", ours / peer);
+        for (side, rate) in self.engines().iter().zip(&rates).skip(1) {
+            println!("starts, 8 in parallel     {:.1} times as many as {}", rates[0] / rate, side.name);
         }
         Ok(())
     }
@@ -254,47 +256,4 @@ impl Bench {
 fn tempdir() -> Result<PathBuf> {
     let output = output(Command::new("mktemp").args(["-d", "--tmpdir", "hoist-bench-XXXXX"]))?;
     Ok(PathBuf::from(output.trim()))
-}
-
-/// An engine for the measurements, in a place of its own. Ends when dropped.
-struct Engine {
-    child: Child,
-    directory: PathBuf,
-    socket: PathBuf,
-}
-
-impl Engine {
-    fn start(binary: &Path) -> Result<Self> {
-        let directory = tempdir()?;
-        let socket = directory.join("s.sock");
-        let log = std::fs::File::create(directory.join("log"))?;
-        let mut command = Command::new(binary);
-        command.arg("engine").arg("--root").arg(directory.join("d")).arg("--run-dir").arg(directory.join("r"));
-        command.arg("-H").arg(format!("unix://{}", socket.display())).arg("--pidfile").arg(directory.join("pid"));
-        command.args(["--bridge", "htbench", "--bip", "10.199.0.1/20"]);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let start = Instant::now();
-        let child = command.spawn().with_context(|| format!("{}", binary.display()))?;
-        let mut engine = Self { child, directory, socket };
-        while std::os::unix::net::UnixStream::connect(&engine.socket).is_err() {
-            if start.elapsed() > Duration::from_secs(20) || !matches!(engine.child.try_wait(), Ok(None)) {
-                let log = std::fs::read_to_string(engine.directory.join("log")).unwrap_or_default();
-                bail!("the engine does not come up:\n{log}");
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        println!("engine start              {:.1} ms until its socket answers", start.elapsed().as_secs_f64() * 1e3);
-        Ok(engine)
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
-        if has_program("ip") {
-            let _ = Command::new("ip").args(["link", "delete", "htbench"]).output();
-        }
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::project::{cargo, has_program, succeed};
-use crate::{e2e, guest, leaks, test_bed, tidy};
+use crate::{e2e, fuzz, guest, leaks, test_bed, tidy};
 
 type Stage = (&'static str, fn() -> Result<()>);
 
@@ -21,6 +21,7 @@ const STAGES: &[Stage] = &[
     ("test bed", || test_bed::make().map(drop)),
     ("end to end", end_to_end),
     ("guest", guest::in_ci),
+    ("fuzz", fuzz::in_ci),
 ];
 
 /// Runs all stages, or those whose names are given.

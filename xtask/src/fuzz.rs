@@ -9,6 +9,9 @@ use anyhow::{Context, Result, bail};
 use crate::project::{cargo, has_program, root, succeed};
 
 const SECONDS: u32 = 180;
+/// What registries and archives send is fuzzed in each run of CI, so long.
+const IN_CI: [&str; 6] = ["manifest", "image_config", "tar_stream", "layer", "reference", "challenge"];
+const SECONDS_IN_CI: u32 = 60;
 const USAGE: &str = "usage: cargo xtask fuzz [TARGET…] [--seconds N]   (all targets, 180 s each)";
 /// One input must not take longer, nor all memory be more than this, nor an allocation alone.
 const TIMEOUT_S: u32 = 20;
@@ -30,7 +33,36 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("failed: {} (inputs are below fuzz/artifacts)", failed.join(", ")) }
 }
 
+/// The targets of [`IN_CI`], two at a time, their output shown where one failed.
+pub(crate) fn in_ci() -> Result<()> {
+    install_cargo_fuzz()?;
+    // Once, so that two runs do not wait for each other.
+    IN_CI.iter().try_for_each(|target| succeed(&mut cargo_fuzz(&["build", "--sanitizer", "none", target])))?;
+    for pair in IN_CI.chunks(2) {
+        std::thread::scope(|scope| {
+            let runs: Vec<_> = pair.iter().map(|target| scope.spawn(|| fuzz_quietly(target))).collect();
+            runs.into_iter().try_for_each(|run| run.join().unwrap_or_else(|_| bail!("a fuzzer's thread panicked")))
+        })?;
+    }
+    Ok(())
+}
+
+fn fuzz_quietly(target: &str) -> Result<()> {
+    let ended = command(target, SECONDS_IN_CI)?.output().context("cannot start cargo fuzz")?;
+    let text = String::from_utf8_lossy(&ended.stderr);
+    if !ended.status.success() {
+        bail!("{target}: {}\n{text}", ended.status);
+    }
+    let runs = text.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    println!("{target}: {} inputs in {SECONDS_IN_CI} s", runs.unwrap_or(" ?").trim());
+    Ok(())
+}
+
 fn fuzz(target: &str, seconds: u32) -> Result<()> {
+    succeed(&mut command(target, seconds)?)
+}
+
+fn command(target: &str, seconds: u32) -> Result<Command> {
     let fuzz = root().join("fuzz");
     // New inputs go to the first directory, which git ignores.
     let corpus = fuzz.join("corpus").join(target);
@@ -47,7 +79,7 @@ fn fuzz(target: &str, seconds: u32) -> Result<()> {
     if Path::new("/dev/shm").is_dir() && std::env::var_os("TMPDIR").is_none() {
         command.env("TMPDIR", "/dev/shm");
     }
-    succeed(&mut command)
+    Ok(command)
 }
 
 fn cargo_fuzz(arguments: &[&str]) -> Command {

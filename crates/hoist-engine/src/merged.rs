@@ -1,112 +1,120 @@
 //! Looking a file up in a container's layers without mounting them: upper directory first, then layers topmost first,
 //! whiteouts honoured, symlinks followed inside the merged tree only. And users and groups read that way.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use hoist_runtime::user::{self, User};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
 const MAX_LINKS: usize = 40;
 
-/// Opens a regular file of the merged tree for reading; `None` if there is none.
-pub(crate) fn open_file(layers: &[PathBuf], upper: &Path, path: &Path) -> Option<File> {
-    let mut path = path.to_owned();
-    for _ in 0..MAX_LINKS {
-        match step(layers, upper, &path)? {
-            Step::File(fd) => return Some(File::from(fd)),
-            Step::Link(next) => path = next,
-        }
-    }
-    None
+/// A container's tree: the directories that make it up, uppermost first. Opened once for all that is looked up.
+struct Merged {
+    roots: Vec<OwnedFd>,
 }
 
 enum Step {
-    File(OwnedFd),
+    File(File),
     Link(PathBuf),
 }
 
-/// Walks component by component; a symlink anywhere gives the path to go on with.
-fn step(layers: &[PathBuf], upper: &Path, path: &Path) -> Option<Step> {
-    let names: Vec<&std::ffi::OsStr> =
-        path.components().filter_map(|c| if let Component::Normal(name) = c { Some(name) } else { None }).collect();
-    let mut walked = PathBuf::new();
-    for (index, name) in names.iter().enumerate() {
-        walked.push(name);
-        let (layer, kind) = find(layers, upper, &walked)?;
-        let last = index + 1 == names.len();
-        match kind {
-            FileType::Symlink => {
-                let target = read_link(layer, &walked)?;
-                let base = walked.parent().unwrap_or(Path::new(""));
-                let rest: PathBuf = names[index + 1..].iter().collect();
-                return Some(Step::Link(clean(&base.join(target).join(rest))));
-            }
-            FileType::Directory if !last => {}
-            FileType::RegularFile if last => {
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-                return open_at(layer, &walked, flags).map(Step::File);
-            }
-            _ => return None,
-        }
-    }
-    None
+/// What a name stands for in the merged tree.
+enum Found {
+    /// A directory: those of the layers that show in it, uppermost first.
+    Directory(Vec<OwnedFd>),
+    Other(OwnedFd, FileType),
 }
 
-/// The layer that decides about `path`, and what it is there.
-fn find<'a>(layers: &'a [PathBuf], upper: &'a Path, path: &Path) -> Option<(&'a Path, FileType)> {
-    for layer in std::iter::once(upper).chain(layers.iter().map(PathBuf::as_path)) {
-        if let Some(fd) = open_at(layer, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC) {
-            let stat = rustix::fs::fstat(&fd).ok()?;
-            let kind = FileType::from_raw_mode(stat.st_mode);
-            let whiteout = kind == FileType::CharacterDevice && stat.st_rdev == 0;
-            return (!whiteout).then_some((layer, kind));
-        }
-        if hidden_below(layer, path) {
-            return None;
-        }
+impl Merged {
+    /// A directory that cannot be opened counts as empty.
+    fn open(layers: &[PathBuf], upper: &Path) -> Merged {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |path| rustix::fs::openat(CWD, path, flags, Mode::empty()).ok();
+        Merged { roots: std::iter::once(upper).chain(layers.iter().map(PathBuf::as_path)).filter_map(open).collect() }
     }
-    None
+
+    /// Opens a regular file for reading; `None` if there is none.
+    fn file(&self, path: &Path) -> Option<File> {
+        let mut path = path.to_owned();
+        for _ in 0..MAX_LINKS {
+            match self.step(&path)? {
+                Step::File(file) => return Some(file),
+                Step::Link(next) => path = next,
+            }
+        }
+        None
+    }
+
+    /// Walks component by component; a symlink anywhere gives the path to go on with.
+    fn step(&self, path: &Path) -> Option<Step> {
+        let names: Vec<&OsStr> =
+            path.components().filter_map(|c| if let Component::Normal(name) = c { Some(name) } else { None }).collect();
+        let mut here = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let directories = if index == 0 { &self.roots } else { &here };
+            let last = index + 1 == names.len();
+            match look(directories, name)? {
+                Found::Directory(next) if !last => here = next,
+                Found::Other(fd, FileType::Symlink) => {
+                    let target = rustix::fs::readlinkat(&fd, "", Vec::new()).ok()?;
+                    let base: PathBuf = names[..index].iter().collect();
+                    let rest: PathBuf = names[index + 1..].iter().collect();
+                    return Some(Step::Link(clean(&base.join(OsString::from_vec(target.into_bytes())).join(rest))));
+                }
+                Found::Other(fd, FileType::RegularFile) if last => return reopen(&fd).map(Step::File),
+                _ => return None,
+            }
+        }
+        None
+    }
 }
 
-/// An opaque directory or a whiteout on the way hides lower layers.
-fn hidden_below(layer: &Path, path: &Path) -> bool {
-    path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).any(|ancestor| {
-        let Some(fd) = open_at(layer, ancestor, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC) else {
-            return false;
+/// One component: a name without slashes, which is not followed. Whiteouts and what is no directory hide what is below.
+fn look(directories: &[OwnedFd], name: &OsStr) -> Option<Found> {
+    let mut found = Vec::new();
+    for directory in directories {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => continue,
+            Err(_) => return None,
         };
-        let Ok(stat) = rustix::fs::fstat(&fd) else { return false };
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::CharacterDevice => stat.st_rdev == 0,
-            FileType::Directory => {
-                let mut value = [0_u8; 1];
-                let full = layer.join(ancestor);
-                rustix::fs::lgetxattr(&full, "trusted.overlay.opaque", &mut value)
-                    .is_ok_and(|n| n == 1 && value[0] == b'y')
-            }
-            _ => true,
+        let stat = rustix::fs::fstat(&fd).ok()?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let whiteout = kind == FileType::CharacterDevice && stat.st_rdev == 0;
+        if kind != FileType::Directory {
+            return match found.is_empty() {
+                true if !whiteout => Some(Found::Other(fd, kind)),
+                true => None,
+                false => Some(Found::Directory(found)),
+            };
         }
-    })
+        let mut value = [0_u8; 1];
+        let opaque = rustix::fs::getxattr(proc_path(&fd), "trusted.overlay.opaque", &mut value[..]);
+        found.push(fd);
+        if opaque.is_ok_and(|length| length == 1 && value[0] == b'y') {
+            break;
+        }
+    }
+    (!found.is_empty()).then_some(Found::Directory(found))
 }
 
-fn open_at(layer: &Path, path: &Path, flags: OFlags) -> Option<OwnedFd> {
-    let root =
-        rustix::fs::openat(CWD, layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    // NO_SYMLINKS together with O_PATH|O_NOFOLLOW still opens a link itself when it is the last component.
-    rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve).ok()
+/// For reading what was looked at, whatever stands at its name by now.
+fn reopen(fd: &OwnedFd) -> Option<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::fs::openat(CWD, proc_path(fd), flags, Mode::empty()).ok().map(File::from)
 }
 
-fn read_link(layer: &Path, path: &Path) -> Option<PathBuf> {
-    let fd = open_at(layer, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
-    let target = rustix::fs::readlinkat(&fd, "", Vec::new()).ok()?;
-    Some(PathBuf::from(OsString::from_vec(target.into_bytes())))
+fn proc_path(fd: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 /// Resolves `.` and `..` by text, never above the root.
@@ -125,8 +133,9 @@ fn clean(path: &Path) -> PathBuf {
 
 /// Resolves `user[:group]` and further groups as docker does, by the account files of the merged tree.
 pub(crate) fn user(layers: &[PathBuf], upper: &Path, text: &str, additional: &[String]) -> Result<User> {
+    let merged = Merged::open(layers, upper);
     let open = |path: &str| -> Box<dyn Read> {
-        match open_file(layers, upper, Path::new(path)) {
+        match merged.file(Path::new(path)) {
             Some(file) => Box::new(file),
             None => Box::new(io::empty()),
         }
@@ -195,11 +204,21 @@ mod tests {
     fn links_stay_inside_and_whiteouts_hide() {
         let (_dir, upper, layers) = tree();
         std::os::unix::fs::symlink("/../../../../etc/hostname", layers[0].join("etc/escape")).unwrap();
-        assert!(open_file(&layers, &upper, Path::new("etc/escape")).is_none());
+        let file = |path: &str| Merged::open(&layers, &upper).file(Path::new(path));
+        assert!(file("etc/escape").is_none());
         std::os::unix::fs::symlink("etc/passwd", layers[0].join("link")).unwrap();
-        assert!(open_file(&layers, &upper, Path::new("link")).is_some());
+        assert!(file("link").is_some());
         std::fs::create_dir(upper.join("etc")).unwrap();
         rustix::fs::mknodat(CWD, upper.join("etc/passwd"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
-        assert!(open_file(&layers, &upper, Path::new("etc/passwd")).is_none());
+        assert!(file("etc/passwd").is_none());
+        assert!(file("etc/group").is_some());
+        // An opaque directory, and anything that is no directory, hides what is below.
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(upper.join("etc"), "trusted.overlay.opaque", b"y", flags).unwrap();
+        assert!(file("etc/group").is_none());
+        std::fs::remove_dir_all(upper.join("etc")).unwrap();
+        assert!(file("etc/passwd").is_some());
+        std::fs::write(upper.join("etc"), "").unwrap();
+        assert!(file("etc/passwd").is_none());
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::Side;
+use super::side::Side;
 
 /// Times of one command, sorted, in milliseconds.
 pub(super) struct Figure(Vec<f64>);
@@ -18,7 +18,7 @@ impl Figure {
         Ok(Self::sorted(times))
     }
 
-    fn sorted(times: Vec<Duration>) -> Self {
+    pub(super) fn sorted(times: Vec<Duration>) -> Self {
         let mut times: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
         times.sort_unstable_by(f64::total_cmp);
         Self(times)

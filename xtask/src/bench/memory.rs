@@ -31,6 +31,22 @@ pub(super) fn with_containers(engine: &Child, directory: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Begins the peak of a process's memory anew (proc(5), clear_refs).
+pub(super) fn forget_peak(engine: &Child) -> Result<()> {
+    let path = format!("/proc/{}/clear_refs", engine.id());
+    fs::write(&path, "5").with_context(|| path)
+}
+
+/// The most memory the engine had since then.
+pub(super) fn peak(engine: &Child, what: &str) -> Result<()> {
+    let path = format!("/proc/{}/status", engine.id());
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<f64>().ok());
+    println!("{what:<25} RSS {:.1} MB", kilobytes.with_context(|| format!("{path} has no VmHWM"))? / 1024.0);
+    Ok(())
+}
+
 fn children(pid: &str) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());

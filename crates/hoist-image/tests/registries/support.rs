@@ -144,7 +144,7 @@ pub(crate) struct Made {
 
 /// An image whose layers each hold one file `etc/<n>` with the given text.
 pub(crate) fn made(texts: &[&str], pack: Pack) -> Made {
-    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
+    let (mut layers, mut tars) = (Vec::new(), Vec::new());
     for (number, text) in texts.iter().enumerate() {
         let mut builder = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
@@ -152,7 +152,7 @@ pub(crate) fn made(texts: &[&str], pack: Pack) -> Made {
         header.set_mode(0o644);
         builder.append_data(&mut header, format!("etc/{number}"), text.as_bytes()).unwrap();
         let plain = builder.into_inner().unwrap();
-        diff_ids.push(digest(&plain));
+        tars.push(plain.clone());
         layers.push(match pack {
             Pack::Plain => plain,
             Pack::Zstd => zstd::encode_all(plain.as_slice(), 1).unwrap(),
@@ -163,6 +163,12 @@ pub(crate) fn made(texts: &[&str], pack: Pack) -> Made {
             }
         });
     }
+    made_of(&tars, layers)
+}
+
+/// An image of these layers: their tars, and the bytes that a registry has for each.
+pub(crate) fn made_of(tars: &[Vec<u8>], layers: Vec<Vec<u8>>) -> Made {
+    let diff_ids: Vec<String> = tars.iter().map(|tar| digest(tar)).collect();
     let config = serde_json::json!({ "os": "linux", "architecture": "amd64", "config": {},
         "rootfs": { "type": "layers", "diff_ids": diff_ids } });
     let config = config.to_string().into_bytes();
@@ -269,7 +275,10 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &Handler) {
         log.lock().unwrap().push(asked.clone());
         let not_found = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
         let answer = handler(&asked).unwrap_or_else(|| Answer::status(404, not_found));
-        let mut head = format!("HTTP/1.1 {} Status\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
+        let mut head = format!("HTTP/1.1 {} Status\r\n", answer.status);
+        if !answer.headers.iter().any(|(name, _)| name == "Content-Length") {
+            head.push_str(&format!("Content-Length: {}\r\n", answer.body.len()));
+        }
         for (name, value) in &answer.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -79,6 +79,9 @@ fn tree(ranges: &[(u32, Outcome)]) -> Result<Vec<Instruction>, String> {
         [(_, Outcome::Return(verdict))] => Ok(vec![Instruction::plain(RETURN, *verdict)]),
         [(_, Outcome::Test(tests, otherwise))] => test(tests, *otherwise),
         _ => {
+            if let Some(block) = Block::of(ranges)?.link() {
+                return Ok(block);
+            }
             let (low, high) = ranges.split_at(ranges.len() / 2);
             let pivot = high[0].0;
             let (low, high) = (tree(low)?, tree(high)?);
@@ -95,6 +98,97 @@ fn tree(ranges: &[(u32, Outcome)]) -> Result<Vec<Instruction>, String> {
             Ok(program)
         }
     }
+}
+
+/// A tree whose leaves share their ends: one comparison for each range but the first, and each verdict once. The shorter
+/// a program is, the sooner the kernel has translated it, which every start of a process waits for.
+#[derive(Default)]
+struct Block<'r> {
+    nodes: Vec<Node>,
+    verdicts: Vec<u32>,
+    tests: Vec<(&'r Outcome, Vec<Instruction>)>,
+}
+
+struct Node {
+    pivot: u32,
+    below: End,
+    at_or_above: End,
+}
+
+/// Where a comparison leads: an index into the block's lists.
+#[derive(Clone, Copy)]
+enum End {
+    Node(usize),
+    Verdict(usize),
+    Test(usize),
+}
+
+impl<'r> Block<'r> {
+    fn of(ranges: &'r [(u32, Outcome)]) -> Result<Block<'r>, String> {
+        let mut block = Block::default();
+        block.add(ranges)?;
+        Ok(block)
+    }
+
+    /// A node comes right before what is below it.
+    fn add(&mut self, ranges: &'r [(u32, Outcome)]) -> Result<End, String> {
+        let (low, high) = match ranges {
+            [(_, outcome)] => return self.leaf(outcome),
+            _ => ranges.split_at(ranges.len() / 2),
+        };
+        let at = self.nodes.len();
+        self.nodes.push(Node { pivot: high[0].0, below: End::Node(at), at_or_above: End::Node(at) });
+        self.nodes[at].below = self.add(low)?;
+        self.nodes[at].at_or_above = self.add(high)?;
+        Ok(End::Node(at))
+    }
+
+    fn leaf(&mut self, outcome: &'r Outcome) -> Result<End, String> {
+        Ok(match outcome {
+            Outcome::Return(verdict) => {
+                End::Verdict(place(&mut self.verdicts, |known| known == verdict, || Ok(*verdict))?)
+            }
+            Outcome::Test(tests, otherwise) => {
+                let made = || Ok((outcome, test(tests, *otherwise)?));
+                End::Test(place(&mut self.tests, |(known, _)| *known == outcome, made)?)
+            }
+        })
+    }
+
+    /// The program, if it is so short that every conditional jump reaches its end.
+    fn link(&self) -> Option<Vec<Instruction>> {
+        let first_verdict = self.nodes.len();
+        let position = |end: End| match end {
+            End::Node(at) => at,
+            End::Verdict(at) => first_verdict + at,
+            End::Test(at) => {
+                let before: usize = self.tests[..at].iter().map(|(_, code)| code.len()).sum();
+                first_verdict + self.verdicts.len() + before
+            }
+        };
+        let distance = |from: usize, end: End| u8::try_from(position(end) - from - 1).ok();
+        let mut program = Vec::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let (above, below) = (distance(at, node.at_or_above)?, distance(at, node.below)?);
+            program.push(Instruction::branch(JUMP_GREATER_EQUAL, node.pivot, above, below));
+        }
+        program.extend(self.verdicts.iter().map(|verdict| Instruction::plain(RETURN, *verdict)));
+        program.extend(self.tests.iter().flat_map(|(_, code)| code));
+        Some(program)
+    }
+}
+
+/// The index of an element, which is made if it is not there.
+fn place<T>(
+    list: &mut Vec<T>,
+    is_it: impl Fn(&T) -> bool,
+    make: impl FnOnce() -> Result<T, String>,
+) -> Result<usize, String> {
+    if let Some(at) = list.iter().position(is_it) {
+        return Ok(at);
+    }
+    list.push(make()?);
+    Ok(list.len() - 1)
 }
 
 fn test(tests: &[Conditional], otherwise: u32) -> Result<Vec<Instruction>, String> {
