@@ -72,7 +72,7 @@ fn a_chunked_zstd_layer_is_a_layer_like_others() {
     }
     chunked.extend(skippable(&zstd::encode_all(&b"{\"version\":1,\"entries\":[]}"[..], 1).unwrap()));
     chunked.extend(skippable(&[7; 64]));
-    let image = made_of(&[tar.clone()], vec![chunked]);
+    let image = made_of(std::slice::from_ref(tar), vec![chunked]);
     let server = Server::with(&image, |_| None);
     let (place, name) = (Place::new(), format!("{}/x:1", server.address));
     place.pull(&name).unwrap();
@@ -92,7 +92,8 @@ fn names_that_differ_in_case_only_are_two_files() {
         builder.append_data(&mut header, name, text.as_bytes()).unwrap();
     }
     let tar = builder.into_inner().unwrap();
-    let server = Server::with(&made_of(&[tar.clone()], vec![tar]), |_| None);
+    let image = made_of(std::slice::from_ref(&tar), vec![tar.clone()]);
+    let server = Server::with(&image, |_| None);
     let (place, name) = (Place::new(), format!("{}/x:1", server.address));
     place.pull(&name).unwrap();
     let read = |path| place.read(&name, path);

@@ -70,6 +70,9 @@ mod tests {
         assert!(text("/a:/x:nocopy").ends_with("type \"bind\": field VolumeOptions must not be specified"));
         assert!(text("ab:/x:rslave").ends_with("type \"volume\": field BindOptions must not be specified"));
         assert_eq!(text("/a:/b:ro:rw"), "invalid volume specification: '/a:/b:ro:rw'");
+        for bad in ["/a", "/a:b", "/a:/", ":/b", "/a:/b:zz", "a:b:c:d"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
         assert_eq!(parse("/a:/x/../y:ro,rslave").unwrap().destination, "/y");
     }
 }
