@@ -235,7 +235,8 @@ impl Index {
     /// Takes an image's config that could not be read before and is here anew.
     pub(crate) fn renew_document(&mut self, id: &str, document: config::Document) {
         let Some(entry) = self.images.get_mut(id).filter(|entry| entry.image.document.is_null()) else { return };
-        let (image, history) = image_of(&entry.record, Some(document), entry.image.size_bytes);
+        let (mut image, history) = image_of(&entry.record, Some(document), entry.image.size_bytes);
+        (image.repo_tags, image.repo_digests) = (entry.image.repo_tags.clone(), entry.image.repo_digests.clone());
         (entry.image, entry.history) = (Arc::new(image), Arc::new(history));
         self.refresh(id);
     }
@@ -257,12 +258,12 @@ impl Index {
         let before = self.names.insert(reference.to_owned(), id.to_owned()).filter(|before| before != id);
         if let Some(before) = &before {
             if let Some(entry) = self.images.get_mut(before) {
-                entry.names.remove(reference);
+                entry.remove_name(reference);
             }
             self.refresh(before);
         }
         if let Some(entry) = self.images.get_mut(id) {
-            entry.names.insert(reference.to_owned());
+            entry.add_name(reference);
         }
         self.refresh(id);
         before
@@ -272,7 +273,7 @@ impl Index {
         let Some(id) = self.names.remove(reference) else { return };
         self.pins.remove(reference);
         if let Some(entry) = self.images.get_mut(&id) {
-            entry.names.remove(reference);
+            entry.remove_name(reference);
         }
         self.refresh(&id);
     }
@@ -284,16 +285,47 @@ impl Index {
         self.refresh(id);
     }
 
-    /// Makes what users see agree with names, pins and tag time.
+    /// Makes what users see agree with pins and tag time.
     fn refresh(&mut self, id: &str) {
         let Some(entry) = self.images.get_mut(id) else { return };
         let image = Arc::make_mut(&mut entry.image);
-        image.is_pinned = self.pins.contains(id) || entry.names.iter().any(|name| self.pins.contains(name));
+        // Either may be many.
+        let is_name_pinned = if self.pins.len() < entry.names.len() {
+            self.pins.iter().any(|pinned| entry.names.contains(pinned))
+        } else {
+            entry.names.iter().any(|name| self.pins.contains(name))
+        };
+        image.is_pinned = is_name_pinned || self.pins.contains(id);
         image.last_tagged_ns = entry.record.tagged_ns;
-        let references = entry.names.iter().filter_map(|name| Reference::parse(name).ok());
-        let (digests, tags): (Vec<_>, Vec<_>) = references.partition(|reference| reference.digest.is_some());
-        image.repo_tags = tags.iter().map(Reference::familiar).collect();
-        image.repo_digests = digests.iter().map(Reference::familiar).collect();
+    }
+}
+
+impl Entry {
+    fn add_name(&mut self, reference: &str) {
+        if self.names.insert(reference.to_owned()) {
+            self.show(reference, true);
+        }
+    }
+
+    fn remove_name(&mut self, reference: &str) {
+        if self.names.remove(reference) {
+            self.show(reference, false);
+        }
+    }
+
+    /// Puts a name among those that users see, or takes it away. They are in the order of their canonical spelling. Not made
+    /// anew each time: an image may have ten thousand.
+    fn show(&mut self, reference: &str, is_there: bool) {
+        let Ok(parsed) = Reference::parse(reference) else { return };
+        let image = Arc::make_mut(&mut self.image);
+        let shown = if parsed.digest.is_some() { &mut image.repo_digests } else { &mut image.repo_tags };
+        let canonical = |name: &String| Reference::parse(name).map(|name| lookup_key(&name)).unwrap_or_default();
+        let at = shown.partition_point(|name| canonical(name).as_str() < reference);
+        if is_there {
+            shown.insert(at, parsed.familiar());
+        } else if shown.get(at).is_some_and(|name| canonical(name) == reference) {
+            shown.remove(at);
+        }
     }
 }
 

@@ -202,13 +202,16 @@ impl Ingest {
     /// Makes the images visible. On an error none of them is, and what was there before is as it was.
     pub(crate) fn commit(&self, images: &[ImageDraft]) -> Result<Vec<Renamed>, Error> {
         let documents = images.iter().map(|image| config::parse(&image.config)).collect::<Result<Vec<_>, _>>()?;
-        let blobs = self.draft_blobs(images)?;
+        let mut blobs = HashMap::new();
+        self.draft_blobs(images, &mut blobs)?;
         let drafts = std::mem::take(&mut *self.drafts.lock().unwrap_or_else(PoisonError::into_inner));
         let needed = || documents.iter().flat_map(|document| &document.diff_ids);
         if !drafts.is_empty() || !self.shared.index().unrecorded(needed()).is_empty() {
             self.shared.disk.sync()?;
         }
         let _serial = self.shared.commit_lock();
+        // What was here a moment ago may have been removed with its last image.
+        self.draft_blobs(images, &mut blobs)?;
         let mut fresh: Vec<&LayerDraft> = Vec::new();
         for diff_id in needed() {
             if self.shared.index().layer_size(diff_id).is_some() || fresh.iter().any(|d| d.diff_id == *diff_id) {
@@ -229,19 +232,23 @@ impl Ingest {
         placed
     }
 
-    /// Configs and manifests, written and synced in the work directory: digest and path of each.
-    fn draft_blobs(&self, images: &[ImageDraft]) -> Result<HashMap<String, PathBuf>, Error> {
-        let mut blobs = HashMap::new();
+    /// Configs and manifests that are not here, written and synced in the work directory: digest and path of each. A further
+    /// name for an image that is here, such as one of its ten thousand tags, brings none.
+    fn draft_blobs(&self, images: &[ImageDraft], blobs: &mut HashMap<String, PathBuf>) -> Result<(), Error> {
         for image in images {
             let config = (digest::of_bytes(&image.config), &image.config);
             let manifests = image.manifests.iter().map(|(digest, _, bytes)| (digest.clone(), bytes));
             for (digest, bytes) in std::iter::once(config).chain(manifests) {
+                let is_here = || self.shared.disk.blobs.read(&digest).is_ok_and(|here| here == *bytes);
+                if blobs.contains_key(&digest) || is_here() {
+                    continue;
+                }
                 let draft = self.work_path("blob");
                 blobs::write_draft(&draft, bytes)?;
                 blobs.insert(digest, draft);
             }
         }
-        Ok(blobs)
+        Ok(())
     }
 
     /// Gives everything its final name.
@@ -249,7 +256,7 @@ impl Ingest {
         let disk = &self.shared.disk;
         blobs.iter().try_for_each(|(digest, draft)| disk.blobs.adopt(draft, digest))?;
         fresh.iter().try_for_each(|draft| disk.adopt_layer(&draft.directory, &draft.diff_id))?;
-        disk.sync_names()
+        if blobs.is_empty() && fresh.is_empty() { Ok(()) } else { disk.sync_names() }
     }
 
     fn record(

@@ -270,6 +270,8 @@ impl Server {
 }
 
 fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &Handler) {
+    // Heads and bodies go out apart.
+    stream.set_nodelay(true).unwrap();
     let mut reader = BufReader::new(stream);
     while let Some(asked) = read_request(&mut reader) {
         log.lock().unwrap().push(asked.clone());
