@@ -122,15 +122,19 @@ impl Beside {
     }
 
     /// One bundle, as a referrer.
-    fn bundle(mut self, image: &Made, bundle: &Value) -> Beside {
+    fn bundle(self, image: &Made, bundle: &Value) -> Beside {
+        self.listed_bundle(image, bundle, BUNDLE, &format!("referrers/{}", digest(&image.manifest)))
+    }
+
+    /// One bundle, in a list that calls it this and lies there.
+    fn listed_bundle(mut self, image: &Made, bundle: &Value, called: &str, place: &str) -> Beside {
         let path = "/v2/x/manifests/bundle".to_owned();
         let carrier = self.carrier(path.clone(), BUNDLE, &[(bundle.to_string().into_bytes(), json!({}))]);
         let moved = self.answers.remove(&path).unwrap();
         self.answers.insert(format!("/v2/x/manifests/{}", digest(&carrier)), moved);
-        let entry = json!({ "mediaType": OCI_MANIFEST, "digest": digest(&carrier), "size": carrier.len(), "artifactType": BUNDLE });
+        let entry = json!({ "mediaType": OCI_MANIFEST, "digest": digest(&carrier), "size": carrier.len(), "artifactType": called });
         let index = json!({ "schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": [entry] }).to_string();
-        let path = format!("/v2/x/referrers/{}", digest(&image.manifest));
-        self.answers.insert(path, (MEDIA_INDEX.to_owned(), index.into_bytes()));
+        self.answers.insert(format!("/v2/x/{place}"), (MEDIA_INDEX.to_owned(), index.into_bytes()));
         self
     }
 
@@ -417,6 +421,26 @@ fn bundles_of_newer_cosigns_count() {
     let forged = json!({ "mediaType": BUNDLE, "verificationMaterial": material, "messageSignature":
         { "messageDigest": {}, "signature": base64(KEY.sign(b"other")) } });
     refused(&by_digest, beside(&forged), "not by a key that the policy knows");
+}
+
+#[test]
+fn a_list_that_cosign_keeps_itself_may_not_tell_what_is_in_it() {
+    // As cosign 3.1 leaves it at a registry without the referrers API, where no log was asked.
+    let image = image();
+    let manifest = digest(&image.manifest);
+    let subject = json!({ "digest": { "sha256": manifest.trim_start_matches("sha256:") }, "annotations": {} });
+    let statement = json!({ "_type": "https://in-toto.io/Statement/v1", "predicateType": SIGN, "predicate": {},
+        "subject": [subject] });
+    let bundle = enveloped(&KEY, statement.to_string().as_bytes(), &json!({ "publicKey": { "hint": "x" } }));
+    let mut by_digest = keyed(&KEY);
+    by_digest["signedIdentity"] = json!({ "type": "matchDigest" });
+    for called in ["application/vnd.oci.empty.v1+json", "", BUNDLE] {
+        let place = format!("manifests/{}", manifest.replace(':', "-"));
+        pull(&by_digest, Beside::default().listed_bundle(&image, &bundle, called, &place)).unwrap();
+    }
+    let place = format!("manifests/{}", manifest.replace(':', "-"));
+    let other = Beside::default().listed_bundle(&image, &bundle, "application/spdx+json", &place);
+    refused(&by_digest, other, "no signature exists");
 }
 
 #[test]
