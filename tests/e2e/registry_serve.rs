@@ -390,7 +390,9 @@ fn what_the_signature_policy_refuses_is_neither_pulled_nor_run() {
         registry.push("bad", &["v1"], &image(&t.name("bad")));
         let policy = registry.directory().join("policy.json");
         let rules = json!({ "default": [{ "type": "reject" }], "transports": { "docker": {
-            registry.name("good"): [{ "type": "insecureAcceptAnything" }] } } });
+            registry.name("good"): [{ "type": "insecureAcceptAnything" }] },
+            // The suite's own image comes as an archive.
+            "docker-archive": { "": [{ "type": "insecureAcceptAnything" }] } } });
         std::fs::write(&policy, rules.to_string()).unwrap();
         let guarded = Bed::new(t.cli, &[format!("--signature-policy={}", policy.display())]);
         let (good, bad) = (registry.name("good:v1"), registry.name("bad:v1"));
