@@ -20,5 +20,6 @@ pub mod platform;
 pub mod reference;
 pub mod routes;
 pub mod run;
+pub mod size;
 pub mod system;
 pub mod time;

@@ -101,7 +101,7 @@ pub fn template(bytes: &[u8]) {
 pub fn numbers(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let _ = (
-        units::parse_ram(text),
+        hoist_api::size::parse(text),
         time::parse_go_duration(text),
         time::point_in_time(text),
         flags::check::parse_int(text),

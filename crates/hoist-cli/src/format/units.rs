@@ -66,35 +66,6 @@ pub(crate) fn human_duration(seconds: i64) -> String {
     }
 }
 
-/// A size as typed: `512m`, `1.5GiB`, `64`; units are binary.
-pub(crate) fn parse_ram(text: &str) -> Result<i64, String> {
-    let Some(last) = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ') else {
-        return Err(format!("invalid size: '{text}'"));
-    };
-    let (number, suffix) = match text.as_bytes()[last] {
-        b' ' => (&text[..last], &text[last + 1..]),
-        _ => text.split_at(last + 1),
-    };
-    let size: f64 = match number.parse() {
-        Ok(size) if !number.is_empty() => size,
-        _ => return Err(format!("strconv.ParseFloat: parsing {}: invalid syntax", crate::flags::check::quote(number))),
-    };
-    if size < 0.0 || !size.is_finite() {
-        return Err(format!("invalid size: '{text}'"));
-    }
-    let bad_suffix = || format!("invalid suffix: '{suffix}'");
-    let lower = suffix.to_ascii_lowercase();
-    let (unit, tail) = match lower.chars().next() {
-        None => return Ok(size as i64),
-        Some(unit) => (unit, &lower[unit.len_utf8()..]),
-    };
-    if unit == 'b' {
-        return if tail.is_empty() { Ok(size as i64) } else { Err(bad_suffix()) };
-    }
-    let power = "kmgtp".find(unit).filter(|_| matches!(tail, "" | "b" | "ib")).ok_or_else(bad_suffix)?;
-    Ok((size * 1024_f64.powi(i32::try_from(power).unwrap_or_default() + 1)) as i64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,17 +103,5 @@ mod tests {
         for (seconds, text) in cases {
             assert_eq!(human_duration(seconds), text, "{seconds}");
         }
-    }
-
-    #[test]
-    fn typed_sizes_are_binary_and_strict() {
-        let cases = [("64", 64), ("512m", 512 << 20), ("1.5g", 3 << 29), ("1KiB", 1024), ("2 kb", 2048), ("7b", 7)];
-        for (text, bytes) in cases {
-            assert_eq!(parse_ram(text), Ok(bytes), "{text}");
-        }
-        assert_eq!(parse_ram("x").unwrap_err(), "invalid size: 'x'");
-        assert_eq!(parse_ram("1x").unwrap_err(), "invalid suffix: 'x'");
-        assert_eq!(parse_ram("-1").unwrap_err(), "invalid size: '-1'");
-        assert!(parse_ram("").is_err() && parse_ram("m").is_err() && parse_ram("1kbb").is_err());
     }
 }

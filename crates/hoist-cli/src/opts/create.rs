@@ -4,10 +4,7 @@ use hoist_api::platform::Platform;
 use serde_json::{Map, Value, json};
 
 use super::{device, key_value, mount, network, port, resource, security};
-use crate::{
-    flags::Parsed,
-    format::{time, units},
-};
+use crate::{flags::Parsed, format::time};
 
 /// Which streams a container is created with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,7 +145,7 @@ pub(crate) fn limits(args: &Parsed) -> Result<Map<String, Value>, String> {
     for (flag, key) in INTS {
         limits.insert(key.to_owned(), args.int(flag).unwrap_or_default().into());
     }
-    let bytes = |flag: &str| args.get(flag).map_or(Ok(0), units::parse_ram);
+    let bytes = |flag: &str| args.get(flag).map_or(Ok(0), hoist_api::size::parse);
     limits.insert("NanoCpus".to_owned(), args.get("cpus").map_or(Ok(0), resource::nano_cpus)?.into());
     limits.insert("CpusetCpus".to_owned(), args.text("cpuset-cpus").into());
     limits.insert("CpusetMems".to_owned(), args.text("cpuset-mems").into());
@@ -204,7 +201,7 @@ fn host_config(args: &Parsed) -> Result<Value, String> {
         "SecurityOpt": if security.options.is_empty() { Value::Null } else { json!(security.options) },
         "UTSMode": check_mode(args.text("uts"), &["host"], "--uts: invalid UTS mode")?,
         "UsernsMode": check_mode(args.text("userns"), &["host"], "--userns: invalid USER mode")?,
-        "ShmSize": args.get("shm-size").map_or(Ok(0), units::parse_ram)?,
+        "ShmSize": args.get("shm-size").map_or(Ok(0), hoist_api::size::parse)?,
         "Isolation": args.text("isolation"),
         "MemorySwappiness": swappiness,
         "OomKillDisable": args.is("oom-kill-disable"),

@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use super::{csv, key_value};
-use crate::format::units;
 
 fn is_mode(text: &str) -> bool {
     let mut seen = String::new();
@@ -82,7 +81,7 @@ pub(crate) fn weight(text: &str) -> Result<Value, String> {
 
 pub(crate) fn bytes_rate(text: &str) -> Result<Value, String> {
     let (path, value) = split_device(text)?;
-    let rate = units::parse_ram(value).map_err(|_| {
+    let rate = hoist_api::size::parse(value).map_err(|_| {
         format!(
             "invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
         )

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::csv;
-use crate::{flags::check::parse_bool, format::units};
+use crate::flags::check::parse_bool;
 
 pub(crate) fn check(text: &str) -> Result<(), String> {
     parse(text).map(drop)
@@ -54,7 +54,7 @@ fn set_field(mount: &mut Value, field: &str) -> Result<(), String> {
         "volume-opt" => put(&mut mount["VolumeOptions"]["DriverConfig"]["Options"], text),
         "image-subpath" => mount["ImageOptions"]["Subpath"] = text.into(),
         "tmpfs-size" => {
-            let bytes = units::parse_ram(text).map_err(|_| format!("invalid value for {key}: {text}"))?;
+            let bytes = hoist_api::size::parse(text).map_err(|_| format!("invalid value for {key}: {text}"))?;
             mount["TmpfsOptions"]["SizeBytes"] = bytes.into();
         }
         "tmpfs-mode" => {

@@ -2,13 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    flags::check::quote,
-    format::{time, units},
-};
+use crate::{flags::check::quote, format::time};
 
 pub(crate) fn check_bytes(text: &str) -> Result<(), String> {
-    units::parse_ram(text).map(drop)
+    hoist_api::size::parse(text).map(drop)
 }
 
 pub(crate) fn check_swap(text: &str) -> Result<(), String> {
@@ -17,7 +14,7 @@ pub(crate) fn check_swap(text: &str) -> Result<(), String> {
 
 /// `--memory-swap`: a size, or -1 for no limit.
 pub(crate) fn swap(text: &str) -> Result<i64, String> {
-    if text == "-1" { Ok(-1) } else { units::parse_ram(text) }
+    if text == "-1" { Ok(-1) } else { hoist_api::size::parse(text) }
 }
 
 pub(crate) fn check_duration(text: &str) -> Result<(), String> {

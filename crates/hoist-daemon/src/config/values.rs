@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use hoist_api::host_config::{LogConfig, Ulimit};
+use hoist_api::size;
 use hoist_engine::{MaxDisk, RuntimeBinary};
 use serde_json::Value;
 
@@ -142,22 +143,7 @@ pub(super) fn log(source: &Source) -> Result<LogConfig, String> {
 
 pub(super) fn shm_size(source: &Source) -> Result<i64, String> {
     let Some(text) = source.text("default-shm-size")? else { return Ok(64 << 20) };
-    size(&text).filter(|&bytes| bytes > 0).ok_or_else(|| format!("invalid size: '{text}'"))
-}
-
-/// `64m`, in powers of 1024, as Docker reads it.
-fn size(text: &str) -> Option<i64> {
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
-        "" => 1,
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        "t" => 1 << 40,
-        _ => return None,
-    };
-    digits.parse::<i64>().ok()?.checked_mul(scale)
+    size::parse(&text).ok().filter(|&bytes| bytes > 0).ok_or_else(|| format!("invalid size: '{text}'"))
 }
 
 /// Bytes, or per cent of the file system; zero is no limit.
@@ -168,6 +154,6 @@ pub(super) fn max_disk(source: &Source) -> Result<Option<MaxDisk>, String> {
         let percent = percent.parse::<u8>().ok().filter(|percent| (1..=100).contains(percent)).ok_or_else(bad)?;
         return Ok(Some(MaxDisk::Percent(percent)));
     }
-    let bytes = size(&text).and_then(|bytes| u64::try_from(bytes).ok()).ok_or_else(bad)?;
+    let bytes = size::parse(&text).ok().and_then(|bytes| u64::try_from(bytes).ok()).ok_or_else(bad)?;
     Ok((bytes > 0).then_some(MaxDisk::Bytes(bytes)))
 }

@@ -47,9 +47,9 @@ fn buffer_bytes(log: &LogConfig) -> Result<Option<u64>> {
     if mode != NON_BLOCKING {
         return Err(Error::invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'"));
     }
-    match parse_size(text) {
-        Some(bytes) => Ok(Some(bytes)),
-        None => Err(Error::invalid(format!("error parsing option max-buffer-size: invalid size: '{text}'"))),
+    match bytes(text) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(why) => Err(Error::invalid(format!("error parsing option max-buffer-size: {why}"))),
     }
 }
 
@@ -77,7 +77,7 @@ fn rotation(log: &LogConfig) -> std::result::Result<(u64, u32, bool), String> {
         Some(text) if text == "-1" => 0,
         Some(text) => {
             let named = if local { format!("invalid value for max-size: {text}: ") } else { String::new() };
-            let size = parse_size(text).ok_or_else(|| format!("{named}invalid size: '{text}'"))?;
+            let size = bytes(text).map_err(|why| format!("{named}{why}"))?;
             if size == 0 && !local {
                 return Err("max-size must be a positive number".to_owned());
             }
@@ -119,24 +119,9 @@ pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// go-units `RAMInBytes`: `10m`, `1.5gb`, `100`.
-fn parse_size(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_lowercase();
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale: u64 = match text[number.len()..].trim_end_matches("ib").trim_end_matches('b') {
-        "" => 1,
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        "t" => 1 << 40,
-        _ => return None,
-    };
-    if let Ok(whole) = number.trim().parse::<u64>() {
-        return whole.checked_mul(scale);
-    }
-    let (whole, fraction) = number.split_once('.')?;
-    let tenths: u64 = fraction.get(..1)?.parse().ok()?;
-    whole.parse::<u64>().ok()?.checked_mul(scale)?.checked_add(scale / 10 * tenths)
+fn bytes(text: &str) -> std::result::Result<u64, String> {
+    let bytes = hoist_api::size::parse(text)?;
+    u64::try_from(bytes).map_err(|_| format!("invalid size: '{text}'"))
 }
 
 #[cfg(test)]
@@ -160,7 +145,6 @@ mod tests {
         assert!(json(&[("compress", "true"), ("max-file", "1")]).unwrap_err().starts_with("compress cannot be true"));
         assert_eq!(rotation(&config("local", &[])), Ok((DEFAULT_MAX_SIZE_BYTES, DEFAULT_MAX_FILES, true)));
         assert!(rotation(&config("local", &[("max-file", "1")])).is_err());
-        assert_eq!(parse_size("1.5gb"), Some((1 << 30) + (1 << 30) / 10 * 5));
     }
 
     #[test]

@@ -123,11 +123,11 @@ impl Beside {
 
     /// One bundle, as a referrer.
     fn bundle(self, image: &Made, bundle: &Value) -> Beside {
-        self.listed_bundle(image, bundle, BUNDLE, &format!("referrers/{}", digest(&image.manifest)))
+        self.listed_bundle(bundle, BUNDLE, &format!("referrers/{}", digest(&image.manifest)))
     }
 
     /// One bundle, in a list that calls it this and lies there.
-    fn listed_bundle(mut self, image: &Made, bundle: &Value, called: &str, place: &str) -> Beside {
+    fn listed_bundle(mut self, bundle: &Value, called: &str, place: &str) -> Beside {
         let path = "/v2/x/manifests/bundle".to_owned();
         let carrier = self.carrier(path.clone(), BUNDLE, &[(bundle.to_string().into_bytes(), json!({}))]);
         let moved = self.answers.remove(&path).unwrap();
@@ -436,10 +436,10 @@ fn a_list_that_cosign_keeps_itself_may_not_tell_what_is_in_it() {
     by_digest["signedIdentity"] = json!({ "type": "matchDigest" });
     for called in ["application/vnd.oci.empty.v1+json", "", BUNDLE] {
         let place = format!("manifests/{}", manifest.replace(':', "-"));
-        pull(&by_digest, Beside::default().listed_bundle(&image, &bundle, called, &place)).unwrap();
+        pull(&by_digest, Beside::default().listed_bundle(&bundle, called, &place)).unwrap();
     }
     let place = format!("manifests/{}", manifest.replace(':', "-"));
-    let other = Beside::default().listed_bundle(&image, &bundle, "application/spdx+json", &place);
+    let other = Beside::default().listed_bundle(&bundle, "application/spdx+json", &place);
     refused(&by_digest, other, "no signature exists");
 }
 

@@ -1,0 +1,47 @@
+//! Sizes as people type them, which both halves read: go-units' `RAMInBytes`.
+
+/// Bytes, at least 0, of a size as typed: `512m`, `1.5GiB`, `64`; units are binary. Errors are in go-units' words.
+pub fn parse(text: &str) -> Result<i64, String> {
+    let Some(last) = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ') else {
+        return Err(format!("invalid size: '{text}'"));
+    };
+    let (number, suffix) = match text.as_bytes()[last] {
+        b' ' => (&text[..last], &text[last + 1..]),
+        _ => text.split_at(last + 1),
+    };
+    let size: f64 = match number.parse() {
+        Ok(size) if !number.is_empty() => size,
+        _ => return Err(format!("strconv.ParseFloat: parsing {number:?}: invalid syntax")),
+    };
+    if size < 0.0 || !size.is_finite() {
+        return Err(format!("invalid size: '{text}'"));
+    }
+    let bad_suffix = || format!("invalid suffix: '{suffix}'");
+    let lower = suffix.to_ascii_lowercase();
+    let (unit, tail) = match lower.chars().next() {
+        None => return Ok(size as i64),
+        Some(unit) => (unit, &lower[unit.len_utf8()..]),
+    };
+    if unit == 'b' {
+        return if tail.is_empty() { Ok(size as i64) } else { Err(bad_suffix()) };
+    }
+    let power = "kmgtp".find(unit).filter(|_| matches!(tail, "" | "b" | "ib")).ok_or_else(bad_suffix)?;
+    Ok((size * 1024_f64.powi(i32::try_from(power).unwrap_or_default() + 1)) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typed_sizes_are_binary_and_strict() {
+        let cases = [("64", 64), ("512m", 512 << 20), ("1.5g", 3 << 29), ("1KiB", 1024), ("2 kb", 2048), ("7b", 7)];
+        for (text, bytes) in cases {
+            assert_eq!(parse(text), Ok(bytes), "{text}");
+        }
+        assert_eq!(parse("x").unwrap_err(), "invalid size: 'x'");
+        assert_eq!(parse("1x").unwrap_err(), "invalid suffix: 'x'");
+        assert_eq!(parse("-1").unwrap_err(), "invalid size: '-1'");
+        assert!(parse("").is_err() && parse("m").is_err() && parse("1kbb").is_err());
+    }
+}
