@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use hoist_engine::Engine;
 use hoist_runtime::spawner::Spawner;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, Dialect};
 
@@ -80,6 +81,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 async fn serve(config: Config, spawner: Spawner, reload: Reload) -> Result<(), String> {
+    // From now on a signal does not end the process where it stands, with its files left behind.
+    let signals = Signals::watch()?;
     let pid_file = config.pid_file.clone();
     if let Some(path) = &pid_file {
         config::pid_file::write(path)?;
@@ -91,7 +94,10 @@ async fn serve(config: Config, spawner: Spawner, reload: Reload) -> Result<(), S
     let serving = docker::serve(engine.clone(), doors);
     let ended = tokio::select! {
         ended = serving => ended,
-        signal = stop_signal(&engine, &reload) => signal.map(|name| tracing::info!("{name} received, shutting down")),
+        name = signals.stop(&engine, &reload) => {
+            tracing::info!("{name} received, shutting down");
+            Ok(())
+        }
     };
     engine.shut_down().await;
     listen::remove(&config.hosts);
@@ -124,17 +130,31 @@ impl Reload {
     }
 }
 
-/// Waits for SIGTERM or SIGINT; reloads the configuration at each SIGHUP.
-async fn stop_signal(engine: &Engine, reload: &Reload) -> Result<&'static str, String> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let watch = |kind| signal(kind).map_err(|e| format!("cannot watch for signals: {e}"));
-    let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
-    let mut hangup = watch(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok("SIGTERM"),
-            _ = interrupt.recv() => return Ok("SIGINT"),
-            _ = hangup.recv() => reload.run(engine),
+/// The signals that an engine heeds.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn watch() -> Result<Signals, String> {
+        let watch = |kind| signal(kind).map_err(|e| format!("cannot watch for signals: {e}"));
+        Ok(Signals {
+            terminate: watch(SignalKind::terminate())?,
+            interrupt: watch(SignalKind::interrupt())?,
+            hangup: watch(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT; reloads the configuration at each SIGHUP.
+    async fn stop(mut self, engine: &Engine, reload: &Reload) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => reload.run(engine),
+            }
         }
     }
 }
