@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::project::{cargo, has_program, root, succeed};
 
 const SECONDS: u32 = 180;
-/// What registries and archives send is fuzzed in each run of CI, so long.
+/// What registries and archives send: fuzzed so long by `cargo xtask ci fuzz`.
 const IN_CI: [&str; 6] = ["manifest", "image_config", "tar_stream", "layer", "reference", "challenge"];
 const SECONDS_IN_CI: u32 = 60;
 const USAGE: &str = "usage: cargo xtask fuzz [TARGET…] [--seconds N]   (all targets, 180 s each)";
