@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A pointer to a document at a registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,14 +26,21 @@ pub struct Descriptor {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DescribedPlatform {
+    #[serde(deserialize_with = "or_default")]
     pub architecture: String,
+    #[serde(deserialize_with = "or_default")]
     pub os: String,
-    #[serde(rename = "os.version", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "os.version", deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub os_version: String,
-    #[serde(rename = "os.features", skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "os.features", deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub os_features: Vec<String>,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub variant: String,
+}
+
+/// `null` as Go reads it: nothing was said.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// Answer of `GET /hoist/manifests/{name}`: an image's manifest, or all those that a list names.

@@ -30,8 +30,6 @@ pub enum Operation {
     ContainerPrune,
     ContainerExport,
     ExecCreate,
-    /// Hoist's own: create, start and wait in one exchange.
-    ExecRun,
     ExecStart,
     ExecInspect,
     ExecResize,
@@ -40,8 +38,6 @@ pub enum Operation {
     ImageInspect,
     ImageHistory,
     ImageCreate,
-    /// Hoist's own: a pull that only a signature which the policy demands may let through.
-    ImageCreateTrusted,
     ImagePush,
     ImageTag,
     ImageRemove,
@@ -51,17 +47,6 @@ pub enum Operation {
     RegistryLogin,
     ImagePrune,
     ImageSearch,
-    /// Hoist's own: what the store has, held against what it should be.
-    ImageVerify,
-    /// Hoist's own: keeps an image from being pruned.
-    ImagePin,
-    ImageUnpin,
-    /// Hoist's own: what one image has that another, or its own lower layers, have not.
-    ImageChanges,
-    /// Hoist's own: the manifests behind a reference at its registry.
-    ManifestGet,
-    /// Hoist's own: puts a manifest there.
-    ManifestPut,
     NetworkList,
     NetworkInspect,
     VolumeList,
@@ -72,14 +57,36 @@ pub enum Operation {
     NetworkPrune,
     BuildPrune,
     DiskUsage,
-    /// Hoist's own: every byte below the root and whose it is.
-    DiskBreakdown,
-    /// Hoist's own: create, attach, start and wait in one request.
-    Run,
+    /// What Docker does not have.
+    Own(Own),
     /// Swarm: this engine is not a manager.
     Swarm,
     /// Known to Docker, not here yet: answered 501 with this name.
     Later(&'static str),
+}
+
+/// What only Hoist does, below `/hoist/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// Create, attach, start and wait in one request.
+    Run,
+    /// Create, start and wait in one exchange.
+    ExecRun,
+    /// What the store has, held against what it should be.
+    ImageVerify,
+    /// Keeps an image from being pruned.
+    ImagePin,
+    ImageUnpin,
+    /// A pull that only a signature which the policy demands may let through.
+    ImageCreateTrusted,
+    /// What one image has that another, or its own lower layers, have not.
+    ImageChanges,
+    /// The manifests behind a reference at its registry.
+    ManifestGet,
+    /// Puts a manifest there.
+    ManifestPut,
+    /// Every byte below the root and whose it is.
+    DiskBreakdown,
 }
 
 /// One route.
@@ -103,16 +110,16 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/version", O::Version),
     route("GET", "/info", O::Info),
     route("GET", "/events", O::Events),
-    route("POST", "/hoist/run", O::Run),
-    route("POST", "/hoist/containers/{id*}/exec", O::ExecRun),
-    route("POST", "/hoist/images/verify", O::ImageVerify),
-    route("POST", "/hoist/images/{name*}/pin", O::ImagePin),
-    route("DELETE", "/hoist/images/{name*}/pin", O::ImageUnpin),
-    route("GET", "/hoist/system/disk", O::DiskBreakdown),
-    route("POST", "/hoist/images/create", O::ImageCreateTrusted),
-    route("GET", "/hoist/images/{name*}/changes", O::ImageChanges),
-    route("GET", "/hoist/manifests/{name*}", O::ManifestGet),
-    route("POST", "/hoist/manifests/{name*}", O::ManifestPut),
+    route("POST", "/hoist/run", O::Own(Own::Run)),
+    route("POST", "/hoist/containers/{id*}/exec", O::Own(Own::ExecRun)),
+    route("POST", "/hoist/images/verify", O::Own(Own::ImageVerify)),
+    route("POST", "/hoist/images/{name*}/pin", O::Own(Own::ImagePin)),
+    route("DELETE", "/hoist/images/{name*}/pin", O::Own(Own::ImageUnpin)),
+    route("GET", "/hoist/system/disk", O::Own(Own::DiskBreakdown)),
+    route("POST", "/hoist/images/create", O::Own(Own::ImageCreateTrusted)),
+    route("GET", "/hoist/images/{name*}/changes", O::Own(Own::ImageChanges)),
+    route("GET", "/hoist/manifests/{name*}", O::Own(Own::ManifestGet)),
+    route("POST", "/hoist/manifests/{name*}", O::Own(Own::ManifestPut)),
     route("GET", "/containers/json", O::ContainerList),
     route("POST", "/containers/create", O::ContainerCreate),
     route("POST", "/containers/prune", O::ContainerPrune),

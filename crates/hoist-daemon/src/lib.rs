@@ -13,6 +13,7 @@ mod listen;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,12 +84,14 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 async fn serve(config: Config, spawner: Spawner, reload: Reload) -> Result<(), String> {
     // From now on a signal does not end the process where it stands, with its files left behind.
     let signals = Signals::watch()?;
-    let pid_file = config.pid_file.clone();
-    if let Some(path) = &pid_file {
+    let mut traces = Traces::default();
+    if let Some(path) = &config.pid_file {
         config::pid_file::write(path)?;
+        traces.pid_file = Some(path.clone());
     }
     // Bound before the engine opens, served after: a client that connects early waits instead of failing.
     let doors = listen::bind(&config.hosts, config.group.as_deref())?;
+    traces.hosts.clone_from(&config.hosts);
     let engine = Arc::new(Engine::open(config.settings, spawner).map_err(|e| e.message)?);
     tracing::info!("API listening on {}", config.hosts.join(", "));
     let serving = docker::serve(engine.clone(), doors);
@@ -100,11 +103,23 @@ async fn serve(config: Config, spawner: Spawner, reload: Reload) -> Result<(), S
         }
     };
     engine.shut_down().await;
-    listen::remove(&config.hosts);
-    if let Some(path) = &pid_file {
-        _ = std::fs::remove_file(path);
-    }
     ended
+}
+
+/// The files that say that an engine is here: gone with it, however its start or its work ends.
+#[derive(Default)]
+struct Traces {
+    hosts: Vec<String>,
+    pid_file: Option<PathBuf>,
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        listen::remove(&self.hosts);
+        if let Some(path) = &self.pid_file {
+            _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// What a reload needs: the command line that the configuration file is read beside, and the way to change how much is

@@ -14,7 +14,11 @@ pub(crate) enum Door {
 
 /// Binds every host; all or none.
 pub(crate) fn bind(hosts: &[String], group: Option<&str>) -> Result<Vec<Door>, String> {
-    hosts.iter().map(|host| bind_one(host, group)).collect()
+    let mut doors = Vec::with_capacity(hosts.len());
+    for host in hosts {
+        doors.push(bind_one(host, group).inspect_err(|_| remove(&hosts[..doors.len()]))?);
+    }
+    Ok(doors)
 }
 
 fn bind_one(host: &str, group: Option<&str>) -> Result<Door, String> {
@@ -46,12 +50,13 @@ fn unix(path: &Path, group: Option<&str>) -> Result<Door, String> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(format!("remove {}: {e}", path.display())),
     }
+    let group = group.map(group_id).transpose()?.flatten();
     // Bound without any permission, opened up once owner and group are right.
     let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
     let bound = UnixListener::bind(path);
     rustix::process::umask(mask);
     let listener = bound.map_err(|e| format!("listen on {}: {e}", path.display()))?;
-    if let Some(gid) = group.map(group_id).transpose()?.flatten() {
+    if let Some(gid) = group {
         rustix::fs::chown(path, None, Some(rustix::fs::Gid::from_raw(gid)))
             .map_err(|e| format!("chown {}: {e}", path.display()))?;
     }
@@ -95,7 +100,7 @@ fn tcp(address: &str) -> Result<Door, String> {
     TcpListener::from_std(listener).map(Door::Tcp).map_err(|e| format!("listen on tcp://{resolved}: {e}"))
 }
 
-/// Removes the unix sockets at the end.
+/// Removes the unix sockets among `hosts`.
 pub(crate) fn remove(hosts: &[String]) {
     for path in hosts.iter().filter_map(|h| h.strip_prefix("unix://")) {
         _ = std::fs::remove_file(path);

@@ -1,11 +1,11 @@
 //! What a registry says about an image that need not be here: `GET /distribution/{name}/json` and `POST /auth`.
 
+use hoist_api::manifest::DescribedPlatform;
 use hoist_api::reference::Reference;
-use serde_json::{Value, json};
 
-use crate::manifest::{self, DescribedPlatform, MEDIA_OCI_INDEX, MEDIA_OCI_MANIFEST, Manifest};
+use crate::manifest::{self, MEDIA_OCI_INDEX, MEDIA_OCI_MANIFEST, Manifest};
 use crate::registry::{self, Access, Failure, FetchedManifest, Repository};
-use crate::{Config, Credentials, Error, ProgressSink, Store, config};
+use crate::{Config, Credentials, Error, ProgressSink, Store};
 
 /// An image at its registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +13,7 @@ pub struct Distribution {
     pub media_type: String,
     pub digest: String,
     pub size_bytes: u64,
-    /// As Docker's API has them: objects with `architecture`, `os` and whatever else an index says.
-    pub platforms: Vec<Value>,
+    pub platforms: Vec<DescribedPlatform>,
 }
 
 impl Store {
@@ -86,17 +85,15 @@ async fn describe(place: &Repository, reference: &Reference) -> Result<Distribut
     let parsed = manifest::parse(&fetched.bytes, &fetched.media_type)?;
     let media_type = media_type_of(&fetched, &parsed);
     let platforms = match parsed {
-        Manifest::Index(entries) => entries.into_iter().filter_map(|entry| Some(platform(&entry.platform?))).collect(),
+        Manifest::Index(entries) => entries.into_iter().filter_map(|entry| entry.platform).collect(),
         Manifest::Image(image) => {
             let config = place.config(&image.config).await.map_err(|failure| failure.for_distribution())?;
             // An artifact has no platform; what it has instead of a config is no error here.
-            let document = config::parse(&config).ok();
-            let described = document.map(|document| DescribedPlatform {
-                os: document.os,
-                architecture: document.architecture,
-                variant: Some(document.variant).filter(|variant| !variant.is_empty()),
-            });
-            described.iter().map(platform).collect()
+            let described = hoist_api::decode::from_slice::<DescribedPlatform>(&config).ok();
+            described
+                .into_iter()
+                .filter(|platform| !platform.os.is_empty() || !platform.architecture.is_empty())
+                .collect()
         }
     };
     Ok(Distribution { media_type, digest: fetched.digest, size_bytes: fetched.bytes.len() as u64, platforms })
@@ -109,12 +106,4 @@ pub(crate) fn media_type_of(fetched: &FetchedManifest, parsed: &Manifest) -> Str
         Manifest::Image(_) => MEDIA_OCI_MANIFEST.to_owned(),
         Manifest::Index(_) => MEDIA_OCI_INDEX.to_owned(),
     }
-}
-
-fn platform(described: &DescribedPlatform) -> Value {
-    let mut platform = json!({ "architecture": described.architecture, "os": described.os });
-    if let Some(variant) = &described.variant {
-        platform["variant"] = variant.as_str().into();
-    }
-    platform
 }

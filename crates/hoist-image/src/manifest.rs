@@ -1,6 +1,7 @@
 //! Manifests and indexes of both families (OCI image-spec manifest.md, image-index.md; Docker schema 2): parsed from
 //! verified bytes, checked, and the right one chosen for a platform. Pure.
 
+use hoist_api::manifest::DescribedPlatform;
 use serde::Deserialize;
 
 use crate::{Error, Platform, digest};
@@ -34,14 +35,6 @@ pub(crate) struct Descriptor {
     pub(crate) platform: Option<DescribedPlatform>,
     #[serde(default)]
     pub(crate) annotations: Option<std::collections::BTreeMap<String, String>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default)]
-pub(crate) struct DescribedPlatform {
-    pub(crate) os: String,
-    pub(crate) architecture: String,
-    pub(crate) variant: Option<String>,
 }
 
 /// A manifest document.
@@ -175,7 +168,7 @@ fn rank(platform: Option<&DescribedPlatform>, wanted: &Platform) -> Option<u32> 
         return narrower_rank(platform, wanted);
     }
     let default = default_variant(&wanted.architecture);
-    let have = platform.variant.as_deref().filter(|v| !v.is_empty()).unwrap_or(default);
+    let have = if platform.variant.is_empty() { default } else { &platform.variant };
     let want = if wanted.variant.is_empty() { default } else { &wanted.variant };
     match (level(have), level(want)) {
         _ if have == want => Some(0),
@@ -190,7 +183,7 @@ fn narrower_rank(platform: &DescribedPlatform, wanted: &Platform) -> Option<u32>
     match (wanted.architecture.as_str(), platform.architecture.as_str()) {
         ("amd64", "386") => Some(500),
         ("arm64", "arm") => {
-            let variant = platform.variant.as_deref().filter(|v| !v.is_empty()).unwrap_or(default_variant("arm"));
+            let variant = if platform.variant.is_empty() { default_variant("arm") } else { &platform.variant };
             level(variant).filter(|level| *level <= 8).map(|level| 500 + 8 - level)
         }
         _ => None,

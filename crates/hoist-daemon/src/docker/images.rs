@@ -30,21 +30,22 @@ pub(super) use push::keyring;
 pub(super) use push::{distribution, login, push};
 pub(super) use verify::verify;
 
-pub(super) fn list(call: &Call) -> Result<Answer, Error> {
+pub(super) async fn list(call: &Call) -> Result<Answer, Error> {
     let filters = Filters::parse(call.query.get("filters"), &IMAGE_FILTER_KEYS)?;
     let mut images = match call.query.flag("shared-size") {
         true => call.engine.images.list_with_shares(&filters)?,
         false => call.engine.images.list(&filters)?,
     };
     if call.version.lists_manifests() && call.query.flag("manifests") {
-        call.engine.images.add_manifests(&mut images)?;
+        let store = call.engine.images.clone();
+        images = blocking(move || store.add_manifests(&mut images).map(|()| images)).await?;
     }
     let mut value = serde_json::to_value(images).map_err(|e| Error::internal(e.to_string()))?;
     value.as_array_mut().into_iter().flatten().for_each(|item| call.version.image_summary(item));
     answer::ok(&value)
 }
 
-pub(super) fn inspect(call: &Call) -> Result<Answer, Error> {
+pub(super) async fn inspect(call: &Call) -> Result<Answer, Error> {
     let platform = one_platform(call)?;
     let with_manifests = call.version.inspects_manifests() && call.query.flag("manifests");
     if with_manifests && platform.is_some() {
@@ -52,7 +53,8 @@ pub(super) fn inspect(call: &Call) -> Result<Answer, Error> {
     }
     let mut found = call.engine.images.inspect(&call.name, platform.as_ref())?;
     if with_manifests {
-        call.engine.images.add_manifests_to(&mut found)?;
+        let store = call.engine.images.clone();
+        found = blocking(move || store.add_manifests_to(&mut found).map(|()| found)).await?;
     }
     let mut value = serde_json::to_value(found).map_err(|e| Error::internal(e.to_string()))?;
     call.version.image(&mut value);

@@ -22,7 +22,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use hoist_api::error::Error;
-use hoist_api::routes::{self, Operation};
+use hoist_api::routes::{self, Operation, Own};
 use hoist_engine::Engine;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -208,7 +208,6 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::Version => system::version(&call),
         O::Info => system::info(&call),
         O::Events => events::events(&call),
-        O::Run => run::run(call).await,
         O::ContainerList => containers::list(&call),
         O::ContainerCreate => containers::create(call).await,
         O::ContainerInspect => containers::inspect(&call),
@@ -230,16 +229,14 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::ContainerExport => export::export(&call),
         O::ContainerPrune => containers::prune(&call).await,
         O::ExecCreate => exec::create(call).await,
-        O::ExecRun => exec::run(call).await,
         O::ExecStart => exec::start(call).await,
         O::ExecInspect => exec::inspect(&call),
         O::ExecResize => exec::resize(&call).await,
         O::Commit => commit::commit(call).await,
-        O::ImageList => images::list(&call),
-        O::ImageInspect => images::inspect(&call),
+        O::ImageList => images::list(&call).await,
+        O::ImageInspect => images::inspect(&call).await,
         O::ImageHistory => images::history(&call),
         O::ImageCreate => images::create(call).await,
-        O::ImageCreateTrusted => images::pull_trusted(call).await,
         O::ImagePush => images::push(call).await,
         O::ImageTag => images::tag(&call),
         O::ImageRemove => images::remove(&call).await,
@@ -249,12 +246,6 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::RegistryLogin => images::login(call).await,
         O::ImageSearch => search::search(call).await,
         O::ImagePrune => images::prune(&call).await,
-        O::ImageVerify => images::verify(call).await,
-        O::ImagePin => images::pin(&call).await,
-        O::ImageUnpin => images::unpin(&call).await,
-        O::ImageChanges => images::changes(call).await,
-        O::ManifestGet => images::manifests(call).await,
-        O::ManifestPut => images::put_manifest(call).await,
         O::NetworkList => networks::list(&call),
         O::NetworkInspect => networks::inspect(&call),
         O::VolumeList => networks::volume_list(&call),
@@ -265,10 +256,25 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Answer, Error> {
         O::NetworkPrune => df::prune_networks(&call),
         O::BuildPrune => df::prune_build_cache(),
         O::DiskUsage => df::df(&call).await,
-        O::DiskBreakdown => df::breakdown(&call).await,
+        O::Own(own) => dispatch_own(own, call).await,
         O::Swarm => Err(Error::unavailable(
             "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
         )),
         O::Later(what) => Err(Error::not_implemented(format!("{what}: not implemented by this engine yet"))),
+    }
+}
+
+async fn dispatch_own(operation: Own, call: Call) -> Result<Answer, Error> {
+    match operation {
+        Own::Run => run::run(call).await,
+        Own::ExecRun => exec::run(call).await,
+        Own::ImageVerify => images::verify(call).await,
+        Own::ImagePin => images::pin(&call).await,
+        Own::ImageUnpin => images::unpin(&call).await,
+        Own::ImageCreateTrusted => images::pull_trusted(call).await,
+        Own::ImageChanges => images::changes(call).await,
+        Own::ManifestGet => images::manifests(call).await,
+        Own::ManifestPut => images::put_manifest(call).await,
+        Own::DiskBreakdown => df::breakdown(&call).await,
     }
 }

@@ -17,8 +17,8 @@ fn platform(text: &str) -> Platform {
 fn index(platforms: &[&str]) -> Vec<Descriptor> {
     let entry = |text: &&str| {
         let p = platform(text);
-        let variant = (!p.variant.is_empty()).then_some(p.variant);
-        let platform = DescribedPlatform { os: p.os, architecture: p.architecture, variant };
+        let Platform { os, architecture, variant } = p;
+        let platform = DescribedPlatform { os, architecture, variant, ..DescribedPlatform::default() };
         let media_type = MEDIA_OCI_MANIFEST.to_owned();
         Descriptor { media_type, digest: D.into(), size: 1, platform: Some(platform), annotations: None }
     };

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use super::progress::{Line, first_or_error, progress_stream};
+use super::progress::{first_or_error, progress_stream};
 use super::{Answer, Call, answer, blocking, platforms};
 
 /// Of an archive that is being written.
@@ -37,7 +37,7 @@ pub(in crate::docker) async fn load(call: Call) -> Result<Answer, Error> {
         let loaded = engine.images.load(&mut tar, &platforms, &sink);
         _ = io::copy(&mut tar, &mut io::sink());
         if let Err(error) = loaded {
-            out.send_blocking(Line::Failed(error));
+            out.error(error);
         }
     });
     first_or_error(receiver).await

@@ -10,7 +10,7 @@ use hoist_image::{Platform, Progress};
 use serde_json::json;
 
 use super::archive::BodyReader;
-use super::progress::{Line, encode, first_or_error, progress_stream};
+use super::progress::{first_or_error, progress_stream};
 use super::push::credentials_of;
 use super::{Answer, Call, blocking, platform};
 use crate::hello;
@@ -62,7 +62,7 @@ async fn pull(mut call: Call, trusted: bool) -> Result<Answer, Error> {
             ended = blocking(move || hello::install(&engine, &reference)).await.map(drop);
         }
         if let Err(error) = ended {
-            out.error(&error).await;
+            out.error(error);
         }
     });
     first_or_error(receiver).await
@@ -124,8 +124,8 @@ async fn import(call: Call) -> Result<Answer, Error> {
         // Drained to its end, as above.
         _ = io::copy(&mut tar, &mut io::sink());
         match imported {
-            Ok(id) => out.send_blocking(Line::Json(encode(&json!({"status": id})))),
-            Err(error) => out.send_blocking(Line::Failed(error)),
+            Ok(id) => out.json(&json!({"status": id})),
+            Err(error) => out.error(error),
         }
     });
     first_or_error(receiver).await

@@ -1,6 +1,7 @@
 //! JSON progress streams (moby's jsonmessage): one object a line, errors in-band once something was said.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use hoist_api::error::Error;
@@ -10,52 +11,77 @@ use tokio::sync::mpsc;
 
 use super::{Answer, answer};
 
-/// The writing end of a JSON progress stream.
+/// So many lines may wait for the client before byte counts are left out.
+const LAG_MAX: usize = 256;
+
+/// The writing end of a JSON progress stream. Writing never waits: a client that reads slowly must not hold up a pull that
+/// others share.
 #[derive(Clone)]
 pub(super) struct Out {
-    lines: mpsc::Sender<Line>,
+    lines: mpsc::UnboundedSender<Line>,
+    /// Written and not yet taken by the client.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The reading end.
+pub(super) struct Lines {
+    lines: mpsc::UnboundedReceiver<Line>,
+    waiting: Arc<AtomicUsize>,
 }
 
 /// A line, or the failure that may still become a plain HTTP error if it comes first.
-pub(super) enum Line {
+enum Line {
     Json(Bytes),
     Failed(Error),
 }
 
 impl Out {
-    pub(super) async fn error(&self, error: &Error) {
-        _ = self.lines.send(Line::Failed(error.clone())).await;
+    pub(super) fn json(&self, value: &Value) {
+        self.put(Line::Json(encode(value)));
+    }
+
+    pub(super) fn error(&self, error: Error) {
+        self.put(Line::Failed(error));
     }
 
     pub(super) async fn closed(&self) {
         self.lines.closed().await;
     }
 
-    pub(super) fn send_blocking(&self, line: Line) {
-        _ = self.lines.blocking_send(line);
+    /// Byte counts are left out while the client lags, since later ones say the same; words stay, in their order.
+    fn progress(&self, progress: &Progress) {
+        if progress.detail.is_none() || self.waiting.load(Ordering::Relaxed) < LAG_MAX {
+            self.json(&progress_json(progress));
+        }
+    }
+
+    fn put(&self, line: Line) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // Nobody reads any more: the client has left.
+        _ = self.lines.send(line);
     }
 }
 
-pub(super) fn encode(value: &Value) -> Bytes {
+impl Lines {
+    async fn next(&mut self) -> Option<Line> {
+        let line = self.lines.recv().await?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(line)
+    }
+}
+
+fn encode(value: &Value) -> Bytes {
     let mut bytes = serde_json::to_vec(value).unwrap_or_default();
     bytes.extend_from_slice(b"\r\n");
     Bytes::from(bytes)
 }
 
-pub(super) fn progress_stream() -> (Out, ProgressSink, mpsc::Receiver<Line>) {
-    let (lines, receiver) = mpsc::channel(256);
-    let out = Out { lines: lines.clone() };
-    let sink: ProgressSink = Arc::new(move |progress: Progress| {
-        let line = Line::Json(encode(&progress_json(&progress)));
-        // Byte counts may be dropped when the client reads slowly; words may not, but they are few.
-        if progress.detail.is_some() {
-            _ = lines.try_send(line);
-        } else if let Err(mpsc::error::TrySendError::Full(line)) = lines.try_send(line) {
-            let lines = lines.clone();
-            _ = std::thread::Builder::new().spawn(move || lines.blocking_send(line));
-        }
-    });
-    (out, sink, receiver)
+pub(super) fn progress_stream() -> (Out, ProgressSink, Lines) {
+    let (lines, receiver) = mpsc::unbounded_channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let out = Out { lines, waiting: waiting.clone() };
+    let sink = out.clone();
+    (out, Arc::new(move |progress: Progress| sink.progress(&progress)), Lines { lines: receiver, waiting })
 }
 
 fn progress_json(progress: &Progress) -> Value {
@@ -85,8 +111,8 @@ fn progress_json(progress: &Progress) -> Value {
 }
 
 /// A failure before the first line is a plain HTTP error; later ones go in-band.
-pub(super) async fn first_or_error(mut lines: mpsc::Receiver<Line>) -> Result<Answer, Error> {
-    let first = match lines.recv().await {
+pub(super) async fn first_or_error(mut lines: Lines) -> Result<Answer, Error> {
+    let first = match lines.next().await {
         Some(Line::Failed(error)) => return Err(error),
         Some(Line::Json(bytes)) => Some(bytes),
         None => None,
@@ -100,7 +126,7 @@ pub(super) async fn first_or_error(mut lines: mpsc::Receiver<Line>) -> Result<An
         }
         loop {
             let line = tokio::select! {
-                line = lines.recv() => line,
+                line = lines.next() => line,
                 () = sender.closed() => return,
             };
             let bytes = match line {
@@ -116,4 +142,32 @@ pub(super) async fn first_or_error(mut lines: mpsc::Receiver<Line>) -> Result<An
         }
     });
     Ok(answer::stream("application/json", receiver))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn words_keep_their_order_and_only_byte_counts_are_left_out_for_a_slow_reader() {
+        let (out, sink, mut lines) = progress_stream();
+        let words = |text: String| Progress { status: Some(text), ..Progress::default() };
+        for count in 0..2 * LAG_MAX {
+            sink(words(format!("word {count}")));
+            sink(Progress { detail: Some((count as u64, 0)), ..words("bytes".into()) });
+        }
+        drop((out, sink));
+        let (mut next, mut counts) = (0, 0);
+        while let Some(Line::Json(bytes)) = lines.next().await {
+            let line: Value = serde_json::from_slice(&bytes).unwrap();
+            if line["status"] == "bytes" {
+                counts += 1;
+            } else {
+                assert_eq!(line["status"], format!("word {next}"));
+                next += 1;
+            }
+        }
+        assert_eq!(next, 2 * LAG_MAX);
+        assert!(counts < LAG_MAX, "{counts} byte counts waited");
+    }
 }

@@ -34,7 +34,7 @@ pub(in crate::docker) async fn push(mut call: Call) -> Result<Answer, Error> {
             () = out.closed() => return,
         };
         if let Err(error) = ended {
-            out.error(&error).await;
+            out.error(error);
         }
     });
     first_or_error(receiver).await

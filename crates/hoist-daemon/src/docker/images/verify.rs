@@ -22,7 +22,7 @@ pub(in crate::docker) async fn verify(call: Call) -> Result<Answer, Error> {
             () = out.closed() => return,
         };
         if let Err(error) = ended {
-            out.error(&error).await;
+            out.error(error);
         }
     });
     first_or_error(receiver).await
