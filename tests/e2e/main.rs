@@ -6,6 +6,7 @@
 mod archives;
 mod attach;
 mod bad_input;
+mod client_config;
 mod clients;
 mod commit;
 mod configuration;

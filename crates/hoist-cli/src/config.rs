@@ -1,8 +1,8 @@
 //! The user's `config.json`, as far as the command line uses it. A broken file is reported and not used.
 
-use std::{fs, io::ErrorKind, path::PathBuf};
+use std::{collections::BTreeMap, fs, io::ErrorKind, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::app::{Failure, Outcome};
 
@@ -15,8 +15,29 @@ pub(crate) struct Config {
     pub(crate) ps_format: Option<String>,
     #[serde(rename = "imagesFormat")]
     pub(crate) images_format: Option<String>,
-    #[serde(rename = "HttpHeaders")]
-    http_headers: std::collections::BTreeMap<String, String>,
+    /// Filters of every prune, `name=value` each.
+    #[serde(rename = "pruneFilters", deserialize_with = "or_default")]
+    pub(crate) prune_filters: Vec<String>,
+    #[serde(rename = "HttpHeaders", deserialize_with = "or_default")]
+    http_headers: BTreeMap<String, String>,
+    /// Proxies for containers, by the address of their engine or `default`.
+    #[serde(deserialize_with = "or_default")]
+    proxies: BTreeMap<String, Proxies>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Proxies {
+    http_proxy: Option<String>,
+    https_proxy: Option<String>,
+    no_proxy: Option<String>,
+    ftp_proxy: Option<String>,
+    all_proxy: Option<String>,
+}
+
+/// `null` is as good as nothing.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(source: D) -> Result<T, D::Error> {
+    Option::deserialize(source).map(Option::unwrap_or_default)
 }
 
 impl Config {
@@ -49,5 +70,58 @@ impl Config {
             headers.push((name.trim().to_owned(), value.to_owned()));
         }
         Ok(headers)
+    }
+
+    /// The variables that give containers of this engine their proxies, each in capitals and in small letters.
+    pub(crate) fn proxy_variables(&self, engine: &str) -> Vec<(String, String)> {
+        let Some(proxies) = self.proxies.get(engine).or_else(|| self.proxies.get("default")) else { return Vec::new() };
+        let all = [
+            ("HTTP_PROXY", &proxies.http_proxy),
+            ("HTTPS_PROXY", &proxies.https_proxy),
+            ("NO_PROXY", &proxies.no_proxy),
+            ("FTP_PROXY", &proxies.ftp_proxy),
+            ("ALL_PROXY", &proxies.all_proxy),
+        ];
+        let given = all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        let given = given.filter(|(_, value)| !value.is_empty());
+        given
+            .flat_map(|(name, value)| [name.to_owned(), name.to_lowercase()].map(|name| (name, value.to_owned())))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn proxies_are_those_of_the_engine_or_else_the_default_ones() {
+        let config = config(
+            r#"{"proxies": {"default": {"httpProxy": "http://p:1", "noProxy": "a,b", "ftpProxy": ""},
+            "tcp://other:2375": {"allProxy": "socks5://q"}, "unix:///none": {}}}"#,
+        );
+        let shown = |engine: &str| {
+            let variables = config.proxy_variables(engine).into_iter();
+            variables.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            shown("unix:///run/x.sock"),
+            "HTTP_PROXY=http://p:1 http_proxy=http://p:1 NO_PROXY=a,b no_proxy=a,b"
+        );
+        assert_eq!(shown("tcp://other:2375"), "ALL_PROXY=socks5://q all_proxy=socks5://q");
+        assert_eq!(shown("unix:///none"), "");
+    }
+
+    #[test]
+    fn null_is_nothing() {
+        let config = config(
+            r#"{"pruneFilters": null, "HttpHeaders": null, "proxies": {"default": {"httpProxy": null}}, "psFormat": null}"#,
+        );
+        assert!(config.prune_filters.is_empty() && config.proxy_variables("x").is_empty());
+        assert!(super::tests::config(r#"{"proxies": null}"#).proxy_variables("x").is_empty());
     }
 }

@@ -71,7 +71,7 @@ pub fn command_line(bytes: &[u8]) {
         return;
     }
     if let Ok(parsed) = flags::parse(command, &words) {
-        let _ = create::build(&parsed, "/run/engine.sock");
+        let _ = create::build(&parsed, &create::Surroundings::default());
     }
 }
 

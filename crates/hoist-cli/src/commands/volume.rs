@@ -21,7 +21,7 @@ pub(super) const PRUNE: Command =
     Command::action("prune", "Remove local volumes nobody uses", "[OPTIONS]", (0, 0), run).flags(&[FLAGS]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
-    let mut filters = args.owned("filter");
+    let mut filters = filter::of_prune(&args.all("filter"), &app.config().prune_filters);
     let mut warning = "WARNING! This will remove anonymous local volumes not used by at least one container.";
     if args.is("all") {
         if filters.iter().any(|filter| filter.starts_with("all=")) {
@@ -33,14 +33,13 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if !args.is("force") && !confirm(warning)? {
         return Ok(());
     }
-    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
     let reclaimed = prune(app.client()?, &filters)?;
     println!("Total reclaimed space: {}", units::human_size(reclaimed));
     Ok(())
 }
 
 /// Prunes, tells what is gone and returns its bytes.
-pub(super) fn prune(client: &Client, filters: &[&str]) -> Outcome<f64> {
+pub(super) fn prune(client: &Client, filters: &[String]) -> Outcome<f64> {
     let report: Value = client.call(filter::add(Request::post("/volumes/prune"), filters))?.json()?;
     let deleted = report["VolumesDeleted"].as_array().map(Vec::as_slice).unwrap_or_default();
     if deleted.is_empty() {

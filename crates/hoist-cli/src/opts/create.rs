@@ -33,8 +33,17 @@ pub(crate) fn unsupported(args: &Parsed) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-/// Builds the request; `args.args` are the image and the command, `socket` is the engine's own on this machine.
-pub(crate) fn build(args: &Parsed, socket: &str) -> Result<Create, String> {
+/// What a request takes from elsewhere than its command line.
+#[derive(Default)]
+pub(crate) struct Surroundings {
+    /// The engine's own socket on this machine.
+    pub(crate) socket: String,
+    /// Variables that containers get where no flag names them.
+    pub(crate) variables: Vec<(String, String)>,
+}
+
+/// Builds the request; `args.args` are the image and the command.
+pub(crate) fn build(args: &Parsed, surroundings: &Surroundings) -> Result<Create, String> {
     let (image, command) = args.args.split_first().ok_or("no image given")?;
     // signatures of images are nobody's any more: the switch that skips them is taken, its opposite is not
     if let Some(platform) = args.get("platform").filter(|platform| !platform.is_empty()) {
@@ -43,6 +52,9 @@ pub(crate) fn build(args: &Parsed, socket: &str) -> Result<Create, String> {
     let streams = streams(args);
     let ports = port::parse(&args.all("publish"), &args.all("expose"))?;
     let (binds, anonymous) = mount::volumes(&args.all("volume"))?;
+    let mut environment = key_value::environment(&args.all("env-file"), &args.all("env"))?;
+    // as with Docker a file of variables is no flag: its values are overridden
+    key_value::add_unnamed(&mut environment, &args.all("env"), &surroundings.variables);
     let mut config = json!({
         "Hostname": args.text("hostname"),
         "Domainname": args.text("domainname"),
@@ -54,7 +66,7 @@ pub(crate) fn build(args: &Parsed, socket: &str) -> Result<Create, String> {
         "Tty": streams.tty,
         "OpenStdin": args.is("interactive"),
         "StdinOnce": args.is("interactive") && streams.stdin,
-        "Env": key_value::environment(&args.all("env-file"), &args.all("env"))?,
+        "Env": environment,
         "Cmd": (!command.is_empty()).then_some(command),
         "Image": image,
         "Volumes": anonymous,
@@ -77,7 +89,7 @@ pub(crate) fn build(args: &Parsed, socket: &str) -> Result<Create, String> {
     host["PortBindings"] = Value::Object(ports.bindings);
     host["NetworkMode"] = mode.into();
     if args.is("use-api-socket") {
-        add_api_socket(&mut host, socket);
+        add_api_socket(&mut host, &surroundings.socket);
     }
     if args.is("rm") && !matches!(host["RestartPolicy"]["Name"].as_str(), None | Some("" | "no")) {
         return Err("conflicting options: cannot specify both --restart and --rm".to_owned());
@@ -300,7 +312,22 @@ mod tests {
         let crate::commands::Run::Group(commands) = ROOT.run else { unreachable!() };
         let run = commands.iter().find(|command| command.name == "run").unwrap();
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        build(&flags::parse(run, &words)?, "/s").map(|create| create.body)
+        let variables = [("HTTP_PROXY", "p"), ("http_proxy", "p")];
+        let surroundings = Surroundings {
+            socket: "/s".to_owned(),
+            variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        };
+        build(&flags::parse(run, &words)?, &surroundings).map(|create| create.body)
+    }
+
+    #[test]
+    fn proxies_are_added_where_no_flag_names_them() {
+        let env = |line| body(line).unwrap()["Env"].clone();
+        assert_eq!(env("x"), json!(["HTTP_PROXY=p", "http_proxy=p"]));
+        assert_eq!(env("-e http_proxy=q -e A=b x"), json!(["http_proxy=q", "A=b", "HTTP_PROXY=p"]));
+        // a name alone that is not set here takes the variable away
+        assert_eq!(env("-e HTTP_PROXY= -e http_proxy x")[0], "HTTP_PROXY=");
+        assert_eq!(env("-e HTTP_PROXY= -e http_proxy x").as_array().unwrap().len(), 2);
     }
 
     #[test]

@@ -43,6 +43,13 @@ pub(crate) fn environment(files: &[&str], flags: &[&str]) -> Result<Vec<String>,
     Ok(out)
 }
 
+/// Adds variables that the flags have not set, nor asked to leave out.
+pub(crate) fn add_unnamed(environment: &mut Vec<String>, flags: &[&str], variables: &[(String, String)]) {
+    let is_named = |name: &str| flags.iter().any(|flag| flag.split('=').next() == Some(name));
+    let added = variables.iter().filter(|(name, _)| !is_named(name));
+    environment.extend(added.map(|(name, value)| format!("{name}={value}")));
+}
+
 /// `--label-file` and `--label` as the map the API takes.
 pub(crate) fn labels(files: &[&str], flags: &[&str]) -> Result<BTreeMap<String, String>, String> {
     let mut lines = Vec::new();

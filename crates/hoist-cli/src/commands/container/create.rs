@@ -12,7 +12,7 @@ use crate::{
     env,
     flags::Parsed,
     opts::{
-        create::{self, Create},
+        create::{self, Create, Surroundings},
         create_flags::{FLAGS, OLD_FLAGS},
     },
 };
@@ -34,18 +34,22 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         return Err(why.into());
     }
     check_pull(app, "create", args)?;
-    let create = create::build(args, &socket(app)?).map_err(|why| with_help(app, "create", 125, &why))?;
+    let create = build(app, "create", args)?;
     let id = create_container(app, args, &create).map_err(|failure| Failure::new(1, failure.text))?;
     println!("{id}");
     Ok(())
 }
 
-/// The engine's socket for `--use-api-socket`; an engine elsewhere has Docker's.
-pub(crate) fn socket(app: &App) -> Outcome<String> {
-    Ok(match app.endpoint()?.0 {
+/// The create request of a command line, which `command` was given.
+pub(crate) fn build(app: &App, command: &str, args: &Parsed) -> Outcome<Create> {
+    let engine = app.endpoint()?.0;
+    let variables = app.config().proxy_variables(&engine.to_string());
+    let socket = match engine {
         Endpoint::Unix(path) => path.to_string_lossy().into_owned(),
+        // an engine elsewhere has Docker's
         Endpoint::Tcp { .. } => "/var/run/docker.sock".to_owned(),
-    })
+    };
+    create::build(args, &Surroundings { socket, variables }).map_err(|why| with_help(app, command, 125, &why))
 }
 
 /// `docker: why`, and where the help is.

@@ -24,13 +24,14 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if !args.is("force") && !confirm(warning)? {
         return Ok(());
     }
-    let reclaimed = prune(app.client()?, &args.all("filter"))?;
+    let filters = filter::of_prune(&args.all("filter"), &app.config().prune_filters);
+    let reclaimed = prune(app.client()?, &filters)?;
     println!("Total reclaimed space: {}", units::human_size(reclaimed));
     Ok(())
 }
 
 /// Prunes, tells what is gone and returns its bytes.
-pub(crate) fn prune(client: &Client, filters: &[&str]) -> Outcome<f64> {
+pub(crate) fn prune(client: &Client, filters: &[String]) -> Outcome<f64> {
     let report: Value = client.call(filter::add(Request::post("/containers/prune"), filters))?.json()?;
     let deleted: Vec<&str> =
         report["ContainersDeleted"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();

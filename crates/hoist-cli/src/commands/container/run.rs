@@ -15,7 +15,7 @@ use crate::{
     fast_run,
     flags::{Flag, Parsed, switch, text},
     opts::{
-        create::{Create, build, unsupported},
+        create::{Create, unsupported},
         create_flags::{FLAGS, OLD_FLAGS},
     },
     stream::{
@@ -98,7 +98,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
 
 fn plan(app: &App, args: &Parsed) -> Outcome<Plan> {
     let detach = args.is("detach");
-    let mut create = build(args, &create::socket(app)?).map_err(|why| with_help(app, "run", 125, &why))?;
+    let mut create = create::build(app, "run", args)?;
     let mut streams = create.streams;
     if detach {
         if args.has("attach") {

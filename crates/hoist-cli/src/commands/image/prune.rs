@@ -35,15 +35,16 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if !args.is("force") && !confirm(warning)? {
         return Ok(());
     }
-    let reclaimed = prune(app.client()?, all, &args.all("filter"))?;
+    let filters = filter::of_prune(&args.all("filter"), &app.config().prune_filters);
+    let reclaimed = prune(app.client()?, all, &filters)?;
     println!("Total reclaimed space: {}", units::human_size(reclaimed));
     Ok(())
 }
 
 /// Prunes, tells what is gone and returns its bytes.
-pub(crate) fn prune(client: &Client, all: bool, filters: &[&str]) -> Outcome<f64> {
+pub(crate) fn prune(client: &Client, all: bool, filters: &[String]) -> Outcome<f64> {
     let dangling = format!("dangling={}", !all);
-    let filters: Vec<&str> = filters.iter().copied().chain([dangling.as_str()]).collect();
+    let filters: Vec<&str> = filters.iter().map(String::as_str).chain([dangling.as_str()]).collect();
     let report: Value = client.call(filter::add(Request::post("/images/prune"), &filters))?.json()?;
     let pinned = report["Hoist"]["Pinned"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !pinned.is_empty() {

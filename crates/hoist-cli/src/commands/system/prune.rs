@@ -22,11 +22,12 @@ pub(crate) const COMMAND: Command =
     Command::action("prune", "Remove everything nobody uses", "[OPTIONS]", (0, 0), run).flags(&[FLAGS]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
-    let filters = args.all("filter");
+    let flags = args.all("filter");
     let (all, volumes) = (args.is("all"), args.is("volumes"));
-    if volumes && filters.iter().any(|filter| filter.starts_with("until=")) {
+    if volumes && flags.iter().any(|filter| filter.starts_with("until=")) {
         return Err("ERROR: The \"until\" filter is not supported with \"--volumes\"".into());
     }
+    let filters = filter::of_prune(&flags, &app.config().prune_filters);
     if !args.is("force") && !confirm(&warning(all, volumes, &filters))? {
         return Ok(());
     }
@@ -42,7 +43,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     Ok(())
 }
 
-fn warning(all: bool, volumes: bool, filters: &[&str]) -> String {
+fn warning(all: bool, volumes: bool, filters: &[String]) -> String {
     let mut lines = vec!["all stopped containers", "all networks not used by at least one container"];
     if volumes {
         lines.push("all anonymous volumes not used by at least one container");
@@ -55,7 +56,7 @@ fn warning(all: bool, volumes: bool, filters: &[&str]) -> String {
     lines.push(if all { "all build cache" } else { "unused build cache" });
     let mut text = "WARNING! This will remove:\n".to_owned();
     lines.iter().for_each(|line| text.push_str(&format!("  - {line}\n")));
-    let mut shown: Vec<&str> = filters.to_vec();
+    let mut shown: Vec<&str> = filters.iter().map(String::as_str).collect();
     shown.retain(|filter| ["label=", "label!=", "until="].iter().any(|key| filter.starts_with(key)));
     if !shown.is_empty() {
         shown.sort_unstable();
@@ -65,7 +66,7 @@ fn warning(all: bool, volumes: bool, filters: &[&str]) -> String {
     text
 }
 
-fn prune_networks(client: &hoist_client::Client, filters: &[&str]) -> Outcome<f64> {
+fn prune_networks(client: &hoist_client::Client, filters: &[String]) -> Outcome<f64> {
     let report: Value = client.call(filter::add(Request::post("/networks/prune"), filters))?.json()?;
     let deleted: Vec<&str> =
         report["NetworksDeleted"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -77,7 +78,7 @@ fn prune_networks(client: &hoist_client::Client, filters: &[&str]) -> Outcome<f6
     Ok(0.0)
 }
 
-fn prune_build_cache(client: &hoist_client::Client, all: bool, filters: &[&str]) -> Outcome<f64> {
+fn prune_build_cache(client: &hoist_client::Client, all: bool, filters: &[String]) -> Outcome<f64> {
     let request = Request::post("/build/prune").switch("all", all);
     let report: Value = client.call(filter::add(request, filters))?.json()?;
     let deleted: Vec<&str> =
@@ -99,7 +100,7 @@ mod tests {
         let text = "WARNING! This will remove:\n  - all stopped containers\n  \
             - all networks not used by at least one container\n  - all dangling images\n  - unused build cache\n";
         assert_eq!(warning(false, false, &[]), text);
-        let text = warning(true, true, &["until=10h", "label=x", "other=y"]);
+        let text = warning(true, true, &["until=10h", "label=x", "other=y"].map(str::to_owned));
         assert!(text.contains("  - all anonymous volumes not used by at least one container\n"));
         assert!(text.ends_with(
             "  - all build cache\n\n  Items to be pruned will be filtered with:\n  - label=x\n  - until=10h\n"
