@@ -1,7 +1,17 @@
-//! Sizes as people type them, which both halves read: go-units' `RAMInBytes`.
+//! Sizes as people type them, which both halves read: go-units' `RAMInBytes` and `FromHumanSize`.
 
 /// Bytes, at least 0, of a size as typed: `512m`, `1.5GiB`, `64`; units are binary. Errors are in go-units' words.
 pub fn parse(text: &str) -> Result<i64, String> {
+    parse_with(text, 1024.0)
+}
+
+/// The same with decimal units, even where they are spelt as binary ones: `10k` and `10KiB` are 10,000 bytes. Docker reads
+/// few sizes so, that of a log file among them.
+pub fn parse_decimal(text: &str) -> Result<i64, String> {
+    parse_with(text, 1000.0)
+}
+
+fn parse_with(text: &str, kilo: f64) -> Result<i64, String> {
     let Some(last) = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ') else {
         return Err(format!("invalid size: '{text}'"));
     };
@@ -26,7 +36,7 @@ pub fn parse(text: &str) -> Result<i64, String> {
         return if tail.is_empty() { Ok(size as i64) } else { Err(bad_suffix()) };
     }
     let power = "kmgtp".find(unit).filter(|_| matches!(tail, "" | "b" | "ib")).ok_or_else(bad_suffix)?;
-    Ok((size * 1024_f64.powi(i32::try_from(power).unwrap_or_default() + 1)) as i64)
+    Ok((size * kilo.powi(i32::try_from(power).unwrap_or_default() + 1)) as i64)
 }
 
 #[cfg(test)]
@@ -38,6 +48,9 @@ mod tests {
         let cases = [("64", 64), ("512m", 512 << 20), ("1.5g", 3 << 29), ("1KiB", 1024), ("2 kb", 2048), ("7b", 7)];
         for (text, bytes) in cases {
             assert_eq!(parse(text), Ok(bytes), "{text}");
+        }
+        for (text, bytes) in [("64", 64), ("10k", 10_000), ("10KiB", 10_000), ("1.5g", 1_500_000_000)] {
+            assert_eq!(parse_decimal(text), Ok(bytes), "{text}");
         }
         assert_eq!(parse("x").unwrap_err(), "invalid size: 'x'");
         assert_eq!(parse("1x").unwrap_err(), "invalid suffix: 'x'");

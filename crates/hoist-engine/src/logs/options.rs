@@ -47,7 +47,7 @@ fn buffer_bytes(log: &LogConfig) -> Result<Option<u64>> {
     if mode != NON_BLOCKING {
         return Err(Error::invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'"));
     }
-    match bytes(text) {
+    match hoist_api::size::parse(text).and_then(|size| unsigned(text, size)) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(why) => Err(Error::invalid(format!("error parsing option max-buffer-size: {why}"))),
     }
@@ -77,7 +77,9 @@ fn rotation(log: &LogConfig) -> std::result::Result<(u64, u32, bool), String> {
         Some(text) if text == "-1" => 0,
         Some(text) => {
             let named = if local { format!("invalid value for max-size: {text}: ") } else { String::new() };
-            let size = bytes(text).map_err(|why| format!("{named}{why}"))?;
+            let size = hoist_api::size::parse_decimal(text)
+                .and_then(|size| unsigned(text, size))
+                .map_err(|why| format!("{named}{why}"))?;
             if size == 0 && !local {
                 return Err("max-size must be a positive number".to_owned());
             }
@@ -119,9 +121,8 @@ pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-fn bytes(text: &str) -> std::result::Result<u64, String> {
-    let bytes = hoist_api::size::parse(text)?;
-    u64::try_from(bytes).map_err(|_| format!("invalid size: '{text}'"))
+fn unsigned(text: &str, size: i64) -> std::result::Result<u64, String> {
+    u64::try_from(size).map_err(|_| format!("invalid size: '{text}'"))
 }
 
 #[cfg(test)]
@@ -137,7 +138,7 @@ mod tests {
     fn rotation_options_are_read_as_dockers() {
         let json = |pairs: &[(&str, &str)]| rotation(&config("json-file", pairs));
         assert_eq!(json(&[]), Ok((DEFAULT_MAX_SIZE_BYTES, DEFAULT_MAX_FILES, false)));
-        assert_eq!(json(&[("max-size", "10k"), ("max-file", "3"), ("compress", "true")]), Ok((10 * 1024, 3, true)));
+        assert_eq!(json(&[("max-size", "10k"), ("max-file", "3"), ("compress", "true")]), Ok((10_000, 3, true)));
         assert_eq!(json(&[("max-size", "-1")]), Ok((0, DEFAULT_MAX_FILES, false)));
         for bad in [("max-size", "x"), ("max-size", "0"), ("max-file", "0"), ("max-file", "a"), ("compress", "x")] {
             assert!(json(&[bad]).is_err(), "{bad:?}");

@@ -18,7 +18,8 @@ use crate::Status;
 use crate::container::record::Record;
 use crate::containers::Containers;
 use crate::error::{Error, Result};
-use crate::logs::{attributes, files, tail};
+use crate::logs::files::Files;
+use crate::logs::{attributes, tail};
 use crate::stream::frame_header;
 
 /// Longest entry that is read, in bytes: a 16 KiB line can grow sixfold by escapes.
@@ -68,7 +69,7 @@ impl Containers {
         };
         let (sender, receiver) = mpsc::channel(16);
         // Opened here and now: the container may be gone before the reader's thread runs.
-        let files = files::open_rotated(&path);
+        let files = Files::open(&path);
         let mut reader = Reader { path, files, options, tty: record.fixed.config.tty, sender, alive: handle.watch() };
         std::thread::Builder::new()
             .name("logs".to_owned())
@@ -84,8 +85,8 @@ impl Containers {
 
 struct Reader {
     path: PathBuf,
-    /// The log as it was when it was asked for, oldest first.
-    files: Vec<File>,
+    /// The log as it was when it was asked for.
+    files: Files,
     options: LogOptions,
     tty: bool,
     sender: mpsc::Sender<Vec<u8>>,
@@ -107,20 +108,20 @@ impl From<io::Error> for Stop {
 
 impl Reader {
     fn run(&mut self) -> std::result::Result<(), Stop> {
-        let mut files = std::mem::take(&mut self.files);
-        if files.is_empty() && self.options.follow {
+        if self.files.is_empty() && self.options.follow {
             return self.wait_for_file();
         }
-        let (first, offset) = match self.options.tail {
-            Some(count) => tail::start(&mut files, count, self.only_stream())?,
+        let only = self.only_stream();
+        let (first, mut offset) = match self.options.tail {
+            Some(count) => tail::start(&mut self.files, count, only)?,
             None => (0, 0),
         };
-        let last = files.len().saturating_sub(1);
-        for (index, mut file) in files.into_iter().enumerate().skip(first) {
-            file.seek(SeekFrom::Start(if index == first { offset } else { 0 }))?;
+        self.files.skip(first);
+        while let Some(mut file) = self.files.next()? {
+            file.seek(SeekFrom::Start(std::mem::take(&mut offset)))?;
             let mut source = Source { input: BufReader::with_capacity(64 * 1024, file), partial: Vec::new() };
             self.drain(&mut source)?;
-            if index == last && self.options.follow {
+            if self.files.is_empty() && self.options.follow {
                 self.follow(source)?;
             }
         }
@@ -283,7 +284,7 @@ pub(crate) mod fuzzing {
         file.write_all(bytes)?;
         let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
         for count in [0, 1, 3] {
-            let mut files = [file.try_clone()?];
+            let mut files = Files::of([file.try_clone()?]);
             for only in [None, Some("stdout"), Some("stderr")] {
                 let (index, offset) = tail::start(&mut files, count, only)?;
                 assert!(index == 0 && offset <= bytes.len() as u64, "the tail begins at {index}, {offset}");

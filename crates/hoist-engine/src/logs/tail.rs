@@ -1,12 +1,13 @@
 //! `--tail N`: where the last N entries of a log begin, across its rotated files.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+
+use super::files::Files;
 
 /// Where the last `count` entries begin: (index into `files`, byte offset). With `only` (a stream's name) entries of the
 /// other stream do not count, so that `tail=1` of stdout shows a line even if stderr spoke last.
-pub(super) fn start(files: &mut [File], count: usize, only: Option<&str>) -> io::Result<(usize, u64)> {
+pub(super) fn start(files: &mut Files, count: usize, only: Option<&str>) -> io::Result<(usize, u64)> {
     match only {
         None => of_all(files, count),
         Some(stream) => of_stream(files, count, stream),
@@ -14,12 +15,13 @@ pub(super) fn start(files: &mut [File], count: usize, only: Option<&str>) -> io:
 }
 
 /// Reads everything: which entries count is known only when they are seen.
-fn of_stream(files: &mut [File], count: usize, stream: &str) -> io::Result<(usize, u64)> {
+fn of_stream(files: &mut Files, count: usize, stream: &str) -> io::Result<(usize, u64)> {
     // As the supervisor writes it; inside a logged line the quotes would be escaped.
     let wanted = format!("\"stream\":\"{stream}\"");
     let mut starts = VecDeque::new();
     let mut end = (0, 0);
-    for (index, file) in files.iter_mut().enumerate() {
+    for index in 0..files.len() {
+        let file = files.get(index)?;
         file.seek(SeekFrom::Start(0))?;
         let (mut input, mut offset, mut line) = (BufReader::with_capacity(64 * 1024, file), 0, Vec::new());
         loop {
@@ -42,10 +44,11 @@ fn of_stream(files: &mut [File], count: usize, stream: &str) -> io::Result<(usiz
 }
 
 /// From the end, block by block.
-fn of_all(files: &mut [File], count: usize) -> io::Result<(usize, u64)> {
+fn of_all(files: &mut Files, count: usize) -> io::Result<(usize, u64)> {
     const BLOCK_BYTES: u64 = 64 * 1024;
     let mut left = count;
-    for (index, file) in files.iter_mut().enumerate().rev() {
+    for index in (0..files.len()).rev() {
+        let file = files.get(index)?;
         let length = file.metadata()?.len();
         if left == 0 {
             return Ok((index, length));
@@ -82,6 +85,8 @@ fn of_all(files: &mut [File], count: usize) -> io::Result<(usize, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]
@@ -90,7 +95,7 @@ mod tests {
         let path = dir.path().join("log");
         std::fs::write(dir.path().join("log.1"), "a\nb\n").unwrap();
         std::fs::write(&path, "c\nd\n").unwrap();
-        let mut files = [dir.path().join("log.1"), path.clone()].map(|p| File::open(p).unwrap());
+        let mut files = Files::of([dir.path().join("log.1"), path.clone()].map(|p| File::open(p).unwrap()));
         assert_eq!(of_all(&mut files, 1).unwrap(), (1, 2));
         assert_eq!(of_all(&mut files, 2).unwrap(), (1, 0));
         assert_eq!(of_all(&mut files, 3).unwrap(), (0, 2));
@@ -105,7 +110,7 @@ mod tests {
         let entry = |stream: &str| format!("{{\"log\":\"x\\n\",\"stream\":\"{stream}\",\"time\":\"\"}}\n");
         let (out, err) = (entry("stdout"), entry("stderr"));
         std::fs::write(&path, format!("{out}{out}{err}{err}")).unwrap();
-        let mut files = [File::open(path).unwrap()];
+        let mut files = Files::of([File::open(path).unwrap()]);
         assert_eq!(start(&mut files, 1, Some("stdout")).unwrap(), (0, out.len() as u64));
         assert_eq!(start(&mut files, 1, Some("stderr")).unwrap().1, (2 * out.len() + err.len()) as u64);
         assert_eq!(start(&mut files, 1, None).unwrap().1, (2 * out.len() + err.len()) as u64);
