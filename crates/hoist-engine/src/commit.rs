@@ -55,19 +55,19 @@ impl Containers {
         let containers = self.clone();
         let (snapshot, reference) = (record.clone(), request.reference.clone());
         // A request that breaks off does not end this: the container goes on when its files are read.
-        let work = move || {
-            let made = containers.make_image(&snapshot, &commit, reference.as_ref());
-            if made.is_ok() {
-                containers.settle_images(begun_ns);
-            }
-            (made, paused)
-        };
+        let work = move || (containers.make_image(&snapshot, &commit, reference.as_ref()), paused);
         let working = tokio::task::spawn_blocking(work);
         let (made, paused) = working.await.map_err(|e| Error::internal(format!("the commit failed: {e}")))?;
         if let Ok(id) = &made {
             self.tell_of_commit(&record, &request, id);
         }
         paused.go_on().await;
+        if made.is_ok() {
+            let containers = self.clone();
+            tokio::task::spawn_blocking(move || containers.settle_images(begun_ns))
+                .await
+                .map_err(|e| Error::internal(format!("looking after the images failed: {e}")))?;
+        }
         made
     }
 

@@ -2,6 +2,8 @@
 //! record keeps a link as `<container id>:<alias>`, so that a renamed container stays linked.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
@@ -190,9 +192,16 @@ pub(crate) fn tell<'a>(record: &Record, others: impl Iterator<Item = (&'a Record
     }
 }
 
+/// The container may write to its hosts file too, and as much as it likes.
+const HOSTS_MAX_BYTES: u64 = 1 << 20;
+
 /// Changes the address in the line of an alias, or takes the line out, keeping the inode and all other lines.
 fn change_host(path: &Path, alias: &str, ip: Option<Ipv4Addr>) -> std::io::Result<()> {
-    let text = std::fs::read_to_string(path)?;
+    let mut text = String::new();
+    File::open(path)?.take(HOSTS_MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > HOSTS_MAX_BYTES {
+        return Err(std::io::Error::other(format!("{} is longer than {HOSTS_MAX_BYTES} bytes", path.display())));
+    }
     let lines = text.lines().filter_map(|line| match line.split_once('\t') {
         Some((_, names)) if names.split(' ').next() == Some(alias) => ip.map(|ip| format!("{ip}\t{names}\n")),
         _ => Some(format!("{line}\n")),

@@ -206,7 +206,7 @@ pub(crate) fn until(filters: &Filters) -> Result<Option<i64>> {
         [text] => parse_rfc3339(text)
             .or_else(|| parse_rfc3339(&whole_time(text)?))
             .or_else(|| parse_unix(text))
-            .or_else(|| parse_duration(text).map(|back| now_ns() - back))
+            .or_else(|| parse_duration(text).map(|back| now_ns().saturating_sub(back)))
             .map(Some)
             .ok_or_else(|| Error::invalid(format!("failed to parse value as time or duration: {text:?}"))),
         _ => Err(Error::invalid("more than one until filter specified")),

@@ -92,10 +92,19 @@ impl Driver {
                 .update(&limits)
                 .map_err(|e| Error::internal(format!("Cannot update container {}: {e}", self.record.id())))?;
         }
-        self.record.fixed = Arc::new(fixed);
-        self.context.records.save_all(&self.record)?;
-        self.publish();
+        self.keep(fixed)?;
         self.emit("update", &[]);
+        Ok(())
+    }
+
+    /// Writes down what was decided anew and lets everybody see it; if it cannot be written, it is as it was.
+    fn keep(&mut self, fixed: Fixed) -> Result<()> {
+        let before = std::mem::replace(&mut self.record.fixed, Arc::new(fixed));
+        if let Err(e) = self.context.records.save_all(&self.record) {
+            self.record.fixed = before;
+            return Err(e);
+        }
+        self.publish();
         Ok(())
     }
 
@@ -103,9 +112,7 @@ impl Driver {
     pub(super) fn on_unlink(&mut self, alias: &str) -> Result<()> {
         let mut fixed = Fixed::clone(&self.record.fixed);
         crate::links::remove(&mut fixed.host_config, alias);
-        self.record.fixed = Arc::new(fixed);
-        self.context.records.save_all(&self.record)?;
-        self.publish();
+        self.keep(fixed)?;
         if self.record.state.status.alive() {
             crate::links::forget(&self.context.run_directory(self.record.id()), alias);
         }

@@ -142,7 +142,7 @@ fn external(record: &Record, settings: &Settings) -> Result<Option<ExternalRunti
     if let Some(found) = settings.live.now().runtimes.get(name) {
         return Ok(Some(ExternalRuntime { path: found.path.clone(), args: found.args.clone() }));
     }
-    if matches!(name, "runc" | "hoist" | "io.containerd.runc.v2") {
+    if crate::settings::OWN_RUNTIMES.contains(&name) {
         return Ok(None);
     }
     Err(Error::invalid(format!("unknown or invalid runtime name: {name}")))

@@ -27,7 +27,9 @@ pub(super) fn fill(spec: &mut Spec, record: &Record, directory: &Path, links: &[
         .set_cwd(working_directory(&config.working_dir))
         .set_user(user(&account))
         .set_terminal(Some(config.tty))
-        .set_no_new_privileges(Some(security_flag(record, "no-new-privileges")))
+        .set_no_new_privileges(Some(
+            super::security::flag(&record.fixed.host_config, "no-new-privileges").unwrap_or_default(),
+        ))
         .set_oom_score_adj(Some(i32::try_from(host.oom_score_adj).unwrap_or(0)))
         .set_rlimits(Some(rlimits(&host.resources.ulimits)?));
     if config.tty {
@@ -129,18 +131,6 @@ fn rlimits(ulimits: &[Ulimit]) -> Result<Vec<PosixRlimit>> {
         .collect()
 }
 
-/// `no-new-privileges`, `no-new-privileges:true`, `…=1`.
-fn security_flag(record: &Record, name: &str) -> bool {
-    record
-        .fixed
-        .host_config
-        .security_opt
-        .iter()
-        .flatten()
-        .filter_map(|option| option.strip_prefix(name))
-        .any(|rest| rest.is_empty() || crate::logs::parse_bool(rest.trim_start_matches([':', '='])) == Some(true))
-}
-
 /// The process of an exec: the container's, with the request's wishes on top.
 pub(crate) fn exec_process(record: &Record, directory: &Path, request: &ExecCreate) -> Result<Process> {
     let (config, host) = (&record.fixed.config, &record.fixed.host_config);
@@ -167,7 +157,9 @@ pub(crate) fn exec_process(record: &Record, directory: &Path, request: &ExecCrea
         .set_cwd(working_directory(cwd))
         .set_user(user(&account))
         .set_terminal(Some(request.tty))
-        .set_no_new_privileges(Some(security_flag(record, "no-new-privileges")))
+        .set_no_new_privileges(Some(
+            super::security::flag(&record.fixed.host_config, "no-new-privileges").unwrap_or_default(),
+        ))
         .set_rlimits(Some(rlimits(&host.resources.ulimits)?))
         .set_capabilities(Some(capabilities(&kept, account.uid)));
     Ok(process)

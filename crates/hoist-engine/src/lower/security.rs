@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hoist_api::host_config::HostConfig;
 use hoist_runtime::seccomp;
 use oci_spec::runtime::Spec;
 
@@ -40,6 +41,15 @@ impl Programs {
     }
 }
 
+/// What the last option of that name says, if there is one; the bare name says yes.
+pub(super) fn flag(host: &HostConfig, name: &str) -> Option<bool> {
+    let said = |option: &String| {
+        let (key, value) = option.split_once(['=', ':']).unwrap_or((option, "true"));
+        (key == name).then(|| crate::logs::parse_bool(value))
+    };
+    host.security_opt.iter().flatten().filter_map(said).next_back().flatten()
+}
+
 /// Applies the options; the seccomp program to load, if any.
 pub(super) fn fill(spec: &mut Spec, record: &Record, programs: &Programs) -> Result<Option<Vec<u8>>> {
     let host = &record.fixed.host_config;
@@ -47,8 +57,7 @@ pub(super) fn fill(spec: &mut Spec, record: &Record, programs: &Programs) -> Res
     for option in host.security_opt.iter().flatten() {
         let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
         match key {
-            "no-new-privileges" => {}
-            "writable-cgroups" => open_cgroups(spec, crate::logs::parse_bool(value) == Some(true)),
+            "no-new-privileges" | "writable-cgroups" => {}
             "systempaths" if value == "unconfined" => {}
             "seccomp" if value == "unconfined" => profile = None,
             "seccomp" if value == "builtin" => {}
@@ -63,6 +72,9 @@ pub(super) fn fill(spec: &mut Spec, record: &Record, programs: &Programs) -> Res
             "label" => selinux_label(spec, value)?,
             _ => return Err(Error::invalid(format!("invalid --security-opt 2: \"{option}\""))),
         }
+    }
+    if let Some(writable) = flag(host, "writable-cgroups") {
+        open_cgroups(spec, writable);
     }
     if let Some(linux) = spec.linux_mut() {
         linux.set_seccomp(None);
