@@ -5,7 +5,7 @@ use std::path::Path;
 use hoist_api::system::{DiskPart, DiskUsage};
 use hoist_image::allocated;
 
-use crate::containers::Context;
+use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::{Error, Result, Translate, io};
 use crate::info::System;

@@ -13,7 +13,8 @@ use rustix::fs::FlockOperation;
 
 use crate::container::driver::Event;
 use crate::container::record::Records;
-use crate::containers::{Containers, Context, Parts};
+use crate::containers::Containers;
+use crate::context::{Context, Parts};
 use crate::error::{Error, Result, Translate, io};
 use crate::events::Events;
 use crate::exec::Execs;

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::container::driver::{Event, ExecProgress, StartExec};
 use crate::container::state::{Request, admit};
-use crate::containers::Context;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names;
 pub use stream::ExecStream;

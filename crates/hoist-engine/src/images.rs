@@ -12,7 +12,8 @@ use hoist_api::time::{now_ns, rfc3339_nano};
 use hoist_image::{Archive, Credentials, Distribution, Image, Platform, ProgressSink, Store, UrlSource, Users};
 use serde_json::json;
 
-use crate::containers::{Containers, Context};
+use crate::containers::Containers;
+use crate::context::Context;
 use crate::error::{Error, Result, Translate};
 use crate::glob;
 use crate::listing;

@@ -9,7 +9,8 @@ use hoist_runtime::cgroup;
 use serde_json::{Value, json};
 
 use crate::container::record::Status;
-use crate::containers::{Containers, Context};
+use crate::containers::Containers;
+use crate::context::Context;
 use crate::images::Images;
 use crate::settings::Reloadable;
 

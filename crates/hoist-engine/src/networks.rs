@@ -11,7 +11,8 @@ use hoist_api::network::{Ipam, IpamPool, Network, NetworkContainer};
 use hoist_api::time::rfc3339_nano;
 use hoist_network::{PortRequest, Protocol};
 
-use crate::containers::{Containers, Context};
+use crate::containers::Containers;
+use crate::context::Context;
 use crate::error::{Error, Result};
 
 /// Filter keys of `GET /networks`.

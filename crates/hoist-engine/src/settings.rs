@@ -14,6 +14,9 @@ pub struct RuntimeBinary {
     pub args: Vec<String>,
 }
 
+/// Names of the runtime that is built in: our own, and those that scripts know from dockerd.
+pub const OWN_RUNTIMES: [&str; 3] = ["runc", "hoist", "io.containerd.runc.v2"];
+
 /// Settings of one engine.
 #[derive(Clone, Debug)]
 pub struct Settings {

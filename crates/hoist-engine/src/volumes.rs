@@ -7,7 +7,7 @@ use hoist_api::filters::Filters;
 use hoist_api::time::rfc3339_nano;
 use serde::{Deserialize, Serialize};
 
-use crate::containers::Context;
+use crate::context::Context;
 use crate::error::{Result, Translate};
 
 /// Filter keys of `GET /volumes`.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hoist_engine::{Reloadable, Settings};
+use hoist_engine::{OWN_RUNTIMES, Reloadable, Settings};
 
 pub(crate) use flags::Dialect;
 use source::Source;
@@ -122,7 +122,7 @@ fn reloadable(source: &Source, debug: bool) -> Result<Reloadable, String> {
             max_concurrent_uploads: positive("max-concurrent-uploads")?.map(|n| n as usize),
         },
     };
-    let known = |name: &str| matches!(name, "runc" | "hoist") || reloadable.runtimes.contains_key(name);
+    let known = |name: &str| OWN_RUNTIMES.contains(&name) || reloadable.runtimes.contains_key(name);
     if known(&reloadable.default_runtime) {
         Ok(reloadable)
     } else {

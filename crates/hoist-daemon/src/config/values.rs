@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use hoist_api::host_config::{LogConfig, Ulimit};
 use hoist_api::size;
-use hoist_engine::{MaxDisk, RuntimeBinary};
+use hoist_engine::{MaxDisk, OWN_RUNTIMES, RuntimeBinary};
 use serde_json::Value;
 
 use super::flags::Dialect;
@@ -94,7 +94,7 @@ pub(super) fn runtimes(source: &Source) -> Result<BTreeMap<String, RuntimeBinary
     let reserved = |name: &str| format!("runtime name '{name}' is reserved");
     if let Some(Value::Object(map)) = source.in_file("add-runtime") {
         for (name, value) in map {
-            if matches!(name.as_str(), "runc" | "hoist") {
+            if OWN_RUNTIMES.contains(&name.as_str()) {
                 return Err(reserved(name));
             }
             let path = value.get("path").and_then(Value::as_str);
@@ -109,7 +109,7 @@ pub(super) fn runtimes(source: &Source) -> Result<BTreeMap<String, RuntimeBinary
         let (name, path) = text
             .split_once('=')
             .ok_or_else(|| format!("invalid runtime specification \"{text}\": name=/path is expected"))?;
-        if matches!(name, "runc" | "hoist") {
+        if OWN_RUNTIMES.contains(&name) {
             return Err(reserved(name));
         }
         runtimes.insert(name.to_owned(), RuntimeBinary { path: PathBuf::from(path), args: Vec::new() });

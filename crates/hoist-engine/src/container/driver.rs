@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::container::record::{Fixed, Record, Status};
-use crate::containers::Context;
+use crate::context::Context;
 use crate::error::{Error, Result};
 
 /// What can happen to a container.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::container::record::Record;
-use crate::containers::Context;
+use crate::context::Context;
 use crate::error::{Error, Result, io};
 use crate::links;
 

@@ -16,7 +16,8 @@ use hoist_api::time::now_ns;
 use hoist_image::Image;
 
 use crate::container::record::{Fixed, Record, State};
-use crate::containers::{Containers, Context};
+use crate::containers::Containers;
+use crate::context::Context;
 use crate::error::{Error, Result, Translate, io};
 use crate::images::check_platform;
 use crate::{links, names};
