@@ -12,10 +12,11 @@ fn prunes_have_the_filters_of_the_file_too() {
         let (kept, gone, mine) = (t.name("kept"), t.name("gone"), t.name("mine"));
         t.cli(&format!("create --name {kept} -l {mine} -l keep busybox")).ok();
         t.cli(&format!("create --name {gone} -l {mine} busybox")).ok();
-        configure(t, r#"{"pruneFilters": ["label!=keep", "until=1ns"]}"#);
-        let warning =
-            "\n\n  Items to be pruned will be filtered with:\n  - label!=keep\n  - label=x\n  - until=1ns\n\n";
+        configure(t, r#"{"pruneFilters": ["label!=keep", "until=1h"]}"#);
+        let warning = "\n\n  Items to be pruned will be filtered with:\n  - label!=keep\n  - label=x\n  - until=1h\n\n";
         t.cli_with("system prune --filter label=x", b"n\n").says(warning);
+        t.cli(&format!("container prune -f --filter label={mine}")).ok().prints("Total reclaimed space: 0B");
+        configure(t, r#"{"pruneFilters": ["label!=keep"]}"#);
         t.cli(&format!("container prune -f --filter label={mine}")).ok().says("Deleted Containers:");
         t.cli(&format!("inspect {gone}")).fails();
         t.inspect(&kept);

@@ -48,6 +48,12 @@ fn content_trust_takes_only_what_a_rule_demands_a_signature_of() {
         // here already, and asked about all the same
         guarded.cli(&format!("run --rm {free} true")).fails_with(125).complains(&demands(&free));
         guarded.cli(&format!("run --rm --pull never {free} true")).fails_with(125).complains("--pull=never");
+        // an ID is no name, and who gives it has chosen the image
+        let id = guarded.args(&["image", "inspect", "--format", "{{.Id}}", &free]).ok().text().trim().to_owned();
+        for image in [&id[..], id.trim_start_matches("sha256:")] {
+            guarded.cli(&format!("run --rm {image} cat /seed")).ok().prints("free");
+            guarded.cli(&format!("run --rm --pull never {image} cat /seed")).ok().prints("free");
+        }
         guarded.cli(&format!("push {free}")).fails_with(1).complains("sign the digest with cosign");
         guarded.cli(&format!("run --rm --disable-content-trust {free} cat /seed")).ok().prints("free");
         guarded.set("DOCKER_CONTENT_TRUST", "0");

@@ -60,11 +60,11 @@ pub(crate) fn with_help(app: &App, command: &str, code: i32, why: &str) -> Failu
 
 pub(crate) fn check_pull(app: &App, command: &str, args: &Parsed) -> Outcome {
     match args.get("pull").unwrap_or("missing") {
-        "never" if pull::wants_trust(args) => {
+        "never" if wants_trust(args) => {
             let why = "--pull=never: content trust asks the image's registry for its signature";
             Err(with_help(app, command, 125, why))
         }
-        "always" | "missing" | "never" => Ok(()),
+        "always" | "missing" | "never" | "" => Ok(()),
         other => Err(with_help(
             app,
             command,
@@ -74,9 +74,14 @@ pub(crate) fn check_pull(app: &App, command: &str, args: &Parsed) -> Outcome {
     }
 }
 
-/// When the image is pulled. Its signature is checked by a pull, also of an image that is here.
+/// Whether the image's name must be signed; an ID is no name, and who gives one has chosen the very image.
+fn wants_trust(args: &Parsed) -> bool {
+    pull::wants_trust(args) && !args.args.first().is_some_and(|image| is_id(image))
+}
+
+/// When the image is pulled; an empty policy never pulls. Its signature is checked by a pull, also of an image that is here.
 pub(crate) fn pull_policy(args: &Parsed) -> &str {
-    if pull::wants_trust(args) { "always" } else { args.get("pull").unwrap_or("missing") }
+    if wants_trust(args) { "always" } else { args.get("pull").unwrap_or("missing") }
 }
 
 /// Names the file that is to hold the container's ID, made before anything else so that nobody else's is lost.
@@ -156,12 +161,16 @@ pub(crate) fn print_warnings(answer: &Value) {
 
 /// Refuses what can be no image name before the engine is asked. IDs are fine.
 pub(crate) fn check_reference(image: &str) -> Outcome {
-    let is_id = image.len() == 64 && image.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let is_digest = image.strip_prefix("sha256:").is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    if is_id || is_digest {
+    if is_id(image) {
         return Ok(());
     }
     Reference::parse(image).map(drop).map_err(|why| Failure::new(125, why.to_string()))
+}
+
+/// Whole IDs only: a part of one could be a name as well.
+fn is_id(image: &str) -> bool {
+    let hex = image.strip_prefix("sha256:").unwrap_or(image);
+    hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The image as messages name it: with its tag.
@@ -175,6 +184,7 @@ pub(crate) fn is_missing_image(error: &Error) -> bool {
         if message.starts_with("No such image") || message.starts_with("image with reference"))
 }
 
+/// Pulls the image, which with content trust must be signed whatever names it.
 pub(crate) fn pull_image(app: &App, args: &Parsed, image: &str) -> Outcome {
     pull::pull(
         app,
@@ -211,4 +221,33 @@ pub(crate) fn exit_code_of(why: &str) -> i32 {
 /// The text of a client error for messages that have the program's name in front.
 pub(crate) fn text_of(error: &Error) -> String {
     client_text(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(flags: &[(&'static str, &str)], image: &str) -> Parsed {
+        let mut args = Parsed::default();
+        args.args.push(image.to_owned());
+        flags.iter().for_each(|(flag, value)| args.set(flag, *value));
+        args
+    }
+
+    #[test]
+    fn content_trust_is_about_names_alone() {
+        let trust = [("disable-content-trust", "false")];
+        let id = "0a".repeat(32);
+        let digest = format!("sha256:{id}");
+        for image in [id.as_str(), digest.as_str()] {
+            assert_eq!(pull_policy(&parsed(&trust, image)), "missing", "{image}");
+            assert!(check_reference(image).is_ok());
+        }
+        for image in ["busybox", "0a0a0a0a0a0a", "sha256:0a0a", &format!("busybox@{digest}"), &digest[..70]] {
+            assert_eq!(pull_policy(&parsed(&trust, image)), "always", "{image}");
+        }
+        assert_eq!(pull_policy(&parsed(&[("disable-content-trust", "true")], "busybox")), "missing");
+        assert_eq!(pull_policy(&parsed(&[("disable-content-trust", "true"), ("pull", "")], "busybox")), "");
+        assert!(check_reference(&id.to_uppercase()).is_err() && check_reference("sha256:").is_err());
+    }
 }
