@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::{
     app::{Failure, Outcome},
     env,
-    fast_run::{is_unknown_route, parse_control},
+    fast_run::parse_control,
+    ours::is_unknown_route,
     stream::relay::{Peer, Relay, Wiring},
 };
 

@@ -1,8 +1,8 @@
 //! `run` as one request to our own engine: create, attach, start and wait in one exchange, `POST /hoist/run`.
 //!
-//! The body is Docker's create body and `HoistRun`; the answer is 101 and then frames in both directions. Engines
-//! that do not know the route answer 404, and the ordinary sequence runs. A missing image is pulled and the request
-//! sent again.
+//! The body is Docker's create body and `HoistRun`; the answer is 101 and then frames in both directions, or where
+//! the container is left to itself one control message as JSON. Engines that do not know the route answer 404, and the
+//! ordinary sequence runs. A missing image is pulled and the request sent again.
 
 use hoist_api::run as wire;
 use hoist_client::{Client, Error, Hijacked, Request, stdcopy};
@@ -13,6 +13,7 @@ use crate::{
     commands::run_parts::{self, IdFile, Plan},
     env,
     flags::Parsed,
+    ours::is_unknown_route,
     stream::{
         relay::{Ended, Peer, Relay},
         tty,
@@ -152,10 +153,6 @@ fn failure_of(error: &Error, peer: &mut FastPeer) -> Failure {
         eprintln!("{}", failure.text);
     }
     Failure::new(125, client_text(error))
-}
-
-pub(crate) fn is_unknown_route(error: &Error) -> bool {
-    matches!(error, Error::Api { status: 404 | 405 | 501, message, .. } if message.contains("page not found") || message.contains("not implemented"))
 }
 
 /// Asked with an empty body, our engine refuses the body and others the route.

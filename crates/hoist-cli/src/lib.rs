@@ -18,6 +18,7 @@ mod format;
 #[doc(hidden)]
 pub mod fuzzing;
 mod opts;
+mod ours;
 mod output;
 mod progress;
 mod stream;

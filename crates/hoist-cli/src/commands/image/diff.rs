@@ -6,9 +6,9 @@ use serde_json::Value;
 use super::super::{Command, FORMAT_HELP, container::diff::Change};
 use crate::{
     app::{App, Outcome},
-    fast_run::is_unknown_route,
     flags::{Flag, Parsed, text},
     format::list,
+    ours::only_ours,
 };
 
 const FLAGS: &[Flag] = &[text('\0', "format", FORMAT_HELP)];
@@ -27,14 +27,8 @@ const TABLE: &str = "table {{.Type}}\t{{.Path}}";
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     let client = app.client()?;
-    let changes = match changes(client, &args.args[0], args.args.get(1).map(String::as_str)) {
-        Err(error) if is_unknown_route(&error) => {
-            return Err(
-                "image diff asks for a route of Hoist's engine: the engine at the other end is another one".into()
-            );
-        }
-        other => other?,
-    };
+    let against = args.args.get(1).map(String::as_str);
+    let changes = changes(client, &args.args[0], against).map_err(only_ours("image diff"))?;
     let format = match args.text("format") {
         "" => LINES,
         "table" => TABLE,

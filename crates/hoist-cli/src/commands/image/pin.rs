@@ -4,10 +4,11 @@ use hoist_api::image::Unpinned;
 use hoist_client::Request;
 use hoist_client::query::path_segment;
 
-use super::super::{Command, MANY};
+use super::super::{Command, MANY, for_each_operand};
 use crate::{
     app::{App, Outcome},
     flags::Parsed,
+    ours::only_ours,
 };
 
 pub(crate) const COMMAND: Command = Command::action(
@@ -26,20 +27,23 @@ fn path(name: &str) -> String {
 }
 
 fn pin(app: &App, args: &Parsed) -> Outcome {
-    for name in &args.args {
-        app.client()?.call(Request::post(path(name)))?.bytes()?;
+    let client = app.client()?;
+    for_each_operand(&args.args, |name| {
+        client.call(Request::post(path(name))).map_err(only_ours("image pin"))?.bytes()?;
         println!("Pinned: {name}");
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn unpin(app: &App, args: &Parsed) -> Outcome {
-    for name in &args.args {
-        let unpinned: Unpinned = app.client()?.call(Request::delete(path(name)))?.json()?;
+    let client = app.client()?;
+    for_each_operand(&args.args, |name| {
+        let unpinned = client.call(Request::delete(path(name))).map_err(only_ours("image unpin"))?;
+        let unpinned: Unpinned = unpinned.json()?;
         println!("Unpinned: {name}");
         if !unpinned.still_pinned_by.is_empty() {
             println!("The image is still pinned by {}", unpinned.still_pinned_by.join(", "));
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }

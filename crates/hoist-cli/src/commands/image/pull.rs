@@ -7,8 +7,8 @@ use super::super::Command;
 use crate::{
     app::{App, Outcome},
     credentials, env,
-    fast_run::is_unknown_route,
     flags::{Flag, Parsed, switch, text},
+    ours::only_ours,
     progress::{self, To},
 };
 
@@ -74,12 +74,11 @@ fn request(app: &App, name: &Reference, platform: Option<&str>, trusted: bool, t
     if let Some(auth) = credentials::header_for(app, &name.domain) {
         request = request.header(credentials::HEADER, auth);
     }
-    let answer = match app.client()?.call(request) {
-        Err(error) if trusted && is_unknown_route(&error) => {
-            let text = "content trust wants an engine that checks signatures: the engine at the other end is not Hoist";
-            return Err(format!("{text} (--disable-content-trust pulls without)").into());
-        }
-        other => other?,
+    let answer = app.client()?.call(request);
+    let answer = if trusted {
+        answer.map_err(only_ours("content trust (--disable-content-trust pulls without)"))?
+    } else {
+        answer?
     };
     progress::show(answer, to, |_| {})
 }

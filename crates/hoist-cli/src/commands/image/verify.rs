@@ -11,6 +11,7 @@ use crate::{
     app::{App, Outcome},
     credentials,
     flags::{Flag, Parsed, switch},
+    ours::only_ours,
     progress::{self, To},
 };
 
@@ -34,7 +35,8 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if repairs && let Some(keyring) = credentials::keyring_for(app, &registries(app)?) {
         request = request.header(credentials::KEYRING_HEADER, keyring);
     }
-    progress::show(app.client()?.call(request)?, To::Stdout, |_| {})
+    let answer = app.client()?.call(request).map_err(only_ours("image verify"))?;
+    progress::show(answer, To::Stdout, |_| {})
 }
 
 /// Where images came from. A layer may be fetched from another place than its image's name says, so all are asked for.

@@ -9,19 +9,19 @@ use hoist_client::{Error, Request, query::path_segment};
 use crate::{
     app::{App, Failure, Outcome},
     credentials,
-    fast_run::is_unknown_route,
+    ours::{is_unknown_route, only_ours},
 };
 
 /// What the registry has under a name.
 pub(super) fn fetch(app: &App, reference: &Reference, insecure: bool) -> Outcome<Fetched> {
     let request = addressed(app, Request::get(path(reference)), reference, insecure);
-    Ok(app.client()?.call(request).map_err(failure(app))?.json()?)
+    Ok(app.client()?.call(request).map_err(failure)?.json()?)
 }
 
 /// Puts a manifest under a name; its digest.
 pub(super) fn put(app: &App, reference: &Reference, put: &Put, insecure: bool) -> Outcome<String> {
     let request = addressed(app, Request::post(path(reference)).json(put)?, reference, insecure);
-    let answer: PutAnswer = app.client()?.call(request).map_err(failure(app))?.json()?;
+    let answer: PutAnswer = app.client()?.call(request).map_err(failure)?.json()?;
     Ok(answer.digest)
 }
 
@@ -38,14 +38,9 @@ fn addressed<'a>(app: &App, request: Request<'a>, reference: &Reference, insecur
 }
 
 /// What a registry said is told without the engine's name: Docker's client speaks to registries itself.
-fn failure(app: &App) -> impl FnOnce(Error) -> Failure {
-    |error| match error {
-        error if is_unknown_route(&error) => {
-            let text =
-                "asks registries through its engine, which must be Hoist: the engine at the other end is another one";
-            Failure::from(format!("{} manifest {text}", app.program))
-        }
-        Error::Api { message, .. } => Failure::from(message),
-        other => other.into(),
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::Api { message, .. } if !is_unknown_route(&error) => Failure::from(message),
+        other => only_ours("manifest")(other),
     }
 }
