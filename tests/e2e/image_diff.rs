@@ -37,6 +37,7 @@ fn the_uppermost_layer_or_another_image_is_compared() {
         t.cli("image diff nosuch").fails_with(1).complains("No such image: nosuch:latest");
         t.cli("image diff layered:v1 nosuch").fails_with(1).complains("No such image: nosuch:latest");
         t.cli("diff nosuch").fails_with(1).complains("No such container: nosuch");
+        t.cli("diff NoSuch").fails_with(1).complains("No such container: NoSuch");
         t.api().get("/containers/layered:v1/changes").status(404);
     });
 }

@@ -201,3 +201,32 @@ fn unsupported_ways_to_connect_are_refused_by_name() {
         assert!(output.code != 0 && output.stderr.contains(text), "{args:?}: {}", output.stderr);
     }
 }
+
+/// What a command prints and complains of where the routes of our own engine answer in this way.
+fn with_our_routes_answering(args: &[&str], status: &'static str, message: &'static str) -> (i32, String) {
+    let engine = Engine::start(move |request, stream| match request.line.contains("/hoist/") {
+        true => answer(stream, status, &json!({"message": message}).to_string()),
+        false if request.line.contains("/system/df") => answer(stream, "200 OK", "{}"),
+        false => answer(stream, "404 Not Found", r#"{"message":"No such container: x"}"#),
+    });
+    let output = engine.run(args);
+    (output.code, output.stderr)
+}
+
+#[test]
+fn failures_of_our_own_routes_are_told_and_other_engines_lack_of_them_is_not() {
+    let broken = |args: &[&str]| with_our_routes_answering(args, "500 Internal Server Error", "disk on fire");
+    let lacking = |args: &[&str]| with_our_routes_answering(args, "404 Not Found", "page not found");
+    let told = (1, "Error response from daemon: disk on fire\n".to_owned());
+    assert_eq!(broken(&["system", "df"]), told);
+    assert_eq!(broken(&["diff", "x"]), told);
+    assert_eq!(lacking(&["system", "df"]), (0, String::new()));
+    let no_container = (1, "Error response from daemon: No such container: x\n".to_owned());
+    assert_eq!(lacking(&["diff", "x"]), no_container);
+    assert_eq!(with_our_routes_answering(&["diff", "x"], "404 Not Found", "No such image: x:latest"), no_container);
+    for command in ["pin", "unpin", "verify", "diff"] {
+        let explained =
+            format!("image {command} is for engines of Hoist only: the engine at the other end is another one\n");
+        assert_eq!(lacking(&["image", command, "x"]), (1, explained));
+    }
+}

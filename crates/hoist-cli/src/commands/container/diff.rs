@@ -11,6 +11,7 @@ use crate::{
     app::{App, Outcome},
     flags::Parsed,
     format::list::{self, Row},
+    ours::is_unknown_route,
     template::Val,
 };
 
@@ -24,7 +25,11 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         // an image of this name, where the engine compares images; what Docker says otherwise
         Err(error) if error.status() == Some(404) => match image::diff::changes(client, name, None) {
             Ok(changes) => Value::Array(changes),
-            Err(_) => return Err(error.into()),
+            // nor is there an image, or the name can be no image's, or another engine compares none
+            Err(other) if matches!(other.status(), Some(400 | 404)) || is_unknown_route(&other) => {
+                return Err(error.into());
+            }
+            Err(other) => return Err(other.into()),
         },
         other => other?.json()?,
     };

@@ -15,6 +15,7 @@ use crate::{
         text::short_id,
         time, units,
     },
+    ours::is_unknown_route,
     template::{Object, Template, Val},
 };
 
@@ -58,8 +59,10 @@ fn run(app: &App, args: &Parsed) -> Outcome {
 
 /// What only our engine tells: every byte on its disk, beside the lengths of files above, and whose it is.
 fn print_disk(app: &App, verbose: bool) -> Outcome {
-    let Ok(answer) = app.client()?.call(Request::get("/hoist/system/disk")) else { return Ok(()) };
-    let disk: DiskUsage = answer.json()?;
+    let disk: DiskUsage = match app.client()?.call(Request::get("/hoist/system/disk")) {
+        Err(error) if is_unknown_route(&error) => return Ok(()),
+        answer => answer?.json()?,
+    };
     let total = units::human_size(disk.total as f64);
     if verbose {
         println!("\nDisk space below {}: {total}\n", disk.root);
