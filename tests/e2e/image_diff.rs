@@ -102,9 +102,16 @@ fn images_are_shown_as_trees() {
         assert_eq!(lines[3], format!("{:width$}   {:12}   DISK USAGE   CONTENT SIZE   EXTRA", "IMAGE", "ID"));
         assert_eq!(lines[4], format!("{name}-longer:one"));
         assert!(lines[5].starts_with(&format!("{name}:one")) && lines[5].ends_with("   U    "), "{plain}");
-        for (flag, told) in
-            [("-q", "quiet"), ("--no-trunc", "no-trunc"), ("--digests", "show-digest"), ("--format x", "format")]
-        {
+        let no_hint = t.cli("images --tree ls").ok();
+        assert!(!no_hint.stderr.contains("did you mean"), "{no_hint}");
+
+        for (flag, told) in [
+            ("-q", "quiet"),
+            ("--no-trunc", "no-trunc"),
+            ("--digests", "show-digest"),
+            ("--format x", "format"),
+            ("--format false", "format"),
+        ] {
             let refused = t.cli(&format!("images --tree {flag}")).fails_with(1);
             refused.complains(&format!("--{told} is not yet supported with --tree"));
         }

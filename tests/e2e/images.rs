@@ -51,7 +51,10 @@ fn run_pulls_what_is_missing_and_says_so_on_stderr() {
         ran.complains(&format!("Unable to find image '{name}' locally")).complains("Downloaded newer image");
         remove(t, &name);
         t.cli(&format!("run --rm --pull never {name} true")).fails_with(125).complains("No such image");
+        t.cli(&format!("run --rm --pull= {name} true")).fails_with(125).complains("No such image");
         t.cli(&format!("run --rm --pull always {name} true")).ok();
+        // an empty platform is none
+        t.cli(&format!("image inspect --platform= {name}")).ok();
         remove(t, &name);
     });
 }

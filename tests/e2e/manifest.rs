@@ -86,7 +86,7 @@ fn a_list_is_made_annotated_pushed_and_read_again() {
             .prints(&format!("Created manifest list {list}"));
         let again = t.cli(&format!("manifest create --insecure {list} {images}")).fails_with(1);
         again.complains("refusing to amend an existing manifest list with no --amend flag");
-        let flags = "--variant v9 --os-version 1 --os-features x,y --os-features y";
+        let flags = "--variant v9 --os-version 1 --os-features= --os-features x,y --os-features y";
         t.cli(&format!("manifest annotate {flags} {list} {}", registry.name("app:arm64"))).ok().prints("");
         let entry = |bytes: usize, digest: &str, platform: &str| {
             format!(

@@ -96,6 +96,11 @@ impl Parsed {
         self.get(long).unwrap_or_default()
     }
 
+    /// The last value given, unless it is empty.
+    pub(crate) fn filled(&self, long: &str) -> Option<&str> {
+        self.get(long).filter(|value| !value.is_empty())
+    }
+
     /// All values given, in order.
     pub(crate) fn all(&self, long: &str) -> Vec<&str> {
         self.values.iter().filter(|(name, _)| *name == long).map(|(_, value)| value.as_str()).collect()

@@ -45,8 +45,7 @@ pub(crate) struct Surroundings {
 /// Builds the request; `args.args` are the image and the command.
 pub(crate) fn build(args: &Parsed, surroundings: &Surroundings) -> Result<Create, String> {
     let (image, command) = args.args.split_first().ok_or("no image given")?;
-    // signatures of images are nobody's any more: the switch that skips them is taken, its opposite is not
-    if let Some(platform) = args.get("platform").filter(|platform| !platform.is_empty()) {
+    if let Some(platform) = args.filled("platform") {
         Platform::parse(platform).map_err(|why| format!("error parsing specified platform: {why}"))?;
     }
     let streams = streams(args);

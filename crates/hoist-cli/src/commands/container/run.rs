@@ -127,7 +127,7 @@ fn plan(app: &App, args: &Parsed) -> Outcome<Plan> {
 
 fn run_in_steps(app: &App, args: &Parsed, plan: &Plan) -> Outcome {
     if plan.timing {
-        eprintln!("WARNING: --timing: only attached runs on engines of Hoist tell where the time went");
+        eprintln!("WARNING: --timing: only engines of Hoist tell where the time went");
     }
     let id = create::create_container(app, args, &plan.create)?;
     let client = app.client()?;

@@ -36,7 +36,7 @@ const EXACT_TABLE: &str = "table {{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Siz
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     let mut request = Request::get(path(&args.args[0], "history"));
-    if let Some(platform) = args.get("platform") {
+    if let Some(platform) = args.filled("platform") {
         request = request.query("platform", platform_json(platform)?);
     }
     let layers: Vec<Value> = app.client()?.call(request)?.json()?;

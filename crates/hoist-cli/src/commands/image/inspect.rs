@@ -16,8 +16,8 @@ pub(crate) const COMMAND: Command =
         .flags(&[FLAGS]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
-    if let Some(platform) = args.get("platform") {
+    if let Some(platform) = args.filled("platform") {
         Platform::parse(platform)?;
     }
-    inspect::print(args, |name| inspect::image(app.client()?, name, args.get("platform")))
+    inspect::print(args, |name| inspect::image(app.client()?, name, args.filled("platform")))
 }

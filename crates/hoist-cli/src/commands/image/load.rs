@@ -29,7 +29,7 @@ pub(crate) const COMMAND: Command =
 fn run(app: &App, args: &Parsed) -> Outcome {
     let quiet = args.is("quiet") || !io::stdout().is_terminal() || env::wants_plain();
     let mut request = Request::post("/images/load").query("quiet", if quiet { "1" } else { "0" });
-    if let Some(platform) = args.get("platform") {
+    if let Some(platform) = args.filled("platform") {
         request = request.query("platform", platform_json(platform)?);
     }
     let client = app.client()?;

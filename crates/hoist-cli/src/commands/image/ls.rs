@@ -51,10 +51,13 @@ const TABLE: &str = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}
 const DIGEST_TABLE: &str = "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 
 fn run(app: &App, args: &Parsed) -> Outcome {
-    show(app, args).map(drop)
+    if args.is("tree") { tree::run(app, args) } else { show(app, args).map(drop) }
 }
 
 fn run_images(app: &App, args: &Parsed) -> Outcome {
+    if args.is("tree") {
+        return tree::run(app, args);
+    }
     let count = show(app, args)?;
     if let (0, Some(name)) = (count, args.args.first().filter(|name| MISTAKEN.contains(&name.as_str()))) {
         eprintln!("\nNo images found matching \"{name}\": did you mean \"{} image {name}\"?", app.program);
@@ -64,9 +67,6 @@ fn run_images(app: &App, args: &Parsed) -> Outcome {
 
 /// Prints the list; how many images there were.
 fn show(app: &App, args: &Parsed) -> Outcome<usize> {
-    if args.is("tree") {
-        return tree::run(app, args);
-    }
     let (quiet, digests) = (args.is("quiet"), args.is("digests"));
     let format = match args.text("format") {
         "" if quiet => "",

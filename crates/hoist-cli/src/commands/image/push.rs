@@ -40,7 +40,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if all && !name.is_name_only() {
         return Err("tag can't be used with --all-tags/-a".into());
     }
-    let platform = args.get("platform").map(platform_json).transpose()?;
+    let platform = args.filled("platform").map(platform_json).transpose()?;
     if platform.is_some() {
         println!("{PLATFORM_NOTE}");
     }

@@ -32,8 +32,8 @@ pub(crate) const COMMAND: Command =
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     let force = args.is("force");
-    let platforms: Vec<&str> = args.all("platform").into_iter().flat_map(|list| list.split(',')).collect();
-    let platforms = platforms.into_iter().map(platform_json).collect::<Outcome<Vec<String>>>()?;
+    let lists = args.all("platform").into_iter().filter(|list| !list.is_empty());
+    let platforms = lists.flat_map(|list| list.split(',')).map(platform_json).collect::<Outcome<Vec<String>>>()?;
     let client = app.client()?;
     for_each_operand(&args.args, |name| {
         let mut request = Request::delete(path(name, "")).switch("force", force).switch("noprune", args.is("no-prune"));

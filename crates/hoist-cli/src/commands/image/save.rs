@@ -35,7 +35,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     for name in &args.args {
         request = request.query("names", name);
     }
-    if let Some(platform) = args.get("platform") {
+    if let Some(platform) = args.filled("platform") {
         request = request.query("platform", platform_json(platform)?);
     }
     let archive = app.client()?.call(request)?;

@@ -16,9 +16,8 @@ use crate::{
     stream::tty,
 };
 
-/// What `--tree` does not go with, and what Docker calls it.
-const ALONE: [(&str, &str); 4] =
-    [("quiet", "quiet"), ("no-trunc", "no-trunc"), ("digests", "show-digest"), ("format", "format")];
+/// Switches that `--tree` does not go with, and what Docker calls them.
+const ALONE: [(&str, &str); 3] = [("quiet", "quiet"), ("no-trunc", "no-trunc"), ("digests", "show-digest")];
 const WARNING: &str = "WARNING: This is an experimental feature. The output may change and shouldn't be depended on.";
 const GAP: &str = "   ";
 const WIDTH: usize = 80;
@@ -26,12 +25,11 @@ const WIDTH_MIN: usize = 20;
 /// Columns behind the name go before that gets narrower.
 const NAME_MIN: usize = 12;
 
-/// Prints the tree; how many images are in it.
-pub(super) fn run(app: &App, args: &Parsed) -> Outcome<usize> {
-    for (flag, told) in ALONE {
-        if args.is(flag) || !matches!(args.text(flag), "" | "false") {
-            return Err(format!("--{told} is not yet supported with --tree").into());
-        }
+/// Prints the tree.
+pub(super) fn run(app: &App, args: &Parsed) -> Outcome {
+    let switch = ALONE.into_iter().find(|(flag, _)| args.is(flag)).map(|(_, told)| told);
+    if let Some(told) = switch.or(args.filled("format").map(|_| "format")) {
+        return Err(format!("--{told} is not yet supported with --tree").into());
     }
     let client = app.client()?;
     client.negotiate()?;
@@ -47,7 +45,7 @@ pub(super) fn run(app: &App, args: &Parsed) -> Outcome<usize> {
     let width = if is_terminal { tty::size().map_or(0, |(_, columns)| usize::from(columns)) } else { 0 };
     let paint = Paint { on: is_terminal && !env::wants_plain() };
     io::stdout().lock().write_all(render(&tops, width, paint).as_bytes())?;
-    Ok(tops.len())
+    Ok(())
 }
 
 fn is_dangling(image: &Value) -> bool {

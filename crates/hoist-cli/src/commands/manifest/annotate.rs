@@ -59,7 +59,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
             given.clone_into(field);
         }
     }
-    for given in args.all("os-features") {
+    for given in args.all("os-features").into_iter().filter(|given| !given.is_empty()) {
         for feature in csv::fields(given)? {
             if !platform.os_features.contains(&feature) {
                 platform.os_features.push(feature);
