@@ -34,8 +34,11 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         other => other?.json()?,
     };
     let Value::Array(changes) = answer else { return Ok(()) };
-    list::print("{{.Type}} {{.Path}}", changes.into_iter().map(Change))
+    list::print(CHANGES, changes.into_iter().map(Change))
 }
+
+/// How changes are listed unless another format is asked for.
+pub(crate) const CHANGES: &str = "{{.Type}} {{.Path}}";
 
 /// A row of the changes in a file system.
 pub(crate) struct Change(pub(crate) Value);

@@ -3,7 +3,10 @@
 use hoist_client::{Client, Error, Request, query::path_segment};
 use serde_json::Value;
 
-use super::super::{Command, FORMAT_HELP, container::diff::Change};
+use super::super::{
+    Command, FORMAT_HELP,
+    container::diff::{CHANGES, Change},
+};
 use crate::{
     app::{App, Outcome},
     flags::{Flag, Parsed, text},
@@ -22,7 +25,6 @@ pub(crate) const COMMAND: Command = Command::action(
 )
 .flags(&[FLAGS]);
 
-const LINES: &str = "{{.Type}} {{.Path}}";
 const TABLE: &str = "table {{.Type}}\t{{.Path}}";
 
 fn run(app: &App, args: &Parsed) -> Outcome {
@@ -30,7 +32,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let against = args.args.get(1).map(String::as_str);
     let changes = changes(client, &args.args[0], against).map_err(only_ours("image diff"))?;
     let format = match args.text("format") {
-        "" => LINES,
+        "" => CHANGES,
         "table" => TABLE,
         custom => custom,
     };

@@ -55,6 +55,11 @@ impl Pending {
         Ok(Some(images))
     }
 
+    /// The same for a list that must be there.
+    pub(super) fn required(&self, list: &Reference) -> Outcome<Vec<ImageManifest>> {
+        Ok(self.list(list)?.ok_or_else(|| missing(list))?)
+    }
+
     /// Keeps an image of a list. A file is whole or as it was before.
     pub(super) fn save(&self, list: &Reference, image: &Reference, manifest: &ImageManifest) -> Outcome {
         let directory = self.directory(list);

@@ -6,13 +6,7 @@ use hoist_api::{
     reference::Reference,
 };
 
-use super::{
-    super::Command,
-    document::ImageManifest,
-    list, normalized,
-    pending::{self, Pending},
-    remote,
-};
+use super::{super::Command, document::ImageManifest, list, normalized, pending::Pending, remote};
 use crate::{
     app::{App, Outcome},
     flags::{Flag, Parsed, switch},
@@ -26,7 +20,7 @@ pub(super) const COMMAND: Command =
 fn run(app: &App, args: &Parsed) -> Outcome {
     let list = normalized(&args.args[0])?;
     let (pending, insecure) = (Pending::of(app)?, args.is("insecure"));
-    let images = pending.list(&list)?.ok_or_else(|| pending::missing(&list))?;
+    let images = pending.required(&list)?;
     if images.is_empty() {
         return Err(format!("{list} not found").into());
     }

@@ -3,7 +3,7 @@
 use super::{
     super::{Command, MANY, for_each_operand},
     normalized,
-    pending::{self, Pending},
+    pending::Pending,
 };
 use crate::{
     app::{App, Outcome},
@@ -17,9 +17,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let pending = Pending::of(app)?;
     for_each_operand(&args.args, |name| {
         let list = normalized(name)?;
-        if pending.list(&list)?.is_none() {
-            return Err(pending::missing(&list).into());
-        }
+        pending.required(&list)?;
         pending.remove(&list)
     })
 }
