@@ -183,7 +183,7 @@ impl Answer {
 
 fn query(args: &Parsed) -> Vec<(&'static str, String)> {
     let name = Some(args.text("name").to_owned()).filter(|name| !name.is_empty());
-    let platform = run_parts::platform(args).map(|platform| platform.to_string());
+    let platform = run_parts::wanted_platform(args);
     name.map(|name| ("name", name)).into_iter().chain(platform.map(|platform| ("platform", platform))).collect()
 }
 

@@ -4,15 +4,19 @@ mod container;
 mod image;
 mod inspect;
 mod manifest;
+mod prune;
 mod registry;
 mod system;
 mod volume;
 
 /// What the one-request form of `run` shares with the ordinary one.
 pub(crate) mod run_parts {
-    pub(crate) use super::container::{
-        create::{IdFile, check_reference, is_missing_image, platform, pull_image, pull_policy, tagged},
-        run::Plan,
+    pub(crate) use super::{
+        container::{
+            create::{IdFile, check_reference, is_missing_image, pull_image, pull_policy, tagged},
+            run::Plan,
+        },
+        image::wanted_platform,
     };
 }
 

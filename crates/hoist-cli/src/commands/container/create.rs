@@ -6,10 +6,12 @@ use hoist_api::reference::Reference;
 use hoist_client::{Endpoint, Error, Request};
 use serde_json::Value;
 
-use super::super::{Command, MANY, image::pull};
+use super::super::{
+    Command, MANY,
+    image::{pull, wanted_platform},
+};
 use crate::{
     app::{App, Failure, Outcome, client_text},
-    env,
     flags::Parsed,
     opts::{
         create::{self, Create, Surroundings},
@@ -121,10 +123,6 @@ impl Drop for IdFile {
     }
 }
 
-pub(crate) fn platform(args: &Parsed) -> Option<String> {
-    args.get("platform").map(str::to_owned).or_else(env::default_platform).filter(|platform| !platform.is_empty())
-}
-
 /// Creates the container and returns its ID; warnings go to stderr.
 pub(crate) fn create_container(app: &App, args: &Parsed, create: &Create) -> Outcome<String> {
     let image = create.body["Image"].as_str().unwrap_or_default().to_owned();
@@ -189,7 +187,7 @@ pub(crate) fn pull_image(app: &App, args: &Parsed, image: &str) -> Outcome {
     pull::pull(
         app,
         image,
-        platform(args).as_deref(),
+        wanted_platform(args).as_deref(),
         pull::wants_trust(args),
         if args.is("quiet") { pull::Show::Nothing } else { pull::Show::Stderr },
     )
@@ -201,7 +199,7 @@ fn request(app: &App, args: &Parsed, body: &Value) -> Result<Value, Error> {
     if !args.text("name").is_empty() {
         request = request.query("name", args.text("name"));
     }
-    if let Some(platform) = platform(args) {
+    if let Some(platform) = wanted_platform(args) {
         request = request.query("platform", platform);
     }
     client.call(request.json(body)?)?.json()

@@ -5,10 +5,12 @@ use std::{fs, io};
 use hoist_api::reference::Reference;
 use hoist_client::Request;
 
-use super::super::{Command, MANY};
+use super::{
+    super::{Command, MANY},
+    wanted_platform,
+};
 use crate::{
     app::{App, Outcome, open_error},
-    env,
     flags::{Flag, Parsed, list, text},
     progress::{self, To},
 };
@@ -49,7 +51,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     for change in args.all("change") {
         request = request.query("changes", change);
     }
-    if let Some(platform) = args.get("platform").map(str::to_owned).or_else(env::default_platform) {
+    if let Some(platform) = wanted_platform(args) {
         request = request.query("platform", platform.to_lowercase());
     }
     let client = app.client()?;

@@ -16,11 +16,11 @@ pub(super) mod tag;
 mod tree;
 pub(super) mod verify;
 
-use hoist_api::platform::Platform;
+use hoist_api::{platform::Platform, reference::Reference};
 use hoist_client::query::path_segment;
 
 use super::Command;
-use crate::app::Outcome;
+use crate::{app::Outcome, env, flags::Parsed};
 
 pub(super) const COMMANDS: &[Command] = &[
     diff::COMMAND,
@@ -50,4 +50,25 @@ fn path(name: &str, what: &str) -> String {
 pub(crate) fn platform_json(text: &str) -> Outcome<String> {
     let platform = Platform::parse(text).map_err(|why| format!("invalid platform: {why}"))?;
     Ok(serde_json::to_string(&platform).map_err(|why| why.to_string())?)
+}
+
+/// The platform that images are fetched and made for, of the flag or the environment.
+pub(crate) fn wanted_platform(args: &Parsed) -> Option<String> {
+    args.get("platform").map(str::to_owned).or_else(env::default_platform).filter(|platform| !platform.is_empty())
+}
+
+/// What `pull` and `push` are about: one image, by default its newest, or with `--all-tags` a whole repository.
+fn tag_or_repository(args: &Parsed) -> Outcome<Reference> {
+    let name = Reference::parse(&args.args[0]).map_err(|why| why.to_string())?;
+    match (args.is("all-tags"), name.is_name_only()) {
+        (true, false) => Err("tag can't be used with --all-tags/-a".into()),
+        (true, true) => Ok(name),
+        (false, is_bare) => {
+            let name = name.with_default_tag();
+            if is_bare && !args.is("quiet") {
+                println!("Using default tag: {}", name.tag.as_deref().unwrap_or_default());
+            }
+            Ok(name)
+        }
+    }
 }

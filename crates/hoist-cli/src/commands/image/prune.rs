@@ -3,11 +3,10 @@
 use hoist_client::{Client, Request};
 use serde_json::Value;
 
-use super::super::{Command, confirm};
+use super::super::{Command, prune};
 use crate::{
     app::{App, Outcome},
     flags::{Flag, Parsed, switch, value},
-    format::units,
     opts::filter,
 };
 
@@ -32,17 +31,11 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         true => "WARNING! This will remove all images without at least one container associated to them.",
         false => "WARNING! This will remove all dangling images.",
     };
-    if !args.is("force") && !confirm(warning)? {
-        return Ok(());
-    }
-    let filters = filter::of_prune(&args.all("filter"), &app.config().prune_filters);
-    let reclaimed = prune(app.client()?, all, &filters)?;
-    println!("Total reclaimed space: {}", units::human_size(reclaimed));
-    Ok(())
+    prune::run(args, warning, || remove(app.client()?, all, &prune::filters(app, args)))
 }
 
 /// Prunes, tells what is gone and returns its bytes.
-pub(crate) fn prune(client: &Client, all: bool, filters: &[String]) -> Outcome<f64> {
+pub(crate) fn remove(client: &Client, all: bool, filters: &[String]) -> Outcome<f64> {
     let dangling = format!("dangling={}", !all);
     let filters: Vec<&str> = filters.iter().map(String::as_str).chain([dangling.as_str()]).collect();
     let report: Value = client.call(filter::add(Request::post("/images/prune"), &filters))?.json()?;

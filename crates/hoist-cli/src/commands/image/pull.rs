@@ -3,7 +3,7 @@
 use hoist_api::reference::Reference;
 use hoist_client::Request;
 
-use super::super::Command;
+use super::{super::Command, tag_or_repository, wanted_platform};
 use crate::{
     app::{App, Outcome},
     credentials, env,
@@ -32,20 +32,9 @@ pub(crate) enum Show {
 }
 
 fn run(app: &App, args: &Parsed) -> Outcome {
-    let name = Reference::parse(&args.args[0]).map_err(|why| why.to_string())?;
-    let all = args.is("all-tags");
-    let quiet = args.is("quiet");
-    if all && !name.is_name_only() {
-        return Err("tag can't be used with --all-tags/-a".into());
-    }
-    let was_bare = name.is_name_only();
-    let name = if all { name } else { name.with_default_tag() };
-    if was_bare && !all && !quiet {
-        println!("Using default tag: {}", name.tag.as_deref().unwrap_or_default());
-    }
-    let platform = args.get("platform").map(str::to_owned).or_else(env::default_platform);
-    let to = if quiet { To::Nowhere } else { To::Stdout };
-    request(app, &name, platform.as_deref(), wants_trust(args), to)?;
+    let name = tag_or_repository(args)?;
+    let to = if args.is("quiet") { To::Nowhere } else { To::Stdout };
+    request(app, &name, wanted_platform(args).as_deref(), wants_trust(args), to)?;
     println!("{name}");
     Ok(())
 }

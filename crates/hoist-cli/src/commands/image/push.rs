@@ -1,9 +1,8 @@
 //! `push`: uploads an image.
 
-use hoist_api::reference::Reference;
 use hoist_client::Request;
 
-use super::{super::Command, path, platform_json, pull::wants_trust};
+use super::{super::Command, path, platform_json, pull::wants_trust, tag_or_repository};
 use crate::{
     app::{App, Outcome},
     credentials,
@@ -30,25 +29,16 @@ const PLATFORM_NOTE: &str = "
          ";
 
 fn run(app: &App, args: &Parsed) -> Outcome {
-    let name = Reference::parse(&args.args[0]).map_err(|why| why.to_string())?;
-    let (all, quiet) = (args.is("all-tags"), args.is("quiet"));
     if wants_trust(args) {
         let text =
             "content trust: push does not sign: push with --disable-content-trust, then sign the digest with cosign";
         return Err(text.into());
     }
-    if all && !name.is_name_only() {
-        return Err("tag can't be used with --all-tags/-a".into());
-    }
     let platform = args.filled("platform").map(platform_json).transpose()?;
     if platform.is_some() {
         println!("{PLATFORM_NOTE}");
     }
-    let was_bare = name.is_name_only();
-    let name = if all { name } else { name.with_default_tag() };
-    if was_bare && !all && !quiet {
-        println!("Using default tag: {}", name.tag.as_deref().unwrap_or_default());
-    }
+    let (name, quiet) = (tag_or_repository(args)?, args.is("quiet"));
     let asked = match &name.digest {
         Some(digest) => format!("{}@{digest}", name.familiar_name()),
         None => name.familiar_name(),

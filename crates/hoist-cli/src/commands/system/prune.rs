@@ -1,13 +1,11 @@
 //! `system prune`: removes what nobody uses, of every kind.
 
-use hoist_client::Request;
-use serde_json::Value;
+use hoist_client::{Client, Request};
 
-use super::super::{Command, confirm, container, image, volume};
+use super::super::{Command, container, image, prune, volume};
 use crate::{
     app::{App, Outcome},
     flags::{Flag, Parsed, switch, value},
-    format::units,
     opts::filter,
 };
 
@@ -22,25 +20,24 @@ pub(crate) const COMMAND: Command =
     Command::action("prune", "Remove everything nobody uses", "[OPTIONS]", (0, 0), run).flags(&[FLAGS]);
 
 fn run(app: &App, args: &Parsed) -> Outcome {
-    let flags = args.all("filter");
     let (all, volumes) = (args.is("all"), args.is("volumes"));
-    if volumes && flags.iter().any(|filter| filter.starts_with("until=")) {
+    if volumes && args.all("filter").iter().any(|filter| filter.starts_with("until=")) {
         return Err("ERROR: The \"until\" filter is not supported with \"--volumes\"".into());
     }
-    let filters = filter::of_prune(&flags, &app.config().prune_filters);
-    if !args.is("force") && !confirm(&warning(all, volumes, &filters))? {
-        return Ok(());
-    }
-    let client = app.client()?;
-    let mut reclaimed = container::prune::prune(client, &filters)?;
-    reclaimed += prune_networks(client, &filters)?;
+    let filters = prune::filters(app, args);
+    prune::run(args, &warning(all, volumes, &filters), || remove(app.client()?, all, volumes, &filters))
+}
+
+fn remove(client: &Client, all: bool, volumes: bool, filters: &[String]) -> Outcome<f64> {
+    let mut reclaimed = container::prune::remove(client, filters)?;
+    reclaimed += prune::remove(client, Request::post("/networks/prune"), filters, ("Networks", "NetworksDeleted"))?;
     if volumes {
-        reclaimed += volume::prune(client, &filters)?;
+        reclaimed += volume::remove(client, filters)?;
     }
-    reclaimed += image::prune::prune(client, all, &filters)?;
-    reclaimed += prune_build_cache(client, all, &filters)?;
-    println!("Total reclaimed space: {}", units::human_size(reclaimed));
-    Ok(())
+    reclaimed += image::prune::remove(client, all, filters)?;
+    let build_cache = Request::post("/build/prune").switch("all", all);
+    reclaimed += prune::remove(client, build_cache, filters, ("build cache objects", "CachesDeleted"))?;
+    Ok(reclaimed)
 }
 
 fn warning(all: bool, volumes: bool, filters: &[String]) -> String {
@@ -64,31 +61,6 @@ fn warning(all: bool, volumes: bool, filters: &[String]) -> String {
         shown.iter().for_each(|filter| text.push_str(&format!("  - {filter}\n")));
     }
     text
-}
-
-fn prune_networks(client: &hoist_client::Client, filters: &[String]) -> Outcome<f64> {
-    let report: Value = client.call(filter::add(Request::post("/networks/prune"), filters))?.json()?;
-    let deleted: Vec<&str> =
-        report["NetworksDeleted"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if !deleted.is_empty() {
-        println!("Deleted Networks:");
-        deleted.iter().for_each(|name| println!("{name}"));
-        println!();
-    }
-    Ok(0.0)
-}
-
-fn prune_build_cache(client: &hoist_client::Client, all: bool, filters: &[String]) -> Outcome<f64> {
-    let request = Request::post("/build/prune").switch("all", all);
-    let report: Value = client.call(filter::add(request, filters))?.json()?;
-    let deleted: Vec<&str> =
-        report["CachesDeleted"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if !deleted.is_empty() {
-        println!("Deleted build cache objects:");
-        deleted.iter().for_each(|id| println!("{id}"));
-        println!();
-    }
-    Ok(report["SpaceReclaimed"].as_f64().unwrap_or_default())
 }
 
 #[cfg(test)]
