@@ -17,6 +17,7 @@ pub mod inspect;
 pub mod manifest;
 pub mod network;
 pub mod platform;
+pub mod query;
 pub mod reference;
 pub mod routes;
 pub mod run;

@@ -1,18 +1,6 @@
-//! Percent-encoding of paths and queries.
+//! Paths and queries of requests.
 
-/// Appends `text`, escaping everything but what RFC 3986 calls unreserved and the bytes of `also`.
-fn escape(out: &mut String, text: &str, also: &[u8]) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for &byte in text.as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || also.contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.push(char::from(HEX[usize::from(byte >> 4)]));
-            out.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-    }
-}
+use hoist_api::query::escape;
 
 /// One object name inside a path; slashes of image names stay as they are.
 pub fn path_segment(name: &str) -> String {

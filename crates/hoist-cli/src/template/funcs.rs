@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use hoist_api::query::escape_form;
+
 use super::{
     eval::index,
     printf::sprintf,
@@ -87,7 +89,7 @@ pub(super) fn call(name: &str, args: &[Val]) -> Result<Val, Why> {
         "printf" => Val::Text(sprintf(text(args, 0)?, &args[1..])),
         "html" => Val::Text(escape_html(&print(args))),
         "js" => Val::Text(escape_js(&print(args))),
-        "urlquery" => Val::Text(escape_query(&print(args))),
+        "urlquery" => Val::Text(escape_form(&print(args))),
         "eq" => return equals(args),
         "ne" => Val::Bool(compare(&args[0], &args[1])? != Some(Ordering::Equal)),
         "lt" | "le" | "gt" | "ge" => Val::Bool(ordered(name, &args[0], &args[1])?),
@@ -290,19 +292,6 @@ fn escape_js(source: &str) -> String {
             '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", c as u32)),
             c if c.is_control() => out.push_str(&format!("\\u{:04X}", c as u32)),
             c => out.push(c),
-        }
-    }
-    out
-}
-
-fn escape_query(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    for byte in source.bytes() {
-        match byte {
-            b' ' => out.push('+'),
-            b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
-            byte => out.push_str(&format!("%{byte:02X}")),
         }
     }
     out

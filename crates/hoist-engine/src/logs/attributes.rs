@@ -1,5 +1,6 @@
 //! The `attrs` of each entry of a log: labels and variables that its options name, and its tag.
 
+use hoist_api::query::escape_form;
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -51,25 +52,12 @@ fn add_matching<'a>(
 
 /// As `logs --details` shows them: `k=v,k2=v2`, sorted, escaped like a query.
 pub(super) fn shown(attrs: Option<&Map<String, Value>>) -> String {
-    let pair =
-        |(key, value): (&String, &Value)| format!("{}={}", escape(key), escape(value.as_str().unwrap_or_default()));
+    let pair = |(key, value): (&String, &Value)| {
+        format!("{}={}", escape_form(key), escape_form(value.as_str().unwrap_or_default()))
+    };
     let mut pairs: Vec<String> = attrs.into_iter().flatten().map(pair).collect();
     pairs.sort();
     pairs.join(",")
-}
-
-/// Go's url.QueryEscape.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b' ' => escaped.push('+'),
-            b'-' | b'_' | b'.' | b'~' => escaped.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => escaped.push(char::from(byte)),
-            _ => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
 }
 
 /// A tag's template: text and fields in double braces.
