@@ -1,11 +1,10 @@
 //! Executes a parsed template on a value.
 
-use serde_json::Value;
-
 use super::{
+    access::field,
     ast::{Command, Expr, ExprKind, Node, Pipe, Tree},
-    funcs, schema,
-    value::{Nil, Shape, Val, element_shape, is_map},
+    funcs,
+    value::{Nil, Shape, Val},
 };
 
 /// Deepest nesting of `{{template}}` calls.
@@ -334,84 +333,5 @@ impl<'t> Eval<'t> {
                 field(&value, name, args, self.strict).map_err(|why| self.error(expr.at, &expr.to_string(), why))?;
         }
         Ok(value)
-    }
-}
-
-fn field(value: &Val, name: &str, args: &[Val], strict: bool) -> Done<Val> {
-    let no_method = || format!("{name} is not a method but has arguments");
-    match value {
-        Val::Object(object) => object
-            .field(name, args)
-            .unwrap_or_else(|| Err(format!("can't evaluate field {name} in type {}", object.type_name()))),
-        Val::Json(Value::Object(map), shape) => {
-            if !args.is_empty() {
-                return Err(no_method());
-            }
-            let found = match shape {
-                Shape::Typed { is_root, .. } if !is_map(shape) => {
-                    // an object that has no `Id` really has an `ID`
-                    let is_renamed = *is_root && map.contains_key("Id");
-                    schema::json_name(name, is_renamed).and_then(|name| map.get(name))
-                }
-                _ => map.get(name),
-            };
-            match (found, shape) {
-                (Some(found), Shape::Raw) => Ok(Val::from_json(found.clone(), Shape::Raw)),
-                (None, Shape::Raw) => Err(format!("map has no entry for key {}", crate::flags::check::quote(name))),
-                (Some(found), _) if is_map(shape) => Ok(Val::from_json(found.clone(), element_shape(shape))),
-                (None, _) if is_map(shape) => Ok(Val::Missing),
-                (Some(found), Shape::Typed { field, .. }) => {
-                    let shape = Shape::Typed { field: schema::field_name(field, name), is_root: false };
-                    Ok(Val::from_json(found.clone(), shape))
-                }
-                (None, Shape::Typed { field, .. }) => match schema::absent(name) {
-                    Some(schema::Absent::Pointer) => Ok(Val::Nil(Nil::Pointer)),
-                    Some(schema::Absent::Map) => Ok(Val::Nil(Nil::Map)),
-                    Some(schema::Absent::List) => Ok(Val::Nil(Nil::List)),
-                    Some(schema::Absent::Text) => Ok(Val::text("")),
-                    Some(schema::Absent::False) => Ok(Val::Bool(false)),
-                    None => Err(format!("can't evaluate field {name} in type {field}")),
-                },
-            }
-        }
-        Val::Missing if strict => Err(format!("nil data; no entry for key {}", crate::flags::check::quote(name))),
-        Val::Missing => Ok(Val::Missing),
-        Val::Nil(_) => Err(format!("nil pointer evaluating interface {{}}.{name}")),
-        other => Err(format!("can't evaluate field {name} in type {}", other.type_name())),
-    }
-}
-
-/// What `index` finds: elements of lists by number, of maps by key.
-pub(super) fn index(value: &Val, key: &Val) -> Done<Val> {
-    if let Some(items) = value.items() {
-        let Val::Int(at) = key else { return Err(format!("cannot index slice/array with type {}", key.type_name())) };
-        let found = usize::try_from(*at).ok().and_then(|at| items.get(at).cloned());
-        return found.ok_or_else(|| format!("index out of range: {at}"));
-    }
-    match (value, key) {
-        (Val::Json(Value::Object(map), shape), Val::Text(name)) => {
-            if !is_map(shape) {
-                return Err(format!("can't index item of type {}", value.type_name()));
-            }
-            if matches!(shape, Shape::Typed { field, .. } if schema::has_port_keys(field)) {
-                return Err("value has type string; should be nat.Port".to_owned());
-            }
-            match (map.get(name), shape) {
-                (Some(found), _) => Ok(Val::from_json(found.clone(), element_shape(shape))),
-                (None, Shape::Typed { field, .. }) if schema::holds_text(field) => Ok(Val::text("")),
-                (None, Shape::Typed { field, .. }) => Ok(Val::Nil(schema::nil_kind(schema::element_name(field)))),
-                (None, Shape::Raw) => Ok(Val::Missing),
-            }
-        }
-        (Val::Nil(Nil::Map), Val::Text(_)) => Ok(Val::Nil(Nil::List)),
-        (Val::Json(Value::Object(_), _), other) => {
-            Err(format!("value has type {}; should be string", other.type_name()))
-        }
-        (Val::Text(text), Val::Int(at)) => {
-            let found = usize::try_from(*at).ok().and_then(|at| text.as_bytes().get(at));
-            found.map(|byte| Val::Int(i64::from(*byte))).ok_or_else(|| "reflect: string index out of range".to_owned())
-        }
-        (Val::Missing | Val::Nil(_), _) => Err("index of untyped nil".to_owned()),
-        (other, _) => Err(format!("can't index item of type {}", other.type_name())),
     }
 }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use hoist_api::query::escape_form;
 
 use super::{
-    eval::index,
+    access::index,
     printf::sprintf,
     value::{Nil, Val},
 };

@@ -251,3 +251,31 @@ fn char_constant(rest: &str, at: usize) -> Result<(Token, usize), (usize, String
         _ => Err((at, "unterminated character constant".to_owned())),
     }
 }
+
+/// A token as errors name it.
+pub(super) fn describe(token: Option<&Token>) -> String {
+    match token {
+        None => "EOF".to_owned(),
+        Some(Token::Open) => "\"{{\"".to_owned(),
+        Some(Token::Close) => "\"}}\"".to_owned(),
+        Some(Token::Space) => "\" \"".to_owned(),
+        Some(Token::Field(name)) => format!("<.{name}>"),
+        Some(Token::Variable(name)) => crate::flags::check::quote(&format!("${name}")),
+        Some(Token::Word(word)) => match word.as_str() {
+            "if" | "else" | "end" | "range" | "with" | "define" | "template" | "block" | "break" | "continue" => {
+                format!("<{word}>")
+            }
+            _ => crate::flags::check::quote(word),
+        },
+        Some(Token::Text(text) | Token::Number(text)) => crate::flags::check::quote(text),
+        Some(Token::Quoted(_, text)) => crate::flags::check::quote(text),
+        Some(Token::Char(c)) => crate::flags::check::quote(&c.to_string()),
+        Some(Token::Declare) => "\":=\"".to_owned(),
+        Some(Token::Assign) => "\"=\"".to_owned(),
+        Some(Token::Pipe) => "\"|\"".to_owned(),
+        Some(Token::LeftParen) => "\"(\"".to_owned(),
+        Some(Token::RightParen) => "\")\"".to_owned(),
+        Some(Token::Dot) => "<.>".to_owned(),
+        Some(Token::Comma) => "\",\"".to_owned(),
+    }
+}

@@ -1,12 +1,14 @@
 //! Go's template language as far as `--format` needs it: text, pipelines, `if`/`with`/`range`, variables, defined
-//! templates, the predeclared functions and Docker's own. Parsing is `parse`, meaning is `eval`; values are `value`,
+//! templates, the predeclared functions and Docker's own. Parsing is `parse` and `pipeline`, meaning is `eval` and `access`; values are `value`,
 //! with what Go's types would have told about Docker's answers in `schema`.
 
+mod access;
 mod ast;
 mod eval;
 mod funcs;
 mod lex;
 mod parse;
+mod pipeline;
 mod printf;
 mod schema;
 mod value;
