@@ -103,3 +103,33 @@ fn without_the_proxy_published_ports_are_nat_alone() {
     assert!(!answers("127.0.0.1"));
     assert!(TcpListener::bind(("0.0.0.0", port)).is_ok());
 }
+
+#[test]
+fn an_engine_that_cannot_start_leaves_neither_socket_nor_pid_file() {
+    engine(|t| {
+        let Some(binary) = t.engine.own_binary() else { skip!("own-engine", "runs our engine") };
+        let other = tempfile::tempdir().unwrap();
+        let (socket, pid_file) = (other.path().join("b.sock"), other.path().join("b.pid"));
+        let mut command = Command::new(&binary);
+        // The root of an engine that runs, with everything else its own.
+        command.args(["engine", "--bridge", "none", "--root"]).arg(t.engine.directory().join("d"));
+        command.arg("--run-dir").arg(other.path().join("run")).arg("--pidfile").arg(&pid_file);
+        command.args(["-H", &format!("unix://{}", socket.display())]);
+        let ended = command.output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(1) && said.contains("another engine uses "), "{said}");
+        assert!(!socket.exists() && !pid_file.exists(), "{said}");
+        let second = Command::new(&binary)
+            .args(["engine", "--bridge", "none", "-H", &format!("unix://{}", socket.display()), "-H", "tcp://nonsense"])
+            .arg("--root")
+            .arg(other.path().join("root"))
+            .arg("--run-dir")
+            .arg(other.path().join("run"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&second.stderr);
+        assert!(second.status.code() == Some(1) && said.contains("tcp://nonsense"), "{said}");
+        assert!(!socket.exists(), "{said}");
+        t.cli("run --rm busybox true").ok();
+    });
+}

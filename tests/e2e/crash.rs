@@ -14,14 +14,10 @@ use crate::stalling::Stalling;
 const SEED: u64 = 20_240_607;
 const ROUNDS: usize = 200;
 
-fn needs_own(t: &Bed) -> bool {
-    t.engine.is_own()
-}
-
 #[test]
 fn a_container_goes_on_while_the_engine_is_away() {
     engine(|t| {
-        if !needs_own(t) {
+        if !t.engine.is_own() {
             skip!("own-engine", "kills the engine");
         }
         t.args(&[
@@ -53,7 +49,7 @@ fn a_container_goes_on_while_the_engine_is_away() {
 #[test]
 fn an_exit_while_the_engine_is_away_is_known_afterwards() {
     engine(|t| {
-        if !needs_own(t) {
+        if !t.engine.is_own() {
             skip!("own-engine", "kills the engine");
         }
         t.cli("run -d --name ends busybox sh -c 'sleep 0.5; echo last words; exit 23'").ok();
@@ -74,7 +70,7 @@ fn an_exit_while_the_engine_is_away_is_known_afterwards() {
 #[test]
 fn a_terminal_and_standard_input_survive_the_engine() {
     engine(|t| {
-        if !needs_own(t) {
+        if !t.engine.is_own() {
             skip!("own-engine", "kills the engine");
         }
         t.cli("run -dit --name shell busybox sh").ok();
@@ -90,7 +86,7 @@ fn a_terminal_and_standard_input_survive_the_engine() {
 #[test]
 fn a_published_port_answers_while_the_engine_is_away() {
     engine(|t| {
-        if !needs_own(t) {
+        if !t.engine.is_own() {
             skip!("own-engine", "kills the engine");
         }
         t.load("nginx:latest", &hoist_tests::Image::nginx());
@@ -110,7 +106,7 @@ fn a_published_port_answers_while_the_engine_is_away() {
 #[test]
 fn two_engines_side_by_side_do_not_see_each_other() {
     engine(|t| {
-        if !needs_own(t) {
+        if !t.engine.is_own() {
             skip!("own-engine", "starts another engine");
         }
         let other = Bed::new(Cli::Docker, &[]);
@@ -126,7 +122,7 @@ fn two_engines_side_by_side_do_not_see_each_other() {
 #[test]
 fn a_second_engine_in_the_same_place_is_refused() {
     engine(|t| {
-        if !needs_own(t) {
+        if !t.engine.is_own() {
             skip!("own-engine", "starts another engine");
         }
         t.cli("run -d --name first busybox sleep 1000").ok();
@@ -189,7 +185,7 @@ fn step(t: &Bed, random: &mut StdRng, number: usize, known: &mut BTreeMap<String
 #[test]
 fn two_hundred_kills_lose_nothing() {
     engine(|t| {
-        if !needs_own(t) {
+        if !t.engine.is_own() {
             skip!("own-engine", "kills the engine");
         }
         println!("seed {SEED}");
@@ -242,7 +238,7 @@ fn check(t: &Bed, known: &BTreeMap<String, Expected>) {
 #[test]
 fn an_engine_that_ends_leaves_nothing_but_its_files() {
     engine(|t| {
-        if !needs_own(t) {
+        if !t.engine.is_own() {
             skip!("own-engine", "ends the engine");
         }
         let mut other = Engine::start_own(&[]);

@@ -36,7 +36,7 @@ fn every_byte_below_the_root_is_told_with_its_owner() {
         let script = "for i in $(seq 500); do echo $i > /v/$i; done; truncate -s 1G /sparse; seq 100000; \
             head -c 2000000 /dev/urandom > /own; ln /own /own2; exec sleep 1000";
         t.args(&["run", "-d", "--name", "writes", "-v", "data:/v", "small:v1", "sh", "-c", script]).ok();
-        while !t.cli("exec writes ls -l /own2").stdout.contains("2000000") {}
+        eventually("the files are written", || t.cli("exec writes ls -l /own2").stdout.contains("2000000"));
         t.cli("create --name rests busybox").ok();
         let image = Image::busybox_with(&[Entry::file("big", random_bytes(8_000_000))], json!({}));
         let registry = Stalling::serve(&image, 4_000_000);
@@ -127,12 +127,7 @@ impl Full {
             self.t.api().get(&format!("/images/{name}/json")).status(404);
         }
         assert_eq!((self.containers(), self.files("containers")), (containers, directories));
-        eventually("nothing half-made stays", || self.files("image/tmp") == 0 || self.is_paused_only());
-    }
-
-    /// What came of an interrupted download may stay for a while; nothing else may.
-    fn is_paused_only(&self) -> bool {
-        self.files("image/tmp") <= 2
+        eventually("nothing half-made stays", || self.files("image/tmp") == 0);
     }
 
     fn state(&self, name: &str) -> Value {

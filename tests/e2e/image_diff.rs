@@ -1,6 +1,6 @@
 //! Differences of images, and images as trees of their platforms.
 
-use hoist_tests::{Bed, Cli, Entry, Image, Layer, Registry, both, digest, engine, hoist, skip};
+use hoist_tests::{Cli, Entry, Image, Layer, Registry, both, digest, engine, hoist, skip};
 use serde_json::json;
 
 fn layered() -> Image {
@@ -12,14 +12,10 @@ fn layered() -> Image {
     image
 }
 
-fn needs_own(t: &Bed) -> bool {
-    t.engine.is_own()
-}
-
 #[test]
 fn the_uppermost_layer_or_another_image_is_compared() {
     hoist(|t| {
-        if !needs_own(t) {
+        if !t.engine.is_own() {
             t.cli("image diff busybox").fails_with(1).complains("the engine at the other end is another one");
             t.cli("diff busybox").fails_with(1).complains("No such container: busybox");
             return;
@@ -45,7 +41,7 @@ fn the_uppermost_layer_or_another_image_is_compared() {
 #[test]
 fn a_commit_differs_by_what_its_container_changed() {
     hoist(|t| {
-        if !needs_own(t) {
+        if !t.engine.is_own() {
             skip!("own-engine", "the peer does not compare images");
         }
         t.cli("run --name maker busybox sh -c 'echo hi > /etc/added; rm /etc/passwd; echo x >> /etc/group'").ok();

@@ -15,6 +15,8 @@ fn ps_shows_what_runs_and_with_a_all() {
         let name = sleeper(t);
         let stopped = t.name("stopped");
         t.cli(&format!("run --name {stopped} busybox sh -c 'exit 3'")).fails_with(3);
+        // dockerd lets the client go before it knows that the container has ended.
+        t.cli(&format!("wait {stopped}")).ok();
         let ps = t.cli("ps").ok().matches("^CONTAINER ID +IMAGE +COMMAND +CREATED +STATUS +PORTS +NAMES$");
         let row = ps.row(&name);
         assert!(row.contains("busybox") && row.contains("\"sleep 1000\"") && row.contains("Up "), "{row}");

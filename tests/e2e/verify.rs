@@ -28,6 +28,9 @@ fn pulled(t: &Bed, registry: &Registry) -> String {
 #[test]
 fn a_damaged_file_is_found_and_its_layer_fetched_again() {
     hoist(|t| {
+        if !t.engine.is_own() {
+            skip!("own-engine", "damages an engine\'s store");
+        }
         let Some(registry) = Registry::start() else { skip!("registry", "no docker-registry in the test bed") };
         let name = pulled(t, &registry);
         t.cli(&format!("image verify {name}")).ok().says("1 images, 2 layers and 1 documents verified");
@@ -43,6 +46,9 @@ fn a_damaged_file_is_found_and_its_layer_fetched_again() {
 #[test]
 fn a_layer_that_is_gone_or_a_document_that_is_spoilt_comes_back() {
     hoist(|t| {
+        if !t.engine.is_own() {
+            skip!("own-engine", "damages an engine\'s store");
+        }
         let Some(registry) = Registry::start() else { skip!("registry", "no docker-registry in the test bed") };
         let name = pulled(t, &registry);
         let layer = stored_seed(t);
@@ -61,6 +67,9 @@ fn a_layer_that_is_gone_or_a_document_that_is_spoilt_comes_back() {
 #[test]
 fn a_layer_is_not_replaced_under_a_running_container() {
     hoist(|t| {
+        if !t.engine.is_own() {
+            skip!("own-engine", "damages an engine\'s store");
+        }
         let Some(registry) = Registry::start() else { skip!("registry", "no docker-registry in the test bed") };
         let name = pulled(t, &registry);
         t.cli(&format!("run -d --name user {name} sleep 1000")).ok();
@@ -75,6 +84,9 @@ fn a_layer_is_not_replaced_under_a_running_container() {
 #[test]
 fn what_cannot_be_fetched_again_is_told_and_left() {
     hoist(|t| {
+        if !t.engine.is_own() {
+            skip!("own-engine", "damages an engine\'s store");
+        }
         let image = Image::busybox_with(&[Entry::file("seed", "loaded")], json!({}));
         t.load("loaded:v1", &image);
         std::fs::write(stored_seed(t), "changed").unwrap();

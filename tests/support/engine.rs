@@ -112,10 +112,10 @@ impl Engine {
         self.own.as_ref().map(|own| Pid::from_child(&own.child))
     }
 
-    /// The resident memory of an engine of ours in kB.
-    pub fn resident_kb(&self) -> Option<u64> {
+    /// The highest resident memory that an engine of ours had, in kB.
+    pub fn peak_kb(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?.as_raw_nonzero())).ok()?;
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().split(' ').next()?.parse().ok()
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().split(' ').next()?.parse().ok()
     }
 
     /// The directory that holds everything of an engine of ours.

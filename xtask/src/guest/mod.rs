@@ -30,7 +30,8 @@ Variables:
 ";
 
 /// What of the end-to-end suite depends on the version of control groups or the age of the kernel, or could.
-const DEPENDENT: [&str; 6] = ["run::", "exec::", "life::", "limits::", "security::", "crash::a_"];
+const DEPENDENT: [&str; 8] =
+    ["run::", "exec::", "life::", "limits::", "security::", "escapes::", "hostile_images::", "crash::a_"];
 /// How many cuts a run of all checks makes, and from which seed.
 const CUTS_IN_CI: u32 = 4;
 const SEED: u64 = 20_240_607;
