@@ -1,6 +1,6 @@
 //! [`Launch`]: all that a supervisor must know to run one container once. Built by the engine, sent to the spawner.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,7 @@ pub struct Stdio {
 /// The log driver's part that the supervisor does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Log {
+    /// Output goes to attachments only.
     None,
     File(LogFile),
 }
@@ -81,9 +82,11 @@ pub enum Log {
 /// driver has a file format of its own; ours is the same under another path.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LogFile {
+    /// The newest file. Its directory is locked (flock(2), exclusively) while files are renamed.
     pub path: PathBuf,
     /// 0: never rotated.
     pub max_size_bytes: u64,
+    /// How many files there are at most, `path` included. With 0 or 1 a full file is replaced by an empty one.
     pub max_files: u32,
     /// Pre-rendered JSON object to add as `,"attrs":{…}` (log labels/env), or empty.
     pub attrs: String,
@@ -92,6 +95,16 @@ pub struct LogFile {
     /// Entries wait in a buffer of this size while the disk is slow, and are dropped when it is full (`mode=non-blocking`).
     /// `None`: the container waits.
     pub buffer_bytes: Option<u64>,
+}
+
+/// The names of a log's rotated file: as it is, and as it is compressed. Number 1 is the newest.
+pub fn rotated_names(path: &Path, number: u32) -> [PathBuf; 2] {
+    let with = |suffix: String| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    [with(format!(".{number}")), with(format!(".{number}.gz"))]
 }
 
 /// Netlink messages, complete with headers, made by the network crate; the runtime only sends them.
