@@ -14,6 +14,10 @@ pub struct Launch {
     /// hosts, resolv.conf and hostname arrive as bind mounts. `linux.cgroupsPath` is a path below each hierarchy; without
     /// it the container stays in the spawner's own groups and `linux.resources` must be empty.
     pub spec: Spec,
+    /// Of which bind mounts only a part of the source is mounted.
+    #[serde(default)]
+    pub subpaths: Vec<Subpath>,
+    /// What becomes the root.
     pub rootfs: Rootfs,
     /// Precompiled seccomp BPF (`crate::seccomp::compile`, cached by the engine), native-endian `struct sock_filter`s.
     /// When present `spec.linux.seccomp` is not looked at.
@@ -34,6 +38,17 @@ pub struct Launch {
     pub external_runtime: Option<ExternalRuntime>,
 }
 
+/// A part of a bind mount's source, looked up when the container starts. It is as untrusted as whoever can write to the
+/// source: no link in it leads out of the source.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Subpath {
+    /// The destination of the mount in the spec.
+    pub destination: PathBuf,
+    /// Below the mount's source.
+    pub path: PathBuf,
+}
+
+/// Another OCI runtime.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExternalRuntime {
     pub path: PathBuf,

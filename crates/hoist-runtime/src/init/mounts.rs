@@ -229,6 +229,33 @@ pub(crate) fn open_source_outside(mount: &Mount) -> Result<OwnedFd> {
     })
 }
 
+/// Opens what is at `path` in the source of a bind mount. Whoever can write to the source may have put links there: they
+/// are followed inside the source only.
+pub(crate) fn open_subpath(mount: &Mount, path: &Path) -> Result<OwnedFd> {
+    if !is_bind(mount) {
+        return Err(Failure::other(format!("the mount at {:?} has no subpath: it is no bind", mount.destination())));
+    }
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(Failure::other)?;
+    let source = mount.source().as_deref().unwrap_or(Path::new(""));
+    let opened = super::open_host(source, OFlags::PATH | OFlags::DIRECTORY)
+        .and_then(|root| rootfs::open_in_root(root.as_fd(), path, OFlags::PATH))
+        .and_then(|found| clone_mount(found.as_fd(), options.bind == Some(true)));
+    opened.or_fail(|| {
+        let (destination, full) = (mount.destination(), source.join(path));
+        format!("error mounting {full:?} to rootfs at {destination:?}: open {}", full.display())
+    })
+}
+
+/// Puts the source of a bind, opened before, on a place in the (own, private) mount namespace, for another runtime to
+/// find it there.
+pub(crate) fn attach_source_on(source: BorrowedFd<'_>, place: &Path) -> Result<()> {
+    let failed = || format!("attach {}", place.display());
+    let change = Change { propagation: Some(Propagation::Slave), recursive: true, ..Change::default() };
+    mount::set_attributes(source, change).or_fail(failed)?;
+    let target = super::open_host(place, OFlags::PATH | OFlags::NOFOLLOW).or_fail(failed)?;
+    attach(source, target.as_fd()).or_fail(failed)
+}
+
 fn open_source(mount: &Mount, options: &Options) -> io::Result<OwnedFd> {
     let source: PathBuf = mount.source().clone().ok_or(rustix::io::Errno::NOENT)?;
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

@@ -199,6 +199,7 @@ fn launch(bundle: &Bundle, record: &Record, listen_fds: u32) -> Launch {
     Launch {
         id: record.id.clone(),
         spec,
+        subpaths: Vec::new(),
         rootfs: Rootfs::Directory(bundle.rootfs.clone()),
         seccomp_program: None,
         stdio: Stdio { tty, open_stdin: true, stdin_once: false, console_size: size },

@@ -174,6 +174,7 @@ fn filter(record: &Record) -> Result<Option<Filter>> {
     let mut launch = Launch {
         id: String::new(),
         spec: record.config.clone(),
+        subpaths: Vec::new(),
         rootfs: Rootfs::Directory(PathBuf::new()),
         seccomp_program: None,
         stdio: Stdio::default(),

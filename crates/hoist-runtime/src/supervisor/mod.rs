@@ -21,6 +21,7 @@ mod network;
 mod oom;
 pub(crate) mod overlay;
 pub(crate) mod prepare;
+mod sources;
 pub(crate) mod time;
 
 use std::os::fd::OwnedFd;

@@ -18,7 +18,7 @@ use super::exec::Execs;
 use super::external::External;
 use super::io::{Streams, Wanted};
 use super::log::Logger;
-use super::{CHILD, Init, Supervisor, namespaces, network, overlay, own_session};
+use super::{CHILD, Init, Supervisor, namespaces, network, overlay, own_session, sources};
 use crate::cgroup::{self, Cgroup};
 use crate::failure::{OrFail, Result};
 use crate::init::channel;
@@ -302,7 +302,7 @@ impl Making {
         let mut plan = namespaces::plan(&self.launch.spec)?;
         plan.check_plain()?;
         plan.join_ready_network(&mut self.kit)?;
-        let shared_sources = shared_sources(&self.launch.spec)?;
+        let shared_sources = sources::open(&self.launch)?;
         let (parent, child) = channel::pair().or_fail(|| "make channel to init")?;
         let cgroup = self.undo.cgroup.as_deref();
         let into = cgroup.map(Cgroup::clone_into_fd).transpose().or_fail(|| "open cgroup")?.flatten();
@@ -366,14 +366,6 @@ impl Making {
         self.clock.phase("network");
         Ok(())
     }
-}
-
-fn shared_sources(spec: &Spec) -> Result<Vec<(usize, OwnedFd)>> {
-    let mounts = spec.mounts().iter().flatten().enumerate();
-    mounts
-        .filter(|(_, mount)| init::mounts::needs_host_namespace(mount))
-        .map(|(index, mount)| init::mounts::open_source_outside(mount).map(|fd| (index, fd)))
-        .collect()
 }
 
 fn write_pid(run_dir: &OwnedFd) -> Result<()> {
