@@ -12,8 +12,7 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
 use super::fault::{Fault, Result, Trying};
 use crate::init;
-
-const KILL: i32 = 9;
+use crate::supervisor::namespaces::joined_path;
 
 /// The two maps of a user namespace.
 #[derive(Clone, Copy, Debug)]
@@ -61,19 +60,28 @@ impl<'a> Maps<'a> {
 
     /// A user namespace with these maps and no process in it.
     fn into_namespace(self) -> Result<OwnedFd> {
+        let parent = rustix::process::getpid();
         let (pid, pidfd) = match process::clone(Namespaces::USER, None).trying(|| "make user namespace")? {
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
-            Cloned::Child => loop {
-                // Until the end comes from outside.
-                std::thread::park();
-            },
+            Cloned::Child => lend_maps(parent),
         };
         let made = self.write(pid).and_then(|()| {
             fs::File::open(format!("/proc/{pid}/ns/user")).map(OwnedFd::from).trying(|| "open user namespace")
         });
-        let _ = signal::send_by_pidfd(pidfd.as_fd(), KILL);
+        let _ = signal::send_by_pidfd(pidfd.as_fd(), signal::KILL);
         let _ = process::wait(pid);
         made
+    }
+}
+
+/// In the process that only holds a user namespace: until the end comes from outside, or with its parent.
+fn lend_maps(parent: rustix::process::Pid) -> ! {
+    let bound = process::set_parent_death_signal(signal::KILL);
+    if bound.is_err() || rustix::process::getppid() != Some(parent) {
+        process::exit_now(1)
+    }
+    loop {
+        std::thread::park();
     }
 }
 
