@@ -15,6 +15,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::net::{SendFlags, SocketFlags};
 
 use super::bundle::Bundle;
+use super::clone::Group;
 use super::fault::{Fault, Result, Trying};
 use super::record::{self, GO, REPORT, Record};
 use super::steps::Steps;
@@ -242,7 +243,7 @@ fn clone_init(
     let Some(linux) = launch.spec.linux() else { return Err(Fault::new("linux is not set in the configuration")) };
     let cgroup = undo.cgroup.as_deref();
     let into = cgroup.map(Cgroup::clone_into_fd).transpose().trying(|| "open cgroup")?.flatten();
-    match clone::clone_init(&mut plan, linux, into.as_ref())? {
+    match clone::clone_init(&mut plan, linux, Group { cgroup, fd: into.as_ref() })? {
         Cloned::Parent { pid, pidfd } => {
             undo.child = Some((pid, pidfd.try_clone().trying(|| "duplicate pidfd")?));
             clone::prepare_user(&plan, launch, pid)?;
