@@ -16,9 +16,6 @@ use super::{Context, attach, cgroup_mounts, clone_mount, copy_up};
 use crate::failure::{OrFail, Result, text};
 use crate::protocol::Failure;
 
-/// Filesystem magic of procfs (statfs(2)).
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-
 /// Files in /proc that may be mounted over (as runc has them, for lxcfs and its like).
 const PROC_FILES: [&str; 11] = [
     "/proc/cpuinfo",
@@ -296,8 +293,7 @@ fn ordinary_directory(root: BorrowedFd<'_>, path: &Path, kind: &str) -> std::res
 
 /// Mounts over parts of /proc would fool the container and what trusts its /proc.
 fn check_proc(path: &Path, target: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> std::result::Result<(), String> {
-    let is_proc =
-        |fd: BorrowedFd<'_>| rustix::fs::fstatfs(fd).map(|stat| stat.f_type == PROC_SUPER_MAGIC).map_err(text);
+    let is_proc = |fd| super::host_proc::is_proc(fd).map_err(text);
     let inside = is_proc(target)? || path.starts_with("/proc") && path != Path::new("/proc");
     if inside && path != Path::new("/proc") && !PROC_FILES.iter().any(|allowed| path == Path::new(allowed)) {
         return Err(format!("{path:?} cannot be mounted because it is inside /proc"));

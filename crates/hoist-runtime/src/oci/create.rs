@@ -227,6 +227,7 @@ fn clone_init(
     undo: &mut Undo,
 ) -> Result<(Init, OwnedFd)> {
     let mut plan = namespaces::plan(&launch.spec)?;
+    let proc = init::HostProc::open()?;
     let root = overlay::open(&launch.rootfs)?;
     let shared_sources = user_namespace::open_sources(&launch.spec, plan.user != User::Own)?;
     let (channel, child_channel) = channel::pair().trying(|| "make channel to init")?;
@@ -247,7 +248,7 @@ fn clone_init(
         Cloned::Parent { pid, pidfd } => {
             undo.child = Some((pid, pidfd.try_clone().trying(|| "duplicate pidfd")?));
             clone::prepare_user(&plan, launch, pid)?;
-            if plan.user == User::New {
+            if plan.user != User::Own {
                 // One that is gone by now tells why itself.
                 let _ = channel.maps_are_written();
             }
@@ -258,6 +259,7 @@ fn clone_init(
             init::run(Context {
                 launch,
                 root: &root,
+                proc,
                 join: plan.join,
                 own_network: plan.created.contains(Namespaces::NETWORK),
                 kit: None,

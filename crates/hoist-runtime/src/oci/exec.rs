@@ -260,9 +260,11 @@ fn enter_and_exec(
         cgroup.enter().or_fail(|| "unable to apply cgroup configuration")?;
     }
     affinity.apply_last()?;
-    init::process::set_oom_score(process)?;
+    let proc = init::HostProc::open()?;
+    init::process::set_oom_score(process, &proc)?;
     init::process::set_own_limits(process)?;
-    init::set_exec_labels(process)?;
+    init::ExecLabels::open(process, &proc)?.set()?;
+    drop(proc);
     let preserved = 3 + context.request.preserved_fds;
     let own = context.streams.iter().flatten().map(AsRawFd::as_raw_fd);
     let own = own.chain([context.container.as_raw_fd(), context.channel.as_fd().as_raw_fd()]);

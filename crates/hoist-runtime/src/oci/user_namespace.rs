@@ -95,14 +95,14 @@ pub(super) fn check(spec: &Spec) -> Result<()> {
             let why = "user namespace mappings specified, but user namespace isn't enabled in the config";
             return Err(Fault::new(why));
         }
-        Some(namespace) if namespace.path().is_none() && maps.is_empty() => {
+        Some(namespace) if joined_path(namespace).is_none() && maps.is_empty() => {
             let why = "user namespaces enabled, but no namespace path to join nor mappings to apply specified";
             return Err(Fault::new(why));
         }
-        Some(namespace) if namespace.path().is_none() && maps.is_half() => {
+        Some(namespace) if joined_path(namespace).is_none() && maps.is_half() => {
             return Err(Fault::new("user namespaces need both linux.uidMappings and linux.gidMappings"));
         }
-        Some(namespace) if namespace.path().is_some() && !maps.is_empty() => {
+        Some(namespace) if joined_path(namespace).is_some() && !maps.is_empty() => {
             let why =
                 "linux.uidMappings and linux.gidMappings cannot be set for a user namespace that is joined by path";
             return Err(Fault::new(why));
@@ -162,7 +162,7 @@ fn owner_namespace(spec: &Spec, mount: &Mount) -> Result<Option<OwnedFd>> {
     let Some(linux) = spec.linux() else { return Ok(None) };
     let namespaces = linux.namespaces().iter().flatten();
     let joined = namespaces.filter(|namespace| namespace.typ() == LinuxNamespaceType::User);
-    if let Some(path) = joined.filter_map(|namespace| namespace.path().as_ref()).next() {
+    if let Some(path) = joined.filter_map(joined_path).next() {
         return fs::File::open(path).map(|file| Some(file.into())).trying(|| format!("open {}", path.display()));
     }
     let container = Maps::of_container(linux);

@@ -223,8 +223,10 @@ fn enter_and_exec(context: &Context<'_>) -> Result<std::convert::Infallible> {
     if let Some(cgroup) = context.cgroup {
         cgroup.enter().or_fail(|| "unable to apply cgroup configuration")?;
     }
-    init::process::set_oom_score(spec)?;
-    init::set_exec_labels(spec)?;
+    let proc = init::HostProc::open()?;
+    init::process::set_oom_score(spec, &proc)?;
+    init::ExecLabels::open(spec, &proc)?.set()?;
+    drop(proc);
     // The connections of engines, the log and the like go before the container's files come into sight.
     let own = [context.container, context.channel.as_fd()];
     let keep = context.fds.iter().map(AsFd::as_fd).chain(own);

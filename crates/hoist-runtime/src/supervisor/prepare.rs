@@ -142,11 +142,10 @@ impl Making {
         if let Some(terminal) = created.terminal {
             self.streams.set_terminal(terminal);
         }
-        let namespaces = self.launch.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-        let owns_pid_namespace = namespaces
-            .into_iter()
-            .flatten()
-            .any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none());
+        let listed = self.launch.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        let owns_pid_namespace = listed.into_iter().flatten().any(|namespace| {
+            namespace.typ() == LinuxNamespaceType::Pid && namespaces::joined_path(namespace).is_none()
+        });
         let go_given = early_messages(links, &mut self.streams)?;
         let init = Init {
             pid: created.pid,
@@ -302,6 +301,7 @@ impl Making {
         let mut plan = namespaces::plan(&self.launch.spec)?;
         plan.check_plain()?;
         plan.join_ready_network(&mut self.kit)?;
+        let proc = init::HostProc::open()?;
         let shared_sources = sources::open(&self.launch)?;
         let (parent, child) = channel::pair().or_fail(|| "make channel to init")?;
         let cgroup = self.undo.cgroup.as_deref();
@@ -315,6 +315,7 @@ impl Making {
             init::run(Context {
                 launch: &self.launch,
                 root: &self.root,
+                proc,
                 join: plan.join,
                 own_network: plan.created.contains(Namespaces::NETWORK) || self.kit.network().is_some(),
                 new_cgroup_namespace: plan.new_cgroup,
