@@ -6,8 +6,9 @@
 //!            └───────────────────> StartFailed, everything undone <┘
 //! ```
 //!
-//! It survives the engine: later ones connect to `supervisor.sock` in the run directory. After preparation it allocates
-//! nothing on the path of output, and it does not look at what users send.
+//! It survives the engine: later ones connect to `supervisor.sock` in the run directory. After preparation the path
+//! of output needs no more memory, but for a log that does not block, whose buffer grows to the size that was given; and
+//! it does not look at what users send.
 
 mod control;
 mod exec;
