@@ -56,10 +56,7 @@ pub(crate) fn check_mount_options(options: &[String]) -> std::result::Result<(),
 pub(crate) use host_proc::HostProc;
 pub(crate) use security::{ExecLabels, check_labels};
 pub(crate) use sysctls::check as check_sysctls;
-pub(crate) use terminal::{make_controlling, open_terminal, set_size as set_terminal_size};
-
-/// SIGKILL (signal(7)).
-const KILL: i32 = 9;
+pub(crate) use terminal::{console_size, make_controlling, open_terminal, set_size as set_terminal_size};
 
 /// All that init needs, made by the supervisor before the clone.
 pub(crate) struct Context<'a> {
@@ -163,7 +160,7 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     }
     if context.oci.is_none() {
         // A container without its supervisor would run on unseen. Comes last: a change of credentials undoes it.
-        hoist_sys::process::set_parent_death_signal(KILL).or_fail(|| "prctl PR_SET_PDEATHSIG")?;
+        hoist_sys::process::set_parent_death_signal(hoist_sys::signal::KILL).or_fail(|| "prctl PR_SET_PDEATHSIG")?;
     }
     prepared.exec()
 }

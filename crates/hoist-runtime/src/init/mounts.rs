@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hoist_sys::mount::{self, Change, Propagation, attribute};
 use hoist_sys::rootfs::{self, Kind};
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::OFlags;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 
@@ -66,7 +66,7 @@ fn mount_one(mount: &Mount, root: BorrowedFd<'_>, given: Given<'_>) -> std::resu
     let kind = mount.typ().as_deref().unwrap_or("none");
     let target = mount.destination();
     let tree = match kind {
-        _ if options.bind.is_some() || kind == "bind" => return bind(mount, &options, root, shared),
+        _ if is_bind(mount) => return bind(mount, &options, root, shared),
         _ if options.map_owners.is_some() => return Err("only bind mounts can be ID-mapped".to_owned()),
         "cgroup" | "cgroup2" => return cgroup_mounts::mount(target, kind, &options, root),
         "proc" | "sysfs" => {
@@ -204,6 +204,7 @@ fn bind(
     attach(tree, target.as_fd()).map_err(text)
 }
 
+/// Whether something that is there is mounted, and no filesystem made.
 pub(crate) fn is_bind(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("bind")
         || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind")
@@ -212,12 +213,21 @@ pub(crate) fn is_bind(mount: &Mount) -> bool {
 /// Whether a bind mount must be opened in the mount namespace of the host, because it stays in its peer group.
 pub(crate) fn needs_host_namespace(mount: &Mount) -> bool {
     let options = Options::parse(mount.options().as_deref().unwrap_or_default()).unwrap_or_default();
-    (options.bind.is_some() || mount.typ().as_deref() == Some("bind"))
-        && matches!(options.propagation, Some((Propagation::Shared | Propagation::Slave, _)))
+    is_bind(mount) && matches!(options.propagation, Some((Propagation::Shared | Propagation::Slave, _)))
 }
 
-/// Opens the source of a bind mount for an init that cannot.
-pub(crate) fn open_source_outside(mount: &Mount) -> Result<OwnedFd> {
+/// Whether a mount asks for its owners to be mapped, and (true) those of the mounts below it too.
+pub(crate) fn maps_owners(mount: &Mount) -> Option<bool> {
+    Options::parse(mount.options().as_deref().unwrap_or_default()).unwrap_or_default().map_owners
+}
+
+/// Opens the sources of those binds that are wanted, for an init that cannot. By index of the mount.
+pub(crate) fn open_sources(spec: &Spec, wanted: impl Fn(&Mount) -> bool) -> Result<Vec<(usize, OwnedFd)>> {
+    let mounts = spec.mounts().iter().flatten().enumerate().filter(|(_, mount)| wanted(mount));
+    mounts.map(|(index, mount)| Ok((index, open_source_outside(mount)?))).collect()
+}
+
+fn open_source_outside(mount: &Mount) -> Result<OwnedFd> {
     let options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(Failure::other)?;
     let source = mount.source().clone().unwrap_or_default();
     open_source(mount, &options).or_fail(|| {

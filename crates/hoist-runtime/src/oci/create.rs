@@ -65,7 +65,7 @@ struct Undo {
 impl Undo {
     fn run(&mut self) {
         if let Some((pid, pidfd)) = self.child.take() {
-            let _ = signal::send_by_pidfd(pidfd.as_fd(), 9);
+            let _ = signal::send_by_pidfd(pidfd.as_fd(), signal::KILL);
             let _ = process::wait(pid);
         }
         if let Some(cgroup) = self.cgroup.take() {
@@ -192,10 +192,7 @@ fn launch(bundle: &Bundle, record: &Record, listen_fds: u32) -> Launch {
     if let Some(linux) = spec.linux_mut() {
         linux.set_cgroups_path(Some(record.cgroups_path.clone()));
     }
-    let size = process.as_ref().and_then(|process| process.console_size()).map_or((0, 0), |size| {
-        let short = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
-        (short(size.height()), short(size.width()))
-    });
+    let size = process.as_ref().map_or((0, 0), init::console_size);
     let tty = process.as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     Launch {
         id: record.id.clone(),

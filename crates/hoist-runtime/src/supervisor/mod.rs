@@ -44,9 +44,6 @@ use exec::Execs;
 use external::External;
 use io::Streams;
 
-/// SIGCHLD (signal(7)).
-const CHILD: i32 = 17;
-
 /// A running supervisor.
 struct Supervisor {
     id: String,
@@ -148,7 +145,7 @@ fn own_session() -> Result<()> {
 fn isolate() -> Result<()> {
     signal::block_all().or_fail(|| "block signals")?;
     // All others are as the container's processes shall have them, see the spawner.
-    signal::set_default(CHILD).or_fail(|| "set action of SIGCHLD")?;
+    signal::set_default(signal::CHILD).or_fail(|| "set action of SIGCHLD")?;
     process::set_subreaper().or_fail(|| "prctl PR_SET_CHILD_SUBREAPER")?;
     process::set_undumpable().or_fail(|| "prctl PR_SET_DUMPABLE")?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());

@@ -23,6 +23,10 @@ pub(crate) struct Plan {
     pub(crate) new_time: bool,
 }
 
+/// What a process that is exec'd in a container joins, its pid namespace aside, which it is born in.
+pub(crate) const OF_EXEC: Namespaces =
+    Namespaces::MOUNT.with(Namespaces::NETWORK).with(Namespaces::IPC).with(Namespaces::UTS).with(Namespaces::CGROUP);
+
 /// The user namespace of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum User {

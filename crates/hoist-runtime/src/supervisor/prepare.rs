@@ -18,7 +18,7 @@ use super::exec::Execs;
 use super::external::External;
 use super::io::{Streams, Wanted};
 use super::log::Logger;
-use super::{CHILD, Init, Supervisor, namespaces, network, overlay, own_session, sources};
+use super::{Init, Supervisor, namespaces, network, overlay, own_session, sources};
 use crate::cgroup::{self, Cgroup};
 use crate::failure::{OrFail, Result};
 use crate::init::channel;
@@ -42,7 +42,7 @@ impl Drop for Undo {
             return;
         }
         if let Some((pid, pidfd)) = &self.child {
-            let _ = signal::send_by_pidfd(pidfd.as_fd(), 9);
+            let _ = signal::send_by_pidfd(pidfd.as_fd(), signal::KILL);
             let _ = process::wait(*pid);
         }
         if let Some(external) = &self.external {
@@ -102,7 +102,7 @@ pub(super) fn prepare(links: &mut Links, mut launch: Launch, kit: Kit) -> Result
     own_session()?;
     links.listen(socket::listen(run_dir.as_fd(), SOCKET_NAME).or_fail(|| format!("listen on {SOCKET_NAME}"))?);
     write_pid(&run_dir)?;
-    let signals = signal::descriptor(Some(&[CHILD])).or_fail(|| "signalfd")?;
+    let signals = signal::descriptor(Some(&[signal::CHILD])).or_fail(|| "signalfd")?;
     making.clock.phase("sockets");
     Ok(making.into_supervisor(std::mem::take(links), init, [run_dir, state_dir, signals]))
 }

@@ -2,6 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
+use oci_spec::runtime::Mount;
+
 use crate::failure::Result;
 use crate::init::mounts;
 use crate::launch::Launch;
@@ -10,11 +12,8 @@ use crate::protocol::Failure;
 /// Those that init could not open in its mount namespace, and parts of sources.
 pub(super) fn open(launch: &Launch) -> Result<Vec<(usize, OwnedFd)>> {
     let mut opened = open_parts(launch)?;
-    for (index, mount) in launch.spec.mounts().iter().flatten().enumerate() {
-        if mounts::needs_host_namespace(mount) && !opened.iter().any(|(at, _)| *at == index) {
-            opened.push((index, mounts::open_source_outside(mount)?));
-        }
-    }
+    let is_part = |mount: &Mount| launch.subpaths.iter().any(|part| part.destination == *mount.destination());
+    opened.extend(mounts::open_sources(&launch.spec, |mount| mounts::needs_host_namespace(mount) && !is_part(mount))?);
     Ok(opened)
 }
 
