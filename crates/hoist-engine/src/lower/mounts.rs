@@ -134,3 +134,30 @@ fn root_propagation(record: &Record) -> Option<&'static str> {
     }
     (uses("rslave") || uses("slave")).then_some("rslave")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_volume_is_told_from_the_volume_in_records_of_any_version() {
+        let record = |source: &str, subpath: Option<&str>| -> MountRecord {
+            let point = hoist_api::container::MountPoint {
+                r#type: "volume".to_owned(),
+                source: "/v/_data".to_owned(),
+                ..Default::default()
+            };
+            let mut json = serde_json::json!({ "point": point, "source": source, "options": [], "kind": "bind" });
+            if let Some(subpath) = subpath {
+                json["subpath"] = subpath.into();
+            }
+            serde_json::from_value(json).unwrap()
+        };
+        let parts = (Path::new("/v/_data"), Path::new("a/b"));
+        assert_eq!(source(&record("/v/_data", Some("a/b"))), parts);
+        assert_eq!(source(&record("/v/_data/a/b", None)), parts);
+        assert_eq!(source(&record("/v/_data", None)), (parts.0, Path::new("")));
+        // A volume that binds a directory of the host.
+        assert_eq!(source(&record("/host", Some("a/b"))), (Path::new("/host"), parts.1));
+    }
+}
