@@ -41,6 +41,7 @@ mod security;
 mod seeds;
 mod stalling;
 mod streams;
+mod subpath;
 mod supervisors;
 mod trust;
 mod upkeep;

@@ -1,6 +1,6 @@
 //! [`Launch`]: all that a supervisor must know to run one container once. Built by the engine, sent to the spawner.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,10 @@ pub struct Launch {
     /// hosts, resolv.conf and hostname arrive as bind mounts. `linux.cgroupsPath` is a path below each hierarchy; without
     /// it the container stays in the spawner's own groups and `linux.resources` must be empty.
     pub spec: Spec,
+    /// Of which bind mounts only a part of the source is mounted.
+    #[serde(default)]
+    pub subpaths: Vec<Subpath>,
+    /// What becomes the root.
     pub rootfs: Rootfs,
     /// Precompiled seccomp BPF (`crate::seccomp::compile`, cached by the engine), native-endian `struct sock_filter`s.
     /// When present `spec.linux.seccomp` is not looked at.
@@ -34,6 +38,17 @@ pub struct Launch {
     pub external_runtime: Option<ExternalRuntime>,
 }
 
+/// A part of a bind mount's source, looked up when the container starts. It is as untrusted as whoever can write to the
+/// source: no link in it leads out of the source.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Subpath {
+    /// The destination of the mount in the spec.
+    pub destination: PathBuf,
+    /// Below the mount's source.
+    pub path: PathBuf,
+}
+
+/// Another OCI runtime.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExternalRuntime {
     pub path: PathBuf,
@@ -72,6 +87,7 @@ pub struct Stdio {
 /// The log driver's part that the supervisor does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Log {
+    /// Output goes to attachments only.
     None,
     File(LogFile),
 }
@@ -81,9 +97,11 @@ pub enum Log {
 /// driver has a file format of its own; ours is the same under another path.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LogFile {
+    /// The newest file. Its directory is locked (flock(2), exclusively) while files are renamed.
     pub path: PathBuf,
     /// 0: never rotated.
     pub max_size_bytes: u64,
+    /// How many files there are at most, `path` included. With 0 or 1 a full file is replaced by an empty one.
     pub max_files: u32,
     /// Pre-rendered JSON object to add as `,"attrs":{…}` (log labels/env), or empty.
     pub attrs: String,
@@ -92,6 +110,16 @@ pub struct LogFile {
     /// Entries wait in a buffer of this size while the disk is slow, and are dropped when it is full (`mode=non-blocking`).
     /// `None`: the container waits.
     pub buffer_bytes: Option<u64>,
+}
+
+/// The names of a log's rotated file: as it is, and as it is compressed. Number 1 is the newest.
+pub fn rotated_names(path: &Path, number: u32) -> [PathBuf; 2] {
+    let with = |suffix: String| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    [with(format!(".{number}")), with(format!(".{number}.gz"))]
 }
 
 /// Netlink messages, complete with headers, made by the network crate; the runtime only sends them.

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cgroup;
+pub mod cpu_list;
 pub mod defaults;
 mod failure;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -1,4 +1,4 @@
-//! mount_setattr(2), which rustix does not have. The rest of the mount API (fsopen, open_tree, move_mount) is safe there.
+//! mount_setattr(2), which rustix does not have, and the notation of mount tables. The rest of the mount API (fsopen, open_tree, move_mount) is safe there.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -85,4 +85,21 @@ fn set(fd: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) -> io::Result<()> 
         )
     };
     syscall::check(result).map(drop)
+}
+
+/// A field of a table of mounts (`/proc/self/mountinfo`): blanks, tabs, line ends and backslashes are three octal digits
+/// there.
+pub fn unescape(field: &str) -> String {
+    // Backslashes last: what follows them is no escape.
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .into_iter()
+        .fold(field.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn blanks_and_backslashes_of_a_mount_table_are_read() {
+        assert_eq!(super::unescape("/a\\040b\\011\\012\\134040"), "/a b\t\n\\040");
+    }
 }

@@ -10,25 +10,40 @@ use crate::syscall;
 pub struct Namespaces(u32);
 
 impl Namespaces {
+    /// What is mounted where.
     pub const MOUNT: Namespaces = Namespaces(libc::CLONE_NEWNS as u32);
+    /// What control groups look like from inside.
     pub const CGROUP: Namespaces = Namespaces(libc::CLONE_NEWCGROUP as u32);
+    /// Host and domain name.
     pub const UTS: Namespaces = Namespaces(libc::CLONE_NEWUTS as u32);
+    /// System V IPC and POSIX message queues.
     pub const IPC: Namespaces = Namespaces(libc::CLONE_NEWIPC as u32);
+    /// Users, groups and capabilities.
     pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER as u32);
+    /// Process ids.
     pub const PID: Namespaces = Namespaces(libc::CLONE_NEWPID as u32);
+    /// Offsets of the monotonic and the boot-time clock.
     pub const TIME: Namespaces = Namespaces(0x80);
+    /// Devices, addresses, routes, sockets.
     pub const NETWORK: Namespaces = Namespaces(libc::CLONE_NEWNET as u32);
 
     pub(crate) const fn bits(self) -> u32 {
         self.0
     }
 
+    /// Whether all of `other` is in it.
     pub const fn contains(self, other: Namespaces) -> bool {
         self.0 & other.0 == other.0
     }
 
+    /// Whether nothing is in it.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// Both sets.
+    pub const fn with(self, other: Namespaces) -> Namespaces {
+        Namespaces(self.0 | other.0)
     }
 
     /// The set without `other`.
@@ -41,7 +56,7 @@ impl std::ops::BitOr for Namespaces {
     type Output = Namespaces;
 
     fn bitor(self, other: Namespaces) -> Namespaces {
-        Namespaces(self.0 | other.0)
+        self.with(other)
     }
 }
 

@@ -7,6 +7,10 @@ use crate::syscall;
 
 /// Highest signal number (SIGRTMAX).
 pub const MAX: i32 = 64;
+/// SIGKILL.
+pub const KILL: i32 = libc::SIGKILL;
+/// SIGCHLD.
+pub const CHILD: i32 = libc::SIGCHLD;
 
 fn full_set() -> libc::sigset_t {
     // SAFETY: sigset_t is plain data; sigfillset(3) initialises it.

@@ -52,6 +52,9 @@ pub struct MountRecord {
     pub point: MountPoint,
     /// Host path or, for tmpfs, empty.
     pub source: PathBuf,
+    /// What of a volume is mounted, looked up at each start: a path that stays inside `source`. Empty: all of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subpath: String,
     /// OCI mount options.
     pub options: Vec<String>,
     /// `bind` or `tmpfs`.

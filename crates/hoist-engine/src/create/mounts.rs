@@ -177,12 +177,19 @@ impl Collected<'_> {
             propagation: how.propagation.to_owned(),
             ..MountPoint::default()
         };
-        self.by_path.insert(destination, MountRecord { point, source, options, kind: "bind".to_owned() });
+        self.by_path.insert(
+            destination,
+            MountRecord { point, source, subpath: String::new(), options, kind: "bind".to_owned() },
+        );
     }
 
     fn volume(&mut self, name: &str, destination: &str, how: &VolumeMount) -> Result<()> {
         let volume = self.store.create(name, &how.driver, how.options.clone(), how.labels.clone()).api()?;
-        let mut source = volume.mountpoint.clone();
+        let spec = volume.mount_spec();
+        let source = match &spec {
+            Some(spec) if spec.is_bind() => PathBuf::from(&spec.source),
+            _ => volume.mountpoint.clone(),
+        };
         if !how.subpath.is_empty() {
             if let Some(spec) = volume.own_mount() {
                 return Err(Error::not_implemented(format!(
@@ -190,7 +197,7 @@ impl Collected<'_> {
                     volume.name, spec.fstype
                 )));
             }
-            source = subpath(&source, &how.subpath)?;
+            check_subpath(&source, &how.subpath)?;
         }
         let point = MountPoint {
             r#type: "volume".to_owned(),
@@ -203,12 +210,9 @@ impl Collected<'_> {
             propagation: String::new(),
         };
         let access = if how.rw { "rw" } else { "ro" };
-        let bound = |source| ("bind".to_owned(), source, ["rbind", "rprivate", access].map(str::to_owned).to_vec());
-        let (kind, source, options) = match volume.mount_spec() {
-            Some(spec) if spec.is_bind() => bound(PathBuf::from(spec.source)),
-            _ => bound(source),
-        };
-        self.by_path.insert(destination.to_owned(), MountRecord { point, source, options, kind });
+        let options = ["rbind", "rprivate", access].map(str::to_owned).to_vec();
+        let record = MountRecord { point, source, subpath: how.subpath.clone(), options, kind: "bind".to_owned() };
+        self.by_path.insert(destination.to_owned(), record);
         self.volumes.push((volume.name, destination.to_owned(), how.copy));
         Ok(())
     }
@@ -313,8 +317,8 @@ struct BindMount<'a> {
     recursive_read_only: bool,
 }
 
-/// A directory inside a volume; no component may lead outside.
-fn subpath(volume: &Path, subpath: &str) -> Result<PathBuf> {
+/// Refuses a subpath that is not there or leads out of the volume. What it leads to may change: each start looks again.
+fn check_subpath(volume: &Path, subpath: &str) -> Result<()> {
     let inside = |path: &Path| path.components().all(|c| matches!(c, std::path::Component::Normal(_)));
     if !inside(Path::new(subpath)) {
         let why = "invalid mount config for type \"volume\": subpath must be a relative path within the volume";
@@ -324,7 +328,7 @@ fn subpath(volume: &Path, subpath: &str) -> Result<PathBuf> {
     let resolved =
         full.canonicalize().map_err(|e| Error::invalid(format!("cannot access path {}: {e}", full.display())))?;
     if resolved.starts_with(&root) {
-        Ok(resolved)
+        Ok(())
     } else {
         Err(Error::invalid(format!("subpath leads outside of the volume: {subpath}")))
     }
@@ -383,7 +387,7 @@ fn tmpfs_record(target: String, options: Vec<String>) -> MountRecord {
         rw: !options.iter().any(|o| o == "ro"),
         ..MountPoint::default()
     };
-    MountRecord { point, source: PathBuf::new(), options, kind: "tmpfs".to_owned() }
+    MountRecord { point, source: PathBuf::new(), subpath: String::new(), options, kind: "tmpfs".to_owned() }
 }
 
 #[cfg(test)]

@@ -100,6 +100,7 @@ pub(crate) fn launch(record: &Record, around: Surroundings<'_>) -> Result<Launch
     }
     Ok(Launch {
         id: record.id().to_owned(),
+        subpaths: mounts::subpaths(record),
         rootfs: rootfs(record, around.directory),
         seccomp_program,
         stdio: stdio(record),

@@ -2,11 +2,32 @@
 
 use std::path::{Path, PathBuf};
 
+use hoist_runtime::launch::Subpath;
 use oci_spec::runtime::{Mount, Spec};
 
 use crate::container::record::{MountRecord, Record};
 use crate::error::{Error, Result};
 use crate::lower::{Surroundings, linux, propagation};
+
+/// The parts of volumes that are mounted; the spec has the volumes.
+pub(super) fn subpaths(record: &Record) -> Vec<Subpath> {
+    let part = |mount: &MountRecord| {
+        let (_, path) = source(mount);
+        let destination = PathBuf::from(&mount.point.destination);
+        (!path.as_os_str().is_empty()).then(|| Subpath { destination, path: path.to_owned() })
+    };
+    record.fixed.mounts.iter().filter_map(part).collect()
+}
+
+/// Where a mount's source is, and what of it is mounted. Records of earlier versions have both in one path, which would
+/// lead elsewhere once a container has put a link into the volume.
+fn source(mount: &MountRecord) -> (&Path, &Path) {
+    let volume = Path::new(&mount.point.source);
+    match mount.source.strip_prefix(volume) {
+        Ok(part) if mount.point.r#type == "volume" && !part.as_os_str().is_empty() => (volume, part),
+        _ => (&mount.source, Path::new(&mount.subpath)),
+    }
+}
 
 /// Fills `mounts`, masked and read-only paths.
 pub(super) fn fill(spec: &mut Spec, record: &Record, around: &Surroundings<'_>) -> Result<()> {
@@ -78,11 +99,11 @@ fn bind(source: &Path, destination: &str, options: &[&str]) -> Mount {
 
 fn user_mount(record: &MountRecord) -> Mount {
     let mut mount = Mount::default();
-    let source = if record.kind == "tmpfs" { PathBuf::from("tmpfs") } else { record.source.clone() };
+    let source = if record.kind == "tmpfs" { Path::new("tmpfs") } else { source(record).0 };
     mount
         .set_destination(PathBuf::from(&record.point.destination))
         .set_typ(Some(record.kind.clone()))
-        .set_source(Some(source))
+        .set_source(Some(source.to_owned()))
         .set_options(Some(record.options.clone()));
     mount
 }
@@ -112,4 +133,31 @@ fn root_propagation(record: &Record) -> Option<&'static str> {
         return Some("shared");
     }
     (uses("rslave") || uses("slave")).then_some("rslave")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_volume_is_told_from_the_volume_in_records_of_any_version() {
+        let record = |source: &str, subpath: Option<&str>| -> MountRecord {
+            let point = hoist_api::container::MountPoint {
+                r#type: "volume".to_owned(),
+                source: "/v/_data".to_owned(),
+                ..Default::default()
+            };
+            let mut json = serde_json::json!({ "point": point, "source": source, "options": [], "kind": "bind" });
+            if let Some(subpath) = subpath {
+                json["subpath"] = subpath.into();
+            }
+            serde_json::from_value(json).unwrap()
+        };
+        let parts = (Path::new("/v/_data"), Path::new("a/b"));
+        assert_eq!(source(&record("/v/_data", Some("a/b"))), parts);
+        assert_eq!(source(&record("/v/_data/a/b", None)), parts);
+        assert_eq!(source(&record("/v/_data", None)), (parts.0, Path::new("")));
+        // A volume that binds a directory of the host.
+        assert_eq!(source(&record("/host", Some("a/b"))), (Path::new("/host"), parts.1));
+    }
 }

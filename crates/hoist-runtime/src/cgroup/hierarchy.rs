@@ -110,15 +110,7 @@ fn parse_line(line: &str) -> Option<Mount<'_>> {
     let mut right = right.split(' ');
     let kind = right.next()?;
     let super_options = right.nth(1)?;
-    Some(Mount { point: PathBuf::from(unescape(point)), kind, super_options })
-}
-
-/// Octal escapes of proc(5): blanks, tabs, line ends and backslashes.
-fn unescape(text: &str) -> String {
-    ["\\040", "\\011", "\\012", "\\134"]
-        .iter()
-        .zip([" ", "\t", "\n", "\\"])
-        .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+    Some(Mount { point: PathBuf::from(hoist_sys::mount::unescape(point)), kind, super_options })
 }
 
 /// The part of a group's path below the mount point, or why it cannot be one: a path must name at least one group and

@@ -119,19 +119,19 @@ fn a_device_rule_that_the_kernel_would_ignore_is_an_error() {
 #[test]
 fn limits_are_converted_to_version_two_as_runc_does() {
     for (shares, weight) in [(0, 0), (1, 1), (2, 1), (512, 59), (1024, 100), (262_144, 10_000), (999_999, 10_000)] {
-        assert_eq!(limits::weight_of_shares(shares), weight, "{shares}");
+        assert_eq!(limits::v2::weight_of_shares(shares), weight, "{shares}");
     }
     for (block, weight) in [(10, 1), (500, 4950), (1000, 10_000)] {
-        assert_eq!(limits::weight_of_block_io(block), weight);
+        assert_eq!(limits::v2::weight_of_block_io(block), weight);
     }
-    let swap = |both, memory| limits::swap_alone(both, memory).unwrap();
+    let swap = |both, memory| limits::v2::swap_alone(both, memory).unwrap();
     assert_eq!(swap(0, 0), None);
     assert_eq!(swap(0, 100), None);
     assert_eq!(swap(-1, 100).as_deref(), Some("max"));
     assert_eq!(swap(0, -1).as_deref(), Some("max"));
     assert_eq!(swap(300, 100).as_deref(), Some("200"));
     assert_eq!(swap(100, 100).as_deref(), Some("0"));
-    assert!(limits::swap_alone(50, 100).is_err() && limits::swap_alone(50, 0).is_err());
+    assert!(limits::v2::swap_alone(50, 100).is_err() && limits::v2::swap_alone(50, 0).is_err());
 }
 
 /// A group below one of our own, removed at the end.

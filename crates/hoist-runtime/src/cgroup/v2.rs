@@ -70,7 +70,7 @@ impl Unified {
     }
 
     fn apply(&self, resources: &LinuxResources) -> io::Result<()> {
-        limits::apply_unified(Dir(self.directory()?), resources)
+        limits::v2::apply(Dir(self.directory()?), resources)
     }
 }
 

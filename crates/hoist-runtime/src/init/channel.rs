@@ -131,7 +131,7 @@ impl ChildChannel {
         Ok(())
     }
 
-    /// Waits until the maps of the new user namespace are written.
+    /// Waits until everything is set that a process in another user namespace cannot set, as the maps of a new one.
     pub(crate) fn wait_for_maps(&self) -> Result<()> {
         self.wait_for(MAPPED)
     }

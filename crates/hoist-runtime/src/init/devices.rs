@@ -10,7 +10,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::mounts::bind_fd;
+use super::mounts::{bind_fd, is_bind};
 use super::{Context, open_host};
 use crate::failure::{OrFail, Result};
 use crate::protocol::Failure;
@@ -72,10 +72,7 @@ pub(crate) fn make_usual(directory: BorrowedFd<'_>) -> io::Result<()> {
 
 /// A /dev that is bound from elsewhere is left as it is.
 fn bound_from_host(spec: &Spec) -> bool {
-    spec.mounts().iter().flatten().any(|mount| {
-        let bind = mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind");
-        mount.destination() == Path::new("/dev") && (bind || mount.typ().as_deref() == Some("bind"))
-    })
+    spec.mounts().iter().flatten().any(|mount| mount.destination() == Path::new("/dev") && is_bind(mount))
 }
 
 fn make(root: BorrowedFd<'_>, device: &LinuxDevice) -> Result<()> {

@@ -1,13 +1,13 @@
 //! The container's init: what happens in the cloned process until the user's program runs.
 //!
-//!  1. `isolate`: undumpable, default signals, own session and keyring, namespaces joined, control groups entered, root of
-//!     the user namespace
+//!  1. `isolate`: undumpable, default signals, own session and keyring, out of memory score, namespaces joined, control
+//!     groups entered, root of the user namespace
 //!  2. `rootfs::attach`: the root mount becomes part of the new mount namespace
 //!  3. `mounts`: in the order of the spec
 //!  4. `devices`: nodes, links, the console of a terminal
 //!  5. `masks`: masked and read-only paths
-//!  6. `host_name`, `sysctls`, `out of memory score`, security labels: by way of the host's /proc, which the container's
-//!     files cannot redirect
+//!  6. `host_name`, `sysctls`, hooks, then security labels: by way of the host's /proc, which the container's files cannot
+//!     redirect
 //!  7. `rootfs::pivot`: the old root goes away; read-only root, propagation
 //!  8. `process`: limits, user, directory, command look-up, seccomp, capabilities
 //!  9. wait for the network and for the word to go; exec
@@ -18,6 +18,7 @@ mod cgroup_mounts;
 pub(crate) mod channel;
 mod copy_up;
 mod devices;
+mod host_proc;
 mod masks;
 pub(crate) mod mounts;
 mod options;
@@ -52,17 +53,17 @@ pub(crate) fn check_mount_options(options: &[String]) -> std::result::Result<(),
     options::Options::parse(options).map(drop)
 }
 
-pub(crate) use security::{check_labels, set_exec_labels};
+pub(crate) use host_proc::HostProc;
+pub(crate) use security::{ExecLabels, check_labels};
 pub(crate) use sysctls::check as check_sysctls;
-pub(crate) use terminal::{make_controlling, open_terminal, set_size as set_terminal_size};
-
-/// SIGKILL (signal(7)).
-const KILL: i32 = 9;
+pub(crate) use terminal::{console_size, make_controlling, open_terminal, set_size as set_terminal_size};
 
 /// All that init needs, made by the supervisor before the clone.
 pub(crate) struct Context<'a> {
     pub(crate) launch: &'a Launch,
     pub(crate) root: &'a rootfs::Source,
+    /// Opened where no container has a say in what it is.
+    pub(crate) proc: HostProc,
     /// Namespaces to join, in this order.
     pub(crate) join: Vec<(Namespaces, OwnedFd)>,
     /// The network namespace is new.
@@ -116,7 +117,7 @@ pub(crate) fn run(mut context: Context<'_>) -> ! {
 
 fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible> {
     let start = Instant::now();
-    isolate(context)?;
+    let labels = isolate(context)?;
     let root = rootfs::attach(context.root, context.spec())?;
     if sysctls::need_network(context.spec()) {
         context.channel.wait_for_network(&mut context.network_pending)?;
@@ -127,18 +128,15 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     let console = terminal::set_up(context, root.as_fd())?;
     masks::apply(context, root.as_fd())?;
     set_host_name(context)?;
-    sysctls::write(context.spec())?;
+    sysctls::write(context.spec(), &context.proc)?;
     let launch = context.launch;
     let process = launch.spec.process().as_ref().ok_or_else(|| Failure::other("process is not set"))?;
-    // Files below the host's /proc are out of reach for the root of another user namespace.
-    if context.user == User::Own {
-        process::set_oom_score(process)?;
-        security::set_exec_labels(process)?;
-    }
     process::make_working_directory(root.as_fd(), process.cwd());
     if let Some(oci) = &mut context.oci {
-        oci.run_create_hooks(&launch.spec)?;
+        oci.run_create_hooks(&launch.spec, &context.proc)?;
     }
+    // Not before: hooks are the host's programs.
+    labels.set()?;
     rootfs::pivot(root, context.spec())?;
     let mounted = Instant::now();
     attach_streams(context, console)?;
@@ -162,13 +160,13 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     }
     if context.oci.is_none() {
         // A container without its supervisor would run on unseen. Comes last: a change of credentials undoes it.
-        hoist_sys::process::set_parent_death_signal(KILL).or_fail(|| "prctl PR_SET_PDEATHSIG")?;
+        hoist_sys::process::set_parent_death_signal(hoist_sys::signal::KILL).or_fail(|| "prctl PR_SET_PDEATHSIG")?;
     }
     prepared.exec()
 }
 
 /// Step 1.
-fn isolate(context: &Context<'_>) -> Result<()> {
+fn isolate(context: &Context<'_>) -> Result<ExecLabels> {
     hoist_sys::process::set_undumpable().or_fail(|| "prctl PR_SET_DUMPABLE")?;
     if context.oci.is_some() {
         hoist_sys::signal::reset_dispositions();
@@ -180,6 +178,16 @@ fn isolate(context: &Context<'_>) -> Result<()> {
         let _ = hoist_sys::process::new_session_keyring();
     }
     rustix::process::umask(rustix::fs::Mode::empty());
+    // Files below the host's /proc are out of reach for the root of another user namespace; its score is set from outside.
+    let labels = match context.spec().process() {
+        Some(process) => {
+            if context.user == User::Own {
+                process::set_oom_score(process, &context.proc)?;
+            }
+            ExecLabels::open(process, &context.proc)?
+        }
+        None => ExecLabels::default(),
+    };
     for (kind, fd) in &context.join {
         namespace::join(fd.as_fd(), *kind).or_fail(|| "join namespace")?;
     }
@@ -193,20 +201,18 @@ fn isolate(context: &Context<'_>) -> Result<()> {
     if context.own_network && context.launch.network.is_none() {
         bring_loopback_up()?;
     }
-    Ok(())
+    Ok(labels)
 }
 
-/// What only the host's root may set is set before, here or (limits, score) by the process that writes the maps.
+/// What only the host's root may set (maps, limits, score) is set before by the process that made us.
 fn become_namespace_root(context: &Context<'_>) -> Result<()> {
     match context.user {
-        User::Own => return Ok(()),
-        User::New => context.channel.wait_for_maps()?,
-        User::Joined => {}
+        User::Own => Ok(()),
+        User::New | User::Joined => {
+            context.channel.wait_for_maps()?;
+            process::become_root()
+        }
     }
-    if let Some(process) = context.spec().process() {
-        security::set_exec_labels(process)?;
-    }
-    process::become_root()
 }
 
 /// A new network namespace that nobody configures has at least a working loopback device, as with runc.

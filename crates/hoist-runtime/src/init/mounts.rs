@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hoist_sys::mount::{self, Change, Propagation, attribute};
 use hoist_sys::rootfs::{self, Kind};
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::OFlags;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 
@@ -15,9 +15,6 @@ use super::options::Options;
 use super::{Context, attach, cgroup_mounts, clone_mount, copy_up};
 use crate::failure::{OrFail, Result, text};
 use crate::protocol::Failure;
-
-/// Filesystem magic of procfs (statfs(2)).
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 
 /// Files in /proc that may be mounted over (as runc has them, for lxcfs and its like).
 const PROC_FILES: [&str; 11] = [
@@ -69,7 +66,7 @@ fn mount_one(mount: &Mount, root: BorrowedFd<'_>, given: Given<'_>) -> std::resu
     let kind = mount.typ().as_deref().unwrap_or("none");
     let target = mount.destination();
     let tree = match kind {
-        _ if options.bind.is_some() || kind == "bind" => return bind(mount, &options, root, shared),
+        _ if is_bind(mount) => return bind(mount, &options, root, shared),
         _ if options.map_owners.is_some() => return Err("only bind mounts can be ID-mapped".to_owned()),
         "cgroup" | "cgroup2" => return cgroup_mounts::mount(target, kind, &options, root),
         "proc" | "sysfs" => {
@@ -207,6 +204,7 @@ fn bind(
     attach(tree, target.as_fd()).map_err(text)
 }
 
+/// Whether something that is there is mounted, and no filesystem made.
 pub(crate) fn is_bind(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("bind")
         || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind")
@@ -215,18 +213,54 @@ pub(crate) fn is_bind(mount: &Mount) -> bool {
 /// Whether a bind mount must be opened in the mount namespace of the host, because it stays in its peer group.
 pub(crate) fn needs_host_namespace(mount: &Mount) -> bool {
     let options = Options::parse(mount.options().as_deref().unwrap_or_default()).unwrap_or_default();
-    (options.bind.is_some() || mount.typ().as_deref() == Some("bind"))
-        && matches!(options.propagation, Some((Propagation::Shared | Propagation::Slave, _)))
+    is_bind(mount) && matches!(options.propagation, Some((Propagation::Shared | Propagation::Slave, _)))
 }
 
-/// Opens the source of a bind mount for an init that cannot.
-pub(crate) fn open_source_outside(mount: &Mount) -> Result<OwnedFd> {
+/// Whether a mount asks for its owners to be mapped, and (true) those of the mounts below it too.
+pub(crate) fn maps_owners(mount: &Mount) -> Option<bool> {
+    Options::parse(mount.options().as_deref().unwrap_or_default()).unwrap_or_default().map_owners
+}
+
+/// Opens the sources of those binds that are wanted, for an init that cannot. By index of the mount.
+pub(crate) fn open_sources(spec: &Spec, wanted: impl Fn(&Mount) -> bool) -> Result<Vec<(usize, OwnedFd)>> {
+    let mounts = spec.mounts().iter().flatten().enumerate().filter(|(_, mount)| wanted(mount));
+    mounts.map(|(index, mount)| Ok((index, open_source_outside(mount)?))).collect()
+}
+
+fn open_source_outside(mount: &Mount) -> Result<OwnedFd> {
     let options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(Failure::other)?;
     let source = mount.source().clone().unwrap_or_default();
     open_source(mount, &options).or_fail(|| {
         let destination = mount.destination();
         format!("error mounting {source:?} to rootfs at {destination:?}: open {}", source.display())
     })
+}
+
+/// Opens what is at `path` in the source of a bind mount. Whoever can write to the source may have put links there: they
+/// are followed inside the source only.
+pub(crate) fn open_subpath(mount: &Mount, path: &Path) -> Result<OwnedFd> {
+    if !is_bind(mount) {
+        return Err(Failure::other(format!("the mount at {:?} has no subpath: it is no bind", mount.destination())));
+    }
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default()).map_err(Failure::other)?;
+    let source = mount.source().as_deref().unwrap_or(Path::new(""));
+    let opened = super::open_host(source, OFlags::PATH | OFlags::DIRECTORY)
+        .and_then(|root| rootfs::open_in_root(root.as_fd(), path, OFlags::PATH))
+        .and_then(|found| clone_mount(found.as_fd(), options.bind == Some(true)));
+    opened.or_fail(|| {
+        let (destination, full) = (mount.destination(), source.join(path));
+        format!("error mounting {full:?} to rootfs at {destination:?}: open {}", full.display())
+    })
+}
+
+/// Puts the source of a bind, opened before, on a place in the (own, private) mount namespace, for another runtime to
+/// find it there.
+pub(crate) fn attach_source_on(source: BorrowedFd<'_>, place: &Path) -> Result<()> {
+    let failed = || format!("attach {}", place.display());
+    let change = Change { propagation: Some(Propagation::Slave), recursive: true, ..Change::default() };
+    mount::set_attributes(source, change).or_fail(failed)?;
+    let target = super::open_host(place, OFlags::PATH | OFlags::NOFOLLOW).or_fail(failed)?;
+    attach(source, target.as_fd()).or_fail(failed)
 }
 
 fn open_source(mount: &Mount, options: &Options) -> io::Result<OwnedFd> {
@@ -269,8 +303,7 @@ fn ordinary_directory(root: BorrowedFd<'_>, path: &Path, kind: &str) -> std::res
 
 /// Mounts over parts of /proc would fool the container and what trusts its /proc.
 fn check_proc(path: &Path, target: BorrowedFd<'_>, tree: BorrowedFd<'_>) -> std::result::Result<(), String> {
-    let is_proc =
-        |fd: BorrowedFd<'_>| rustix::fs::fstatfs(fd).map(|stat| stat.f_type == PROC_SUPER_MAGIC).map_err(text);
+    let is_proc = |fd| super::host_proc::is_proc(fd).map_err(text);
     let inside = is_proc(target)? || path.starts_with("/proc") && path != Path::new("/proc");
     if inside && path != Path::new("/proc") && !PROC_FILES.iter().any(|allowed| path == Path::new(allowed)) {
         return Err(format!("{path:?} cannot be mounted because it is inside /proc"));

@@ -14,6 +14,7 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 
+use super::host_proc::HostProc;
 use crate::failure::{OrFail, Result, text};
 use crate::protocol::{Failure, FailureKind};
 
@@ -52,23 +53,23 @@ pub(crate) fn set_streams(streams: [BorrowedFd<'_>; 3]) -> Result<()> {
     rustix::stdio::dup2_stderr(streams[2]).or_fail(|| "set stderr")
 }
 
-/// Must run while the host's /proc is to be seen.
-pub(crate) fn set_oom_score(process: &Process) -> Result<()> {
-    set_oom_score_of("self", process)
+/// Of the calling process.
+pub(crate) fn set_oom_score(process: &Process, proc: &HostProc) -> Result<()> {
+    set_oom_score_of("self", process, proc)
 }
 
-fn set_oom_score_of(pid: &str, process: &Process) -> Result<()> {
+fn set_oom_score_of(pid: &str, process: &Process, proc: &HostProc) -> Result<()> {
     match process.oom_score_adj() {
         None => Ok(()),
         Some(score) => {
-            std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).or_fail(|| "write oom_score_adj")
+            proc.write(&format!("{pid}/oom_score_adj"), &score.to_string()).or_fail(|| "write oom_score_adj")
         }
     }
 }
 
 /// What the root of a user namespace may not set for itself, from outside.
 pub(crate) fn set_privileged(pid: i32, process: &Process) -> Result<()> {
-    set_oom_score_of(&pid.to_string(), process)?;
+    set_oom_score_of(&pid.to_string(), process, &HostProc::open()?)?;
     set_limits(rustix::process::Pid::from_raw(pid), process)
 }
 

@@ -6,10 +6,7 @@ use hoist_sys::signal;
 
 use crate::failure::{OrFail, Result};
 
-/// SIGKILL (signal(7)).
-const KILL: i32 = 9;
-/// SIGCHLD, SIGTTIN, SIGTTOU (signal(7)): not forwarded.
-const CHILD: i32 = 17;
+/// SIGTTIN, SIGTTOU (signal(7)): not forwarded, and SIGCHLD is not either.
 const TERMINAL: [i32; 2] = [21, 22];
 
 /// Forks; returns only in the child, which goes on to exec the user's program in its own process group.
@@ -26,7 +23,7 @@ pub(super) fn become_init(tty: bool) -> Result<()> {
             signal::unblock_all().or_fail(|| "unblock signals")
         }
         Forked::Parent { pid } => {
-            let _ = process::set_parent_death_signal(KILL);
+            let _ = process::set_parent_death_signal(signal::KILL);
             let name = c"docker-init";
             let _ = rustix::thread::set_name(name);
             // Whatever is left open of the supervisor's; also the streams: only the program itself may hold them.
@@ -39,7 +36,7 @@ pub(super) fn become_init(tty: bool) -> Result<()> {
 fn forward_and_reap(child: i32) -> ! {
     loop {
         match signal::wait() {
-            Ok(CHILD) => {
+            Ok(signal::CHILD) => {
                 while let Ok(Some(ended)) = process::reap() {
                     if ended.pid == child {
                         process::exit_now(ended.exit_code);

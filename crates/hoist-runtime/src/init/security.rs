@@ -1,9 +1,13 @@
 //! Labels of AppArmor and SELinux, put on at exec.
 
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use oci_spec::runtime::Process;
+use rustix::fs::OFlags;
 
+use super::host_proc::HostProc;
 use crate::failure::{OrFail, Result};
 use crate::protocol::Failure;
 
@@ -31,16 +35,42 @@ pub(crate) fn check_labels(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Tells the kernel the labels for the next exec of this process. Must run while the host's /proc is to be seen.
-pub(crate) fn set_exec_labels(process: &Process) -> Result<()> {
-    if let Some(profile) = apparmor_label(process) {
-        let specific = Path::new("/proc/self/attr/apparmor/exec");
-        let path = if specific.exists() { specific } else { Path::new("/proc/self/attr/exec") };
-        std::fs::write(path, format!("exec {profile}"))
-            .or_fail(|| format!("unable to apply apparmor profile {profile:?}"))?;
+/// Where the kernel is told the labels for the next exec of a process. Opened while the process has not yet entered
+/// another user namespace, and written to by the same process when nothing else is executed any more.
+#[derive(Debug, Default)]
+pub(crate) struct ExecLabels {
+    apparmor: Option<(File, String)>,
+    selinux: Option<(File, String)>,
+}
+
+impl ExecLabels {
+    pub(crate) fn open(process: &Process, proc: &HostProc) -> Result<ExecLabels> {
+        let mut labels = ExecLabels::default();
+        if let Some(profile) = apparmor_label(process) {
+            let file = match proc.open_at("self/attr/apparmor/exec", OFlags::WRONLY) {
+                Err(error) if error.kind() == ErrorKind::NotFound => proc.open_at("self/attr/exec", OFlags::WRONLY),
+                opened => opened,
+            };
+            let file = file.or_fail(|| format!("unable to apply apparmor profile {profile:?}"))?;
+            labels.apparmor = Some((file.into(), profile.to_owned()));
+        }
+        if let Some(label) = selinux_label(process) {
+            let file = proc.open_at("self/attr/exec", OFlags::WRONLY);
+            let file = file.or_fail(|| format!("unable to apply selinux label {label:?}"))?;
+            labels.selinux = Some((file.into(), label.to_owned()));
+        }
+        Ok(labels)
     }
-    if let Some(label) = selinux_label(process) {
-        std::fs::write("/proc/self/attr/exec", label).or_fail(|| format!("unable to apply selinux label {label:?}"))?;
+
+    /// From here on the next program that is executed bears the labels.
+    pub(crate) fn set(self) -> Result<()> {
+        if let Some((mut file, profile)) = self.apparmor {
+            file.write_all(format!("exec {profile}").as_bytes())
+                .or_fail(|| format!("unable to apply apparmor profile {profile:?}"))?;
+        }
+        if let Some((mut file, label)) = self.selinux {
+            file.write_all(label.as_bytes()).or_fail(|| format!("unable to apply selinux label {label:?}"))?;
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use hoist_sys::rootfs;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::OFlags;
 
+use super::host_proc::HostProc;
 use crate::failure::{OrFail, Result};
 use crate::protocol::Failure;
 
@@ -79,14 +80,14 @@ pub(super) fn need_network(spec: &Spec) -> bool {
     })
 }
 
-pub(super) fn write(spec: &Spec) -> Result<()> {
+pub(super) fn write(spec: &Spec, proc: &HostProc) -> Result<()> {
     let mut directory = None;
     for (key, value) in all(spec) {
         let key = with_dots(key);
         let fail = || format!("write sysctl key {key}");
         if directory.is_none() {
             let flags = OFlags::PATH | OFlags::DIRECTORY;
-            directory = Some(super::open_host(Path::new("/proc/sys"), flags).or_fail(fail)?);
+            directory = Some(proc.open_at("sys", flags).or_fail(fail)?);
         }
         let Some(directory) = &directory else { continue };
         let path = path_of(&key);

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use hoist_sys::mount::Change;
 use hoist_sys::rootfs;
+use oci_spec::runtime::Process;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
@@ -18,6 +19,14 @@ use crate::protocol::Failure;
 
 /// Filesystem magic of devpts (statfs(2)).
 const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+
+/// The size that a process asks for, (rows, columns); (0, 0) when it asks for none.
+pub(crate) fn console_size(process: &Process) -> (u16, u16) {
+    process.console_size().map_or((0, 0), |size| {
+        let short = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+        (short(size.height()), short(size.width()))
+    })
+}
 
 /// Opens a new pty pair in the devpts of `root`: (master, slave). Size (0, 0) leaves the kernel's default.
 pub(crate) fn open_terminal(root: BorrowedFd<'_>, size: (u16, u16)) -> Result<(OwnedFd, OwnedFd)> {

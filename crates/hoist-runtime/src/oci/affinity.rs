@@ -4,6 +4,7 @@
 use oci_spec::runtime::Process;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use crate::cpu_list;
 use crate::failure::{OrFail, Result};
 use crate::protocol::Failure;
 
@@ -39,18 +40,14 @@ fn apply(name: &str, set: Option<&CpuSet>) -> Result<()> {
     sched_setaffinity(None, set).or_fail(|| format!("set execCPUAffinity.{name}"))
 }
 
-/// `0-3,7`.
 fn parse(name: &str, list: &str) -> Result<CpuSet> {
     let invalid = || Failure::other(format!("invalid execCPUAffinity.{name} {list:?}"));
     let mut set = CpuSet::new();
-    for range in list.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|cpu| *cpu < CpuSet::MAX_CPU);
-        let (first, last) = number(first).zip(number(last)).ok_or_else(invalid)?;
-        if first > last {
+    for range in cpu_list::parse(list).ok_or_else(invalid)? {
+        if usize::try_from(*range.end()).map_or(true, |last| last >= CpuSet::MAX_CPU) {
             return Err(invalid());
         }
-        (first..=last).for_each(|cpu| set.set(cpu));
+        range.for_each(|cpu| set.set(cpu as usize));
     }
     Ok(set)
 }

@@ -19,17 +19,25 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::fault::{Fault, Result, Trying};
 use super::{create, user_namespace};
+use crate::cgroup::Cgroup;
 use crate::failure::{self, OrFail};
 use crate::supervisor::namespaces::{Plan, User};
 
 /// Longest word of the process between.
 const MAX_WORD_BYTES: usize = 4096;
 
+/// The container's control group, and its directory if a process can be cloned into it.
+#[derive(Clone, Copy)]
+pub(super) struct Group<'a> {
+    pub(super) cgroup: Option<&'a dyn Cgroup>,
+    pub(super) fd: Option<&'a OwnedFd>,
+}
+
 /// Clones init with the plan's namespaces. Those that it has still to join by itself stay in the plan.
-pub(super) fn clone_init(plan: &mut Plan, linux: &Linux, cgroup: Option<&OwnedFd>) -> Result<Cloned> {
+pub(super) fn clone_init(plan: &mut Plan, linux: &Linux, group: Group<'_>) -> Result<Cloned> {
     let offsets = clock_offsets(linux, plan.new_time)?;
     if plan.user == User::Own && !plan.new_time {
-        return create::clone_in_pid_namespace(plan.join_pid.as_ref(), plan.created, cgroup);
+        return create::clone_in_pid_namespace(plan.join_pid.as_ref(), plan.created, group.fd);
     }
     // Processes of a namespace that is joined must not look into us.
     process::set_undumpable().trying(|| "prctl PR_SET_DUMPABLE")?;
@@ -38,7 +46,7 @@ pub(super) fn clone_init(plan: &mut Plan, linux: &Linux, cgroup: Option<&OwnedFd
         Forked::Parent { pid } => pid,
         Forked::Child => {
             drop(own);
-            return match enter_and_clone(plan, offsets.as_deref(), cgroup) {
+            return match enter_and_clone(plan, offsets.as_deref(), group) {
                 Ok(Cloned::Child) => {
                     plan.join.clear();
                     Ok(Cloned::Child)
@@ -69,12 +77,19 @@ fn end_between(socket: &OwnedFd, word: &[u8]) -> ! {
 }
 
 /// In the process between.
-fn enter_and_clone(plan: &Plan, offsets: Option<&str>, cgroup: Option<&OwnedFd>) -> failure::Result<Cloned> {
+fn enter_and_clone(plan: &Plan, offsets: Option<&str>, group: Group<'_>) -> failure::Result<Cloned> {
     if let Some(offsets) = offsets {
         namespace::unshare(Namespaces::TIME).or_fail(|| "unshare time namespace")?;
         if !offsets.is_empty() {
             std::fs::write("/proc/self/timens_offsets", offsets).or_fail(|| "write timens_offsets")?;
         }
+    }
+    // Out of a cgroup namespace that is joined the group may not be in reach; then init inherits it from us.
+    let mut into = group.fd;
+    if let (Some(cgroup), true) = (group.cgroup, plan.join.iter().any(|(kind, _)| *kind == Namespaces::CGROUP))
+        && into.take().is_some()
+    {
+        cgroup.enter().or_fail(|| "unable to apply cgroup configuration")?;
     }
     if let Some(target) = &plan.join_pid {
         namespace::join(target.as_fd(), Namespaces::PID).or_fail(|| "join pid namespace")?;
@@ -82,7 +97,7 @@ fn enter_and_clone(plan: &Plan, offsets: Option<&str>, cgroup: Option<&OwnedFd>)
     for (kind, fd) in &plan.join {
         namespace::join(fd.as_fd(), *kind).or_fail(|| "join namespace")?;
     }
-    process::clone_for_parent(plan.created, cgroup.map(AsFd::as_fd)).or_fail(|| "clone init")
+    process::clone_for_parent(plan.created, into.map(AsFd::as_fd)).or_fail(|| "clone init")
 }
 
 /// The lines for `timens_offsets`; `None` without a new time namespace.

@@ -6,6 +6,8 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
+use hoist_sys::signal;
+
 use super::Globals;
 use super::arguments::Arguments;
 use super::fault::{Fault, Result, Trying};
@@ -14,7 +16,6 @@ use super::record::{self, Record, Status};
 
 /// How long `delete --force` waits for the kernel to take a killed process away.
 const KILL_WAIT: Duration = Duration::from_secs(10);
-const KILL: i32 = 9;
 
 pub(super) fn state(record: &Record) -> Result<()> {
     print_json(&record.state(record.status()?.name()))
@@ -83,7 +84,7 @@ pub(super) fn kill(record: &Record, arguments: &Arguments) -> Result<()> {
     };
     let status = record.status()?;
     if arguments.has("all") {
-        if number == KILL {
+        if number == signal::KILL {
             return record.cgroup().kill().trying(|| "kill processes");
         }
         let pids = record.cgroup().pids().trying(|| "list processes")?;
@@ -97,7 +98,7 @@ pub(super) fn kill(record: &Record, arguments: &Arguments) -> Result<()> {
         return Err(Fault::new("container not running"));
     }
     hoist_sys::signal::send(record.pid, number).trying(|| "unable to signal init")?;
-    if number == KILL && status == Status::Paused {
+    if number == signal::KILL && status == Status::Paused {
         // The signal waits until the group thaws.
         record.cgroup().freeze(false).trying(|| "thaw")?;
     }
@@ -164,7 +165,7 @@ fn forget(root: &Path, id: &str) -> Result<()> {
 }
 
 fn stop(record: &Record) -> Result<()> {
-    let _ = hoist_sys::signal::send(record.pid, KILL);
+    let _ = signal::send(record.pid, signal::KILL);
     record.cgroup().kill().trying(|| "kill processes")?;
     let step = Duration::from_millis(2);
     let mut waited = Duration::ZERO;

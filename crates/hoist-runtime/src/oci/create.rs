@@ -15,6 +15,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::net::{SendFlags, SocketFlags};
 
 use super::bundle::Bundle;
+use super::clone::Group;
 use super::fault::{Fault, Result, Trying};
 use super::record::{self, GO, REPORT, Record};
 use super::steps::Steps;
@@ -64,7 +65,7 @@ struct Undo {
 impl Undo {
     fn run(&mut self) {
         if let Some((pid, pidfd)) = self.child.take() {
-            let _ = signal::send_by_pidfd(pidfd.as_fd(), 9);
+            let _ = signal::send_by_pidfd(pidfd.as_fd(), signal::KILL);
             let _ = process::wait(pid);
         }
         if let Some(cgroup) = self.cgroup.take() {
@@ -191,14 +192,12 @@ fn launch(bundle: &Bundle, record: &Record, listen_fds: u32) -> Launch {
     if let Some(linux) = spec.linux_mut() {
         linux.set_cgroups_path(Some(record.cgroups_path.clone()));
     }
-    let size = process.as_ref().and_then(|process| process.console_size()).map_or((0, 0), |size| {
-        let short = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
-        (short(size.height()), short(size.width()))
-    });
+    let size = process.as_ref().map_or((0, 0), init::console_size);
     let tty = process.as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     Launch {
         id: record.id.clone(),
         spec,
+        subpaths: Vec::new(),
         rootfs: Rootfs::Directory(bundle.rootfs.clone()),
         seccomp_program: None,
         stdio: Stdio { tty, open_stdin: true, stdin_once: false, console_size: size },
@@ -225,6 +224,7 @@ fn clone_init(
     undo: &mut Undo,
 ) -> Result<(Init, OwnedFd)> {
     let mut plan = namespaces::plan(&launch.spec)?;
+    let proc = init::HostProc::open()?;
     let root = overlay::open(&launch.rootfs)?;
     let shared_sources = user_namespace::open_sources(&launch.spec, plan.user != User::Own)?;
     let (channel, child_channel) = channel::pair().trying(|| "make channel to init")?;
@@ -241,11 +241,11 @@ fn clone_init(
     let Some(linux) = launch.spec.linux() else { return Err(Fault::new("linux is not set in the configuration")) };
     let cgroup = undo.cgroup.as_deref();
     let into = cgroup.map(Cgroup::clone_into_fd).transpose().trying(|| "open cgroup")?.flatten();
-    match clone::clone_init(&mut plan, linux, into.as_ref())? {
+    match clone::clone_init(&mut plan, linux, Group { cgroup, fd: into.as_ref() })? {
         Cloned::Parent { pid, pidfd } => {
             undo.child = Some((pid, pidfd.try_clone().trying(|| "duplicate pidfd")?));
             clone::prepare_user(&plan, launch, pid)?;
-            if plan.user == User::New {
+            if plan.user != User::Own {
                 // One that is gone by now tells why itself.
                 let _ = channel.maps_are_written();
             }
@@ -256,6 +256,7 @@ fn clone_init(
             init::run(Context {
                 launch,
                 root: &root,
+                proc,
                 join: plan.join,
                 own_network: plan.created.contains(Namespaces::NETWORK),
                 kit: None,

@@ -21,6 +21,7 @@ use crate::failure::{self, OrFail};
 use crate::init::channel::{self, ChildChannel, Report};
 use crate::init::{self, Filter};
 use crate::launch::{Launch, Log, Rootfs, Stdio};
+use crate::supervisor::namespaces::OF_EXEC;
 use crate::supervisor::prepare;
 
 /// What the command line asks for.
@@ -174,6 +175,7 @@ fn filter(record: &Record) -> Result<Option<Filter>> {
     let mut launch = Launch {
         id: String::new(),
         spec: record.config.clone(),
+        subpaths: Vec::new(),
         rootfs: Rootfs::Directory(PathBuf::new()),
         seccomp_program: None,
         stdio: Stdio::default(),
@@ -259,9 +261,11 @@ fn enter_and_exec(
         cgroup.enter().or_fail(|| "unable to apply cgroup configuration")?;
     }
     affinity.apply_last()?;
-    init::process::set_oom_score(process)?;
+    let proc = init::HostProc::open()?;
+    init::process::set_oom_score(process, &proc)?;
     init::process::set_own_limits(process)?;
-    init::set_exec_labels(process)?;
+    init::ExecLabels::open(process, &proc)?.set()?;
+    drop(proc);
     let preserved = 3 + context.request.preserved_fds;
     let own = context.streams.iter().flatten().map(AsRawFd::as_raw_fd);
     let own = own.chain([context.container.as_raw_fd(), context.channel.as_fd().as_raw_fd()]);
@@ -286,7 +290,7 @@ fn enter_and_exec(
 /// The container's namespaces but that of its processes, which the clone is born in. The kernel refuses to join the user
 /// namespace that one is in.
 fn namespaces(record: &Record) -> Namespaces {
-    let mut all = Namespaces::MOUNT | Namespaces::NETWORK | Namespaces::IPC | Namespaces::UTS | Namespaces::CGROUP;
+    let mut all = OF_EXEC;
     let listed = record.config.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     let has = |kind| listed.into_iter().flatten().any(|namespace| namespace.typ() == kind);
     if has(LinuxNamespaceType::Time) {
@@ -307,10 +311,7 @@ fn enter_namespaces(context: &Context<'_>) -> failure::Result<()> {
 
 fn attach_terminal(context: &Context<'_>) -> failure::Result<()> {
     let root = init::process::own_root()?;
-    let size = context.request.process.console_size().map_or((0, 0), |size| {
-        let short = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
-        (short(size.height()), short(size.width()))
-    });
+    let size = init::console_size(&context.request.process);
     let (master, slave) = init::open_terminal(root.as_fd(), size)?;
     context.channel.terminal(master.as_fd())?;
     init::make_controlling(slave.as_fd())

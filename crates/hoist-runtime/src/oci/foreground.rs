@@ -11,7 +11,6 @@ use crate::init::set_terminal_size;
 
 // signal(7)
 const PIPE: i32 = 13;
-const CHILD: i32 = 17;
 const URGENT: i32 = 23;
 const WINDOW_CHANGE: i32 = 28;
 
@@ -71,7 +70,7 @@ pub(super) fn wait(pid: i32, pidfd: &OwnedFd, signals: &OwnedFd, terminal: Optio
         }
         while let Some(number) = signal::read_descriptor(signals.as_fd()).trying(|| "read signals")? {
             match number {
-                CHILD => {
+                signal::CHILD => {
                     if let Some(status) = reap(pid)? {
                         relay.drain();
                         return Ok(status);

@@ -136,6 +136,11 @@ const COMMANDS: &[(&str, &[Flag], &str)] = &[
 /// The command `hoist runtime`; the first of `args` is the name that it was called by.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let mut log = Log::default();
+    // A caller that ignores it would have the kernel reap our children before we can ask how they ended.
+    if let Err(error) = hoist_sys::signal::set_default(hoist_sys::signal::CHILD) {
+        log.error(&format!("set action of SIGCHLD: {error}"));
+        return ExitCode::FAILURE;
+    }
     match run(args.into_iter().skip(1).collect(), &mut log) {
         Ok(status) => ExitCode::from(status),
         Err(fault) => {

@@ -7,6 +7,7 @@ use oci_spec::runtime::Spec;
 
 use super::hooks;
 use crate::failure::{OrFail, Result};
+use crate::init::HostProc;
 use crate::protocol::Failure;
 
 /// The fds that init holds until exec; all close-on-exec.
@@ -33,10 +34,8 @@ impl Steps {
 
     /// After the mounts, before the pivot: the creating process runs `prestart` and `createRuntime`, then
     /// `createContainer` runs here, with the host's files still in sight.
-    pub(crate) fn run_create_hooks(&mut self, spec: &Spec) -> Result<()> {
-        let pid = rustix::fs::readlink("/proc/self", Vec::new()).or_fail(|| "read /proc/self")?;
-        let pid: Option<i32> = std::str::from_utf8(pid.as_bytes()).ok().and_then(|pid| pid.parse().ok());
-        self.state["pid"] = pid.into();
+    pub(crate) fn run_create_hooks(&mut self, spec: &Spec, proc: &HostProc) -> Result<()> {
+        self.state["pid"] = proc.own_pid().or_fail(|| "read /proc/self")?.into();
         let Some(all) = spec.hooks() else { return Ok(()) };
         rustix::io::write(&self.hooks, b"H").or_fail(|| "ask for hooks")?;
         let mut answer = [0; 1];

@@ -12,8 +12,8 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
 use super::fault::{Fault, Result, Trying};
 use crate::init;
-
-const KILL: i32 = 9;
+use crate::init::mounts::{is_bind, needs_host_namespace};
+use crate::supervisor::namespaces::joined_path;
 
 /// The two maps of a user namespace.
 #[derive(Clone, Copy, Debug)]
@@ -61,19 +61,28 @@ impl<'a> Maps<'a> {
 
     /// A user namespace with these maps and no process in it.
     fn into_namespace(self) -> Result<OwnedFd> {
+        let parent = rustix::process::getpid();
         let (pid, pidfd) = match process::clone(Namespaces::USER, None).trying(|| "make user namespace")? {
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
-            Cloned::Child => loop {
-                // Until the end comes from outside.
-                std::thread::park();
-            },
+            Cloned::Child => lend_maps(parent),
         };
         let made = self.write(pid).and_then(|()| {
             fs::File::open(format!("/proc/{pid}/ns/user")).map(OwnedFd::from).trying(|| "open user namespace")
         });
-        let _ = signal::send_by_pidfd(pidfd.as_fd(), KILL);
+        let _ = signal::send_by_pidfd(pidfd.as_fd(), signal::KILL);
         let _ = process::wait(pid);
         made
+    }
+}
+
+/// In the process that only holds a user namespace: until the end comes from outside, or with its parent.
+fn lend_maps(parent: rustix::process::Pid) -> ! {
+    let bound = process::set_parent_death_signal(signal::KILL);
+    if bound.is_err() || rustix::process::getppid() != Some(parent) {
+        process::exit_now(1)
+    }
+    loop {
+        std::thread::park();
     }
 }
 
@@ -87,14 +96,14 @@ pub(super) fn check(spec: &Spec) -> Result<()> {
             let why = "user namespace mappings specified, but user namespace isn't enabled in the config";
             return Err(Fault::new(why));
         }
-        Some(namespace) if namespace.path().is_none() && maps.is_empty() => {
+        Some(namespace) if joined_path(namespace).is_none() && maps.is_empty() => {
             let why = "user namespaces enabled, but no namespace path to join nor mappings to apply specified";
             return Err(Fault::new(why));
         }
-        Some(namespace) if namespace.path().is_none() && maps.is_half() => {
+        Some(namespace) if joined_path(namespace).is_none() && maps.is_half() => {
             return Err(Fault::new("user namespaces need both linux.uidMappings and linux.gidMappings"));
         }
-        Some(namespace) if namespace.path().is_some() && !maps.is_empty() => {
+        Some(namespace) if joined_path(namespace).is_some() && !maps.is_empty() => {
             let why =
                 "linux.uidMappings and linux.gidMappings cannot be set for a user namespace that is joined by path";
             return Err(Fault::new(why));
@@ -113,37 +122,31 @@ pub(super) fn check(spec: &Spec) -> Result<()> {
 /// Opens the sources of bind mounts that init could not open in its namespaces, and maps the owners of those that ask for
 /// it: by maps of their own, or by the container's. By index of the mount.
 pub(super) fn open_sources(spec: &Spec, new_user: bool) -> Result<Vec<(usize, OwnedFd)>> {
-    let mut opened = Vec::new();
-    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        let mapping = owner_mapping(mount);
-        let outside = init::mounts::needs_host_namespace(mount) || (new_user && init::mounts::is_bind(mount));
-        if mapping.is_none() && !outside {
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let failed =
+        |mount: &Mount, why: &str| Fault::new(format!("error mounting to rootfs at {:?}: {why}", mount.destination()));
+    if let Some(mount) = mounts.iter().find(|mount| owner_mapping(mount).is_some() && !is_bind(mount)) {
+        return Err(failed(mount, "only bind mounts can be ID-mapped"));
+    }
+    let opened = init::mounts::open_sources(spec, |mount| {
+        owner_mapping(mount).is_some() || needs_host_namespace(mount) || (new_user && is_bind(mount))
+    })?;
+    for (index, source) in &opened {
+        let Some((mount, recursive)) = mounts.get(*index).and_then(|mount| Some((mount, owner_mapping(mount)?))) else {
             continue;
-        }
-        let failed = |why: &str| Fault::new(format!("error mounting to rootfs at {:?}: {why}", mount.destination()));
-        if !init::mounts::is_bind(mount) {
-            return Err(failed("only bind mounts can be ID-mapped"));
-        }
-        let source = init::mounts::open_source_outside(mount)?;
-        if let Some(recursive) = mapping {
-            let namespace = owner_namespace(spec, mount)
-                .map_err(|fault| failed(&fault.message))?
-                .ok_or_else(|| failed("ID-mapped mounts need uidMappings and gidMappings, or a user namespace"))?;
-            hoist_sys::mount::map_owners(source.as_fd(), namespace.as_fd(), recursive)
-                .map_err(|error| failed(&format!("map owners: {}", hoist_sys::errno_text(&error))))?;
-        }
-        opened.push((index, source));
+        };
+        let namespace = owner_namespace(spec, mount)
+            .map_err(|fault| failed(mount, &fault.message))?
+            .ok_or_else(|| failed(mount, "ID-mapped mounts need uidMappings and gidMappings, or a user namespace"))?;
+        hoist_sys::mount::map_owners(source.as_fd(), namespace.as_fd(), recursive)
+            .map_err(|error| failed(mount, &format!("map owners: {}", hoist_sys::errno_text(&error))))?;
     }
     Ok(opened)
 }
 
 /// Whether the owners of a mount are mapped, and (true) those of the mounts below it too.
 fn owner_mapping(mount: &Mount) -> Option<bool> {
-    let asked = |name: &str| mount.options().iter().flatten().any(|option| option == name);
-    if asked("ridmap") {
-        return Some(true);
-    }
-    (asked("idmap") || !Maps::of_mount(mount).is_empty()).then_some(false)
+    init::mounts::maps_owners(mount).or_else(|| (!Maps::of_mount(mount).is_empty()).then_some(false))
 }
 
 fn owner_namespace(spec: &Spec, mount: &Mount) -> Result<Option<OwnedFd>> {
@@ -154,7 +157,7 @@ fn owner_namespace(spec: &Spec, mount: &Mount) -> Result<Option<OwnedFd>> {
     let Some(linux) = spec.linux() else { return Ok(None) };
     let namespaces = linux.namespaces().iter().flatten();
     let joined = namespaces.filter(|namespace| namespace.typ() == LinuxNamespaceType::User);
-    if let Some(path) = joined.filter_map(|namespace| namespace.path().as_ref()).next() {
+    if let Some(path) = joined.filter_map(joined_path).next() {
         return fs::File::open(path).map(|file| Some(file.into())).trying(|| format!("open {}", path.display()));
     }
     let container = Maps::of_container(linux);

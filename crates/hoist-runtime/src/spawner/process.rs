@@ -17,9 +17,6 @@ use super::parking::Parking;
 use super::{ARGUMENT, MAX_INLINE_BYTES, READY};
 use crate::supervisor::{self, Readiness};
 
-/// SIGCHLD (signal(7)).
-const CHILD: i32 = 17;
-
 /// Becomes the spawner, and does not return, if this process was started as one. To be called first in `main`.
 pub fn spawner_main_if_requested() {
     let mut arguments = std::env::args_os().skip(1);
@@ -53,7 +50,7 @@ fn serve(parked: usize) -> io::Result<()> {
     let _ = crate::cgroup::version();
     let _ = crate::init::known_hierarchies();
     // Supervisors are reaped by the kernel; nobody asks for their status.
-    signal::ignore(CHILD)?;
+    signal::ignore(signal::CHILD)?;
     socket::send(socket.as_fd(), READY, &[], SendFlags::empty())?;
     let mut buffer = vec![0; MAX_INLINE_BYTES];
     let (mut parking, mut set) = (Parking::new(parked), Set::default());

@@ -12,14 +12,13 @@ use rustix::net::SendFlags;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use super::Supervisor;
+use super::namespaces::OF_EXEC;
 use crate::cgroup::Cgroup;
 use crate::failure::{OrFail, Result};
 use crate::init::channel::{self, ChildChannel, ParentChannel, Report};
 use crate::init::{self, Filter};
 use crate::protocol::{ExecProcess, Failure, FromSupervisor, RunningExec, State};
 
-/// SIGKILL (signal(7)).
-const KILL: i32 = 9;
 /// Exec'd processes at once in one container.
 const MAX_EXECS: usize = 1024;
 
@@ -223,15 +222,16 @@ fn enter_and_exec(context: &Context<'_>) -> Result<std::convert::Infallible> {
     if let Some(cgroup) = context.cgroup {
         cgroup.enter().or_fail(|| "unable to apply cgroup configuration")?;
     }
-    init::process::set_oom_score(spec)?;
-    init::set_exec_labels(spec)?;
+    let proc = init::HostProc::open()?;
+    init::process::set_oom_score(spec, &proc)?;
+    init::ExecLabels::open(spec, &proc)?.set()?;
+    drop(proc);
     // The connections of engines, the log and the like go before the container's files come into sight.
     let own = [context.container, context.channel.as_fd()];
     let keep = context.fds.iter().map(AsFd::as_fd).chain(own);
     let mut keep: Vec<u32> = keep.map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
     hoist_sys::fd::close_all_except(3, &mut keep).or_fail(|| "close_range")?;
-    let all = Namespaces::MOUNT | Namespaces::NETWORK | Namespaces::IPC | Namespaces::UTS | Namespaces::CGROUP;
-    namespace::join(context.container, all).or_fail(|| "join namespaces of the container")?;
+    namespace::join(context.container, OF_EXEC).or_fail(|| "join namespaces of the container")?;
     if spec.terminal().unwrap_or(false) {
         attach_terminal(context)?;
     } else {
@@ -239,16 +239,13 @@ fn enter_and_exec(context: &Context<'_>) -> Result<std::convert::Infallible> {
     }
     let prepared = init::process::prepare(spec, context.filter.clone())?.confine()?;
     // As with init: nothing of a container outlives its supervisor unseen.
-    process::set_parent_death_signal(KILL).or_fail(|| "prctl PR_SET_PDEATHSIG")?;
+    process::set_parent_death_signal(signal::KILL).or_fail(|| "prctl PR_SET_PDEATHSIG")?;
     prepared.exec()
 }
 
 fn attach_terminal(context: &Context<'_>) -> Result<()> {
     let root = init::process::own_root()?;
-    let size = context.request.process.console_size().map_or((0, 0), |size| {
-        let short = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
-        (short(size.height()), short(size.width()))
-    });
+    let size = init::console_size(&context.request.process);
     let (master, slave) = init::open_terminal(root.as_fd(), size)?;
     socket::send(context.fds[0].as_fd(), b"m", &[master.as_fd()], SendFlags::empty()).or_fail(|| "send terminal")?;
     init::make_controlling(slave.as_fd())

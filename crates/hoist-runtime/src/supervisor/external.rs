@@ -9,17 +9,21 @@ use hoist_sys::exec::{CStrings, execve};
 use hoist_sys::namespace::{self, Namespaces};
 use hoist_sys::poll::{Interest, Set};
 use hoist_sys::process::{self, Cloned};
+use hoist_sys::rootfs::{self, Kind};
 use hoist_sys::{signal, socket};
 use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::RecvFlags;
 
+use super::sources;
 use crate::failure::{OrFail, Result};
 use crate::init::{self, RootSource};
 use crate::launch::Launch;
 use crate::protocol::{Failure, FailureKind};
 
 const BUNDLE: &str = "bundle";
+/// In the bundle: where parts of sources are in the runtime's mount namespace.
+const SOURCES: &str = "sources";
 const LOG: &str = "log.json";
 const PID_FILE: &str = "init.pid";
 /// Relative to the bundle, in which the runtime runs: `sun_path` holds only 108 bytes.
@@ -35,6 +39,14 @@ pub(super) struct External {
     arguments: Vec<String>,
     bundle: PathBuf,
     id: String,
+}
+
+/// What of the host only the runtime's `create` sees, in a mount namespace of its own.
+struct Sight<'a> {
+    root: &'a RootSource,
+    /// Parts of sources of bind mounts, and where they are to be found. A path would be looked up again by the runtime,
+    /// and lead where the container's links lead.
+    sources: Vec<(PathBuf, OwnedFd)>,
 }
 
 /// What `create` left behind.
@@ -66,14 +78,14 @@ impl External {
 
     /// Writes the bundle and runs `create`.
     pub(super) fn create(&self, launch: &Launch, root: &RootSource, streams: Option<[OwnedFd; 3]>) -> Result<Created> {
-        self.write_bundle(&launch.spec, launch.stdio.tty)?;
+        let sources = self.write_bundle(launch)?;
         let console = launch.stdio.tty.then(|| self.listen_for_console()).transpose()?;
         let mut command = vec!["create", "--bundle", ".", "--pid-file", PID_FILE];
         if console.is_some() {
             command.extend(["--console-socket", CONSOLE_SOCKET]);
         }
         command.push(&self.id);
-        let (pid, pidfd) = self.spawn(&command, Some(root), streams)?;
+        let (pid, pidfd) = self.spawn(&command, Some(&Sight { root, sources }), streams)?;
         let terminal = console.map(|console| receive_console(&console, &pidfd));
         self.wait(pid, "create")?;
         let terminal = terminal.transpose()?.flatten();
@@ -105,20 +117,43 @@ impl External {
         let _ = std::fs::remove_dir_all(&self.bundle);
     }
 
-    fn write_bundle(&self, spec: &Spec, tty: bool) -> Result<()> {
+    /// Returns what the runtime has to find in its place besides.
+    fn write_bundle(&self, launch: &Launch) -> Result<Vec<(PathBuf, OwnedFd)>> {
         let _ = std::fs::remove_dir_all(&self.bundle);
         let rootfs = self.bundle.join("rootfs");
         std::fs::create_dir_all(&rootfs).or_fail(|| format!("make {}", rootfs.display()))?;
-        let mut spec = spec.clone();
+        let mut spec = launch.spec.clone();
         let mut root = spec.root().clone().unwrap_or_default();
         root.set_path("rootfs".into());
         spec.set_root(Some(root));
         if let Some(process) = spec.process_mut() {
-            process.set_terminal(Some(tty));
+            process.set_terminal(Some(launch.stdio.tty));
         }
+        let sources = self.place_sources(launch, &mut spec)?;
         let path = self.bundle.join("config.json");
         let content = serde_json::to_vec(&spec).map_err(|error| Failure::other(error.to_string()))?;
-        std::fs::write(&path, content).or_fail(|| format!("write {}", path.display()))
+        std::fs::write(&path, content).or_fail(|| format!("write {}", path.display()))?;
+        Ok(sources)
+    }
+
+    /// Makes the places where parts of sources are to be found, and names them in the spec.
+    fn place_sources(&self, launch: &Launch, spec: &mut Spec) -> Result<Vec<(PathBuf, OwnedFd)>> {
+        let directory = self.bundle.join(SOURCES);
+        let mut placed = Vec::new();
+        for (index, source) in sources::open_parts(launch)? {
+            let place = directory.join(index.to_string());
+            let failed = || format!("make {}", place.display());
+            std::fs::create_dir_all(&directory).or_fail(failed)?;
+            match rootfs::kind_of(source.as_fd()).or_fail(failed)? {
+                Kind::Directory => std::fs::create_dir(&place).or_fail(failed)?,
+                Kind::File => std::fs::write(&place, "").or_fail(failed)?,
+            }
+            if let Some(mount) = spec.mounts_mut().as_mut().and_then(|mounts| mounts.get_mut(index)) {
+                mount.set_source(Some(place.clone()));
+            }
+            placed.push((place, source));
+        }
+        Ok(placed)
     }
 
     fn listen_for_console(&self) -> Result<OwnedFd> {
@@ -127,11 +162,11 @@ impl External {
         socket::listen_stream(bundle.as_fd(), CONSOLE_SOCKET).or_fail(|| "listen for the terminal")
     }
 
-    /// Runs a command of the runtime in the bundle. With a root it gets a mount namespace in which that is to be found.
+    /// Runs a command of the runtime in the bundle. If there is something for it to see it gets a mount namespace for that.
     fn spawn(
         &self,
         command: &[&str],
-        root: Option<&RootSource>,
+        sight: Option<&Sight<'_>>,
         streams: Option<[OwnedFd; 3]>,
     ) -> Result<(i32, OwnedFd)> {
         let state = self.bundle.with_file_name("runtime");
@@ -151,7 +186,7 @@ impl External {
         match process::clone(Namespaces::default(), None).or_fail(|| "fork for the runtime")? {
             Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
             Cloned::Child => {
-                if enter(&self.bundle, root, streams).is_ok() {
+                if enter(&self.bundle, sight, streams).is_ok() {
                     execve(&path, &arguments, &environment);
                 }
                 process::exit_now(127)
@@ -198,11 +233,14 @@ impl External {
 }
 
 /// In the child that becomes the runtime.
-fn enter(bundle: &Path, root: Option<&RootSource>, streams: Option<[OwnedFd; 3]>) -> Result<()> {
+fn enter(bundle: &Path, sight: Option<&Sight<'_>>, streams: Option<[OwnedFd; 3]>) -> Result<()> {
     signal::unblock_all().or_fail(|| "unblock signals")?;
-    if let Some(root) = root {
+    if let Some(sight) = sight {
         namespace::unshare(Namespaces::MOUNT).or_fail(|| "unshare mount namespace")?;
-        init::attach_on(root, &bundle.join("rootfs"))?;
+        init::attach_on(sight.root, &bundle.join("rootfs"))?;
+        for (place, source) in &sight.sources {
+            init::mounts::attach_source_on(source.as_fd(), place)?;
+        }
     }
     if let Some(streams) = &streams {
         init::process::set_streams([streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()])?;

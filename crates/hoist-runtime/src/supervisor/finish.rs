@@ -14,7 +14,6 @@ const DRAIN_TIMEOUT_MS: i64 = 1000;
 const DRAIN_STEP_MS: i32 = 10;
 /// An attachment that takes nothing for this long does not get the rest.
 const LINGER_TIMEOUT_MS: i32 = 600_000;
-const KILL: i32 = 9;
 
 impl Supervisor {
     pub(super) fn finish(mut self, end: End) {
@@ -25,7 +24,7 @@ impl Supervisor {
     }
 
     fn fail(&mut self, failure: Failure) {
-        let _ = signal::send_by_pidfd(self.init.pidfd.as_fd(), KILL);
+        let _ = signal::send_by_pidfd(self.init.pidfd.as_fd(), signal::KILL);
         let _ = process::wait(self.init.pid);
         self.clean_up();
         self.links.send_all(&FromSupervisor::StartFailed(failure));
@@ -61,10 +60,10 @@ impl Supervisor {
             return;
         }
         for pid in self.cgroup.as_ref().and_then(|cgroup| cgroup.pids().ok()).unwrap_or_default() {
-            let _ = signal::send(pid, KILL);
+            let _ = signal::send(pid, signal::KILL);
         }
         for pid in self.execs.pids() {
-            let _ = signal::send(pid, KILL);
+            let _ = signal::send(pid, signal::KILL);
         }
     }
 

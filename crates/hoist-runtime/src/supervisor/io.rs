@@ -1,23 +1,23 @@
 //! The container's standard streams: output to the log and to attachments, input from attachments.
 //!
 //! There is one chunk of output in flight at a time. No more is read until every attachment has taken it, so that a slow
-//! one slows the container down, and nothing is ever queued. Input likewise.
+//! one slows the container down, and nothing is queued here. Input likewise. Only a log that does not block has a queue, of
+//! a size that is given ([`super::log`]).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hoist_sys::poll::{Interest, Ready, Set};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
 
 use super::log::Logger;
 use crate::launch::Stdio;
+pub(super) use attachment::Wanted;
+use attachment::{Attachment, Chunk, HEADER_BYTES};
 
-/// Of stdcopy frames: type, three zeros, length.
-const HEADER_BYTES: usize = 8;
+mod attachment;
+
 const CHUNK_BYTES: usize = 32 * 1024;
 const INPUT_BYTES: usize = 16 * 1024;
-/// Of 4 KiB; more than a socket holds by default.
-const MAX_SCRAPS: usize = 256;
 pub(super) const STDOUT: u8 = 1;
 pub(super) const STDERR: u8 = 2;
 
@@ -38,35 +38,12 @@ pub(super) struct Streams {
     polled: Polled,
 }
 
-/// Output in flight: a frame header and the data.
-struct Chunk {
-    buffer: Vec<u8>,
-    /// Bytes in the buffer, header included; 0: nothing in flight.
-    length: usize,
-}
-
 /// Input in flight.
 struct Input {
     buffer: Vec<u8>,
     from: usize,
     length: usize,
     close_when_written: bool,
-}
-
-/// An attached stream socket.
-struct Attachment {
-    socket: OwnedFd,
-    stdout: bool,
-    stderr: bool,
-    /// Its input has not come to its end.
-    input: bool,
-    hung_up: bool,
-    /// How much of the chunk it has.
-    sent: usize,
-    /// After the container's end: what it still gets.
-    backlog: Vec<u8>,
-    polled: Option<usize>,
-    gone: bool,
 }
 
 /// Indices in the poll set.
@@ -76,14 +53,6 @@ struct Polled {
     stdout: Option<usize>,
     stderr: Option<usize>,
     terminal: Option<usize>,
-}
-
-/// What an attachment asks for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
-    pub(super) stdin: bool,
-    pub(super) stdout: bool,
-    pub(super) stderr: bool,
 }
 
 impl Streams {
@@ -360,92 +329,4 @@ impl Streams {
     fn drop_finished(&mut self) {
         self.attachments.retain(|attachment| !attachment.gone && !attachment.backlog.is_empty());
     }
-}
-
-impl Chunk {
-    fn fill_header(&mut self, stream: u8, length: usize) {
-        self.buffer[..4].copy_from_slice(&[stream, 0, 0, 0]);
-        self.buffer[4..HEADER_BYTES].copy_from_slice(&(length as u32).to_be_bytes());
-        self.length = HEADER_BYTES + length;
-    }
-}
-
-impl Attachment {
-    fn interest(&self, chunk: &Chunk, pending_input: bool) -> Option<Interest> {
-        let write = self.sent < chunk.length;
-        let read = self.input && !pending_input;
-        match (read, write) {
-            (true, true) => Some(Interest::ReadWrite),
-            (true, false) => Some(Interest::Read),
-            (false, true) => Some(Interest::Write),
-            // A hang-up that is known would be told again and again.
-            (false, false) => (!self.hung_up).then_some(Interest::Hangup),
-        }
-    }
-
-    /// Both directions are closed. Input that is still unread comes first.
-    fn hang_up(&mut self) {
-        self.hung_up = true;
-        if !self.input {
-            self.gone = true;
-        }
-    }
-
-    fn send(&mut self, chunk: &Chunk, tty: bool) {
-        debug_assert!(!tty || self.sent >= HEADER_BYTES || chunk.length == 0);
-        while !self.gone && self.sent < chunk.length {
-            if !self.backlog.is_empty() {
-                return;
-            }
-            match send(self.socket.as_fd(), &chunk.buffer[self.sent..chunk.length]) {
-                Ok(sent) => self.sent += sent,
-                Err(Errno::AGAIN) => return,
-                Err(_) => self.lose_output(chunk.length),
-            }
-        }
-    }
-
-    /// Nobody reads; what it still has to say is taken.
-    fn lose_output(&mut self, sent: usize) {
-        self.stdout = false;
-        self.stderr = false;
-        self.sent = sent;
-        self.gone = !self.input;
-    }
-
-    fn keep_rest(&mut self, chunk: &Chunk) {
-        if self.sent < chunk.length {
-            self.backlog.extend_from_slice(&chunk.buffer[self.sent..chunk.length]);
-        }
-        self.sent = 0;
-    }
-
-    fn send_backlog(&mut self) {
-        while !self.gone && !self.backlog.is_empty() {
-            match send(self.socket.as_fd(), &self.backlog) {
-                Ok(sent) => {
-                    self.backlog.drain(..sent);
-                }
-                Err(Errno::AGAIN) => return,
-                Err(_) => self.gone = true,
-            }
-        }
-    }
-}
-
-impl Drop for Attachment {
-    /// Input that nobody took would make the end of the output look like an error (ECONNRESET, unix(7)).
-    fn drop(&mut self) {
-        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
-        let mut scrap = [0; 4096];
-        for _ in 0..MAX_SCRAPS {
-            if !rustix::io::read(&self.socket, &mut scrap).is_ok_and(|length| length > 0) {
-                return;
-            }
-        }
-    }
-}
-
-fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> std::result::Result<usize, Errno> {
-    rustix::io::retry_on_intr(|| rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT))
 }

@@ -6,8 +6,9 @@
 //!            └───────────────────> StartFailed, everything undone <┘
 //! ```
 //!
-//! It survives the engine: later ones connect to `supervisor.sock` in the run directory. After preparation it allocates
-//! nothing on the path of output, and it does not look at what users send.
+//! It survives the engine: later ones connect to `supervisor.sock` in the run directory. After preparation the path
+//! of output needs no more memory, but for a log that does not block, whose buffer grows to the size that was given; and
+//! it does not look at what users send.
 
 mod control;
 mod exec;
@@ -21,6 +22,7 @@ mod network;
 mod oom;
 pub(crate) mod overlay;
 pub(crate) mod prepare;
+mod sources;
 pub(crate) mod time;
 
 use std::os::fd::OwnedFd;
@@ -41,9 +43,6 @@ use control::Links;
 use exec::Execs;
 use external::External;
 use io::Streams;
-
-/// SIGCHLD (signal(7)).
-const CHILD: i32 = 17;
 
 /// A running supervisor.
 struct Supervisor {
@@ -146,7 +145,7 @@ fn own_session() -> Result<()> {
 fn isolate() -> Result<()> {
     signal::block_all().or_fail(|| "block signals")?;
     // All others are as the container's processes shall have them, see the spawner.
-    signal::set_default(CHILD).or_fail(|| "set action of SIGCHLD")?;
+    signal::set_default(signal::CHILD).or_fail(|| "set action of SIGCHLD")?;
     process::set_subreaper().or_fail(|| "prctl PR_SET_CHILD_SUBREAPER")?;
     process::set_undumpable().or_fail(|| "prctl PR_SET_DUMPABLE")?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());

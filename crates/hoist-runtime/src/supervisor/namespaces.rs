@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use hoist_sys::namespace::Namespaces;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
 use crate::failure::{OrFail, Result};
 use crate::kit::Kit;
@@ -22,6 +22,10 @@ pub(crate) struct Plan {
     /// The clocks of a new time namespace have to be set before a process is in it.
     pub(crate) new_time: bool,
 }
+
+/// What a process that is exec'd in a container joins, its pid namespace aside, which it is born in.
+pub(crate) const OF_EXEC: Namespaces =
+    Namespaces::MOUNT.with(Namespaces::NETWORK).with(Namespaces::IPC).with(Namespaces::UTS).with(Namespaces::CGROUP);
 
 /// The user namespace of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +57,7 @@ pub(crate) fn plan(spec: &Spec) -> Result<Plan> {
             )));
         }
         seen |= kind;
-        match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+        match joined_path(namespace) {
             Some(path) => plan.add_joined(kind, path)?,
             None => plan.add_new(kind),
         }
@@ -99,7 +103,11 @@ impl Plan {
         match kind {
             Namespaces::PID => self.join_pid = Some(fd),
             // Entering one's own is an error to the kernel, and nothing to us.
-            Namespaces::USER if is_own_user(&fd) => {}
+            Namespaces::USER if is_own("user", &fd) => {}
+            // What is done to its mounts would be done to ours.
+            Namespaces::MOUNT if is_own("mnt", &fd) => {
+                return Err(Failure::other("the mount namespace to join is the runtime's own"));
+            }
             Namespaces::USER => {
                 self.user = User::Joined;
                 self.join.push((kind, fd));
@@ -130,8 +138,13 @@ impl Plan {
     }
 }
 
-fn is_own_user(fd: &OwnedFd) -> bool {
-    let own = rustix::fs::stat("/proc/self/ns/user");
+/// Where the namespace is that is joined; `None` if a new one is made.
+pub(crate) fn joined_path(namespace: &LinuxNamespace) -> Option<&Path> {
+    namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty())
+}
+
+fn is_own(kind: &str, fd: &OwnedFd) -> bool {
+    let own = rustix::fs::stat(format!("/proc/self/ns/{kind}"));
     let other = rustix::fs::fstat(fd);
     matches!((own, other), (Ok(own), Ok(other)) if (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
 }

@@ -18,7 +18,7 @@ use super::exec::Execs;
 use super::external::External;
 use super::io::{Streams, Wanted};
 use super::log::Logger;
-use super::{CHILD, Init, Supervisor, namespaces, network, overlay, own_session};
+use super::{Init, Supervisor, namespaces, network, overlay, own_session, sources};
 use crate::cgroup::{self, Cgroup};
 use crate::failure::{OrFail, Result};
 use crate::init::channel;
@@ -42,7 +42,7 @@ impl Drop for Undo {
             return;
         }
         if let Some((pid, pidfd)) = &self.child {
-            let _ = signal::send_by_pidfd(pidfd.as_fd(), 9);
+            let _ = signal::send_by_pidfd(pidfd.as_fd(), signal::KILL);
             let _ = process::wait(*pid);
         }
         if let Some(external) = &self.external {
@@ -102,7 +102,7 @@ pub(super) fn prepare(links: &mut Links, mut launch: Launch, kit: Kit) -> Result
     own_session()?;
     links.listen(socket::listen(run_dir.as_fd(), SOCKET_NAME).or_fail(|| format!("listen on {SOCKET_NAME}"))?);
     write_pid(&run_dir)?;
-    let signals = signal::descriptor(Some(&[CHILD])).or_fail(|| "signalfd")?;
+    let signals = signal::descriptor(Some(&[signal::CHILD])).or_fail(|| "signalfd")?;
     making.clock.phase("sockets");
     Ok(making.into_supervisor(std::mem::take(links), init, [run_dir, state_dir, signals]))
 }
@@ -142,11 +142,10 @@ impl Making {
         if let Some(terminal) = created.terminal {
             self.streams.set_terminal(terminal);
         }
-        let namespaces = self.launch.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-        let owns_pid_namespace = namespaces
-            .into_iter()
-            .flatten()
-            .any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none());
+        let listed = self.launch.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        let owns_pid_namespace = listed.into_iter().flatten().any(|namespace| {
+            namespace.typ() == LinuxNamespaceType::Pid && namespaces::joined_path(namespace).is_none()
+        });
         let go_given = early_messages(links, &mut self.streams)?;
         let init = Init {
             pid: created.pid,
@@ -302,7 +301,8 @@ impl Making {
         let mut plan = namespaces::plan(&self.launch.spec)?;
         plan.check_plain()?;
         plan.join_ready_network(&mut self.kit)?;
-        let shared_sources = shared_sources(&self.launch.spec)?;
+        let proc = init::HostProc::open()?;
+        let shared_sources = sources::open(&self.launch)?;
         let (parent, child) = channel::pair().or_fail(|| "make channel to init")?;
         let cgroup = self.undo.cgroup.as_deref();
         let into = cgroup.map(Cgroup::clone_into_fd).transpose().or_fail(|| "open cgroup")?.flatten();
@@ -315,6 +315,7 @@ impl Making {
             init::run(Context {
                 launch: &self.launch,
                 root: &self.root,
+                proc,
                 join: plan.join,
                 own_network: plan.created.contains(Namespaces::NETWORK) || self.kit.network().is_some(),
                 new_cgroup_namespace: plan.new_cgroup,
@@ -366,14 +367,6 @@ impl Making {
         self.clock.phase("network");
         Ok(())
     }
-}
-
-fn shared_sources(spec: &Spec) -> Result<Vec<(usize, OwnedFd)>> {
-    let mounts = spec.mounts().iter().flatten().enumerate();
-    mounts
-        .filter(|(_, mount)| init::mounts::needs_host_namespace(mount))
-        .map(|(index, mount)| init::mounts::open_source_outside(mount).map(|fd| (index, fd)))
-        .collect()
 }
 
 fn write_pid(run_dir: &OwnedFd) -> Result<()> {

@@ -14,6 +14,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("what_only_the_hosts_root_may_set_is_set_in_a_user_namespace_too", privileged_settings),
     ("a_container_joins_the_user_namespace_of_another", joined_user_namespace),
     ("a_container_joins_a_mount_namespace", joined_mount_namespace),
+    ("the_runtimes_own_mount_namespace_cannot_be_joined", own_mount_namespace),
+    ("a_joined_mount_namespace_does_not_redirect_what_is_written_to_proc", hostile_proc),
+    ("limits_are_set_before_the_program_runs_in_a_joined_user_namespace", joined_limits),
+    ("a_container_joins_the_cgroup_and_user_namespaces_of_another", joined_cgroup_namespace),
+    ("a_caller_that_ignores_the_end_of_children_does_not_disturb", ignored_children),
     ("the_clocks_of_a_time_namespace_have_their_offsets", time_offsets),
     ("owners_of_a_mount_are_mapped", mapped_mount),
     ("hooks_run_for_a_container_in_a_user_namespace", hooks_in_user_namespace),
@@ -153,6 +158,90 @@ fn joined_mount_namespace() {
     assert_eq!(output.lines().next().unwrap(), link(&elsewhere.pid(), "mnt"));
     assert!(output.lines().all(|line| line != "home"), "{output}");
     assert!(Path::new("/proc/self/ns").exists(), "the host's own mounts are untouched");
+}
+
+fn own_mount_namespace() {
+    let bundle = Bundle::new(&["true"]);
+    bundle.change(|config| join(config, "mount", "mnt", "self"));
+    let text = bundle.fail(&["run", &bundle.id]);
+    assert!(text.contains("the mount namespace to join is the runtime's own"), "{text}");
+    bundle.assert_gone();
+}
+
+fn hostile_proc() {
+    let elsewhere = Elsewhere::new();
+    let bundle = Bundle::new(&["cat", "/proc/self/oom_score_adj"]);
+    let file = bundle.path.join("file");
+    std::fs::write(&file, "old").unwrap();
+    // In the namespace /proc is a tmpfs in which the file to be written to is one of the host.
+    let script = format!(
+        "mount -t tmpfs none /proc && mkdir /proc/self && touch /proc/self/oom_score_adj && \
+         mount --bind {} /proc/self/oom_score_adj",
+        file.display()
+    );
+    let namespace = format!("--mount=/proc/{}/ns/mnt", elsewhere.pid());
+    assert!(Command::new("nsenter").args([&namespace, "sh", "-c", &script]).status().unwrap().success());
+    bundle.change(|config| {
+        join(config, "mount", "mnt", &elsewhere.pid());
+        config["process"]["oomScoreAdj"] = json!(500);
+        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+    });
+    assert_eq!(bundle.run(&["run", &bundle.id]), "500\n");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "old");
+}
+
+/// A container in the user namespace of another, and which namespaces besides.
+fn guest(first: &Bundle, others: &[(&str, &str)], args: &[&str]) -> Bundle {
+    let pid = first.state()["pid"].to_string();
+    let second = mapped(args);
+    second.change(|config| {
+        join(config, "user", "user", &pid);
+        others.iter().for_each(|(kind, name)| join(config, kind, name, &pid));
+        for map in ["uidMappings", "gidMappings"] {
+            config["linux"].as_object_mut().unwrap().remove(map);
+        }
+    });
+    second
+}
+
+fn joined_limits() {
+    let first = mapped(&["sleep", "1000"]);
+    first.run_detached();
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(1 << 20) - 1;
+    for _ in 0..10 {
+        let second = guest(&first, &[], &["sh", "-c", "cat /proc/self/oom_score_adj; ulimit -Hn"]);
+        second.change(|config| {
+            config["process"]["oomScoreAdj"] = json!(500);
+            config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": hard}]);
+        });
+        assert_eq!(second.run(&["run", &second.id]), format!("500\n{hard}\n"));
+    }
+}
+
+fn joined_cgroup_namespace() {
+    let first = mapped(&["sleep", "1000"]);
+    first.change(|config| {
+        namespaces(config).retain(|namespace| namespace["type"] != "cgroup");
+        namespaces(config).push(json!({"type": "cgroup"}));
+    });
+    first.run_detached();
+    let second = guest(&first, &[("cgroup", "cgroup")], &["sh", "-c", "readlink /proc/self/ns/cgroup; sleep 1000"]);
+    // The group cannot be shown from inside: it is no part of the namespace.
+    second.change(|config| config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup"));
+    second.run_detached();
+    let pid = second.state()["pid"].to_string();
+    assert_eq!(link(&pid, "cgroup"), link(&first.state()["pid"].to_string(), "cgroup"));
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(groups.contains(&second.id), "{groups}");
+}
+
+fn ignored_children() {
+    let bundle = mapped(&["echo", "ran"]);
+    let command = bundle.command(&["run", &bundle.id]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' CHLD; exec \"$@\"", "sh"]).arg(command.get_program()).args(command.get_args());
+    let output = shell.current_dir(&bundle.path).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.stdout, b"ran\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn time_offsets() {

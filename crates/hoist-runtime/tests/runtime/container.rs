@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hoist_runtime::cgroup;
 use hoist_runtime::defaults;
-use hoist_runtime::launch::{Launch, Log, LogFile, Rootfs, Stdio};
+use hoist_runtime::launch::{Launch, Log, LogFile, Rootfs, Stdio, Subpath};
 use hoist_runtime::protocol::{Exit, Failure, FromSupervisor, State, ToSupervisor};
 use hoist_runtime::spawner::{Link, Spawner};
 
@@ -51,6 +51,7 @@ impl Container {
         let launch = Launch {
             id,
             spec,
+            subpaths: Vec::new(),
             rootfs: Rootfs::Overlay {
                 lower: vec![directory.join("lower")],
                 upper: directory.join("upper"),
@@ -67,6 +68,25 @@ impl Container {
             external_runtime: None,
         };
         Container { directory, launch }
+    }
+
+    /// Mounts of parts of one source: a directory behind a link, a file, and a link to the root, which is the source's.
+    pub(crate) fn bind_parts(&mut self) {
+        use std::os::unix::fs::symlink;
+        let source = self.directory.join("source");
+        std::fs::create_dir_all(source.join("real")).unwrap();
+        std::fs::write(source.join("real/file"), "inside\n").unwrap();
+        std::fs::write(source.join("only"), "only\n").unwrap();
+        symlink("/real", source.join("link")).unwrap();
+        symlink("/../..", source.join("root")).unwrap();
+        for (destination, path) in [("/part", "link"), ("/only-file", "only"), ("/absent", "root")] {
+            let options = ["rbind", "rprivate", "ro"];
+            let json = serde_json::json!(
+                {"destination": destination, "type": "bind", "source": source, "options": options}
+            );
+            self.launch.spec.mounts_mut().as_mut().unwrap().push(serde_json::from_value(json).unwrap());
+            self.launch.subpaths.push(Subpath { destination: destination.into(), path: path.into() });
+        }
     }
 
     pub(crate) fn lower(&self, path: &str) -> PathBuf {

@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("runc_makes_a_container_with_streams_log_and_exit_code", runs),
     ("runc_says_what_is_wrong_with_a_command", failure),
     ("runc_makes_a_container_with_a_terminal", terminal),
+    ("another_runtime_mounts_parts_of_sources_as_they_are_at_the_start", parts),
     ("a_runtime_that_is_not_there_is_named", missing),
 ];
 
@@ -26,6 +27,11 @@ fn with_runc(args: &[&str]) -> Option<Container> {
     let mut container = Container::new(args);
     container.launch.external_runtime = Some(ExternalRuntime { path, args: Vec::new() });
     Some(container.with_log())
+}
+
+/// Ours, as any other.
+fn own_runtime() -> ExternalRuntime {
+    ExternalRuntime { path: std::env::current_exe().unwrap(), args: vec![super::AS_RUNTIME.to_owned()] }
 }
 
 fn runs(spawner: &Spawner) {
@@ -65,6 +71,23 @@ fn terminal(spawner: &Spawner) {
     assert!(String::from_utf8(running.read_to_end()).unwrap().ends_with("got word\r\n"));
     assert_eq!(running.end().unwrap().exit_code, 0);
     container.assert_nothing_left();
+}
+
+fn parts(spawner: &Spawner) {
+    let script = "cat /part/file /only-file; test -e /absent/proc && echo out; true";
+    let mut container = Container::new(&["sh", "-c", script]);
+    container.launch.external_runtime = Some(own_runtime());
+    with_parts(container, spawner);
+    if let Some(container) = with_runc(&["sh", "-c", script]) {
+        with_parts(container, spawner);
+    }
+}
+
+fn with_parts(mut container: Container, spawner: &Spawner) {
+    container.bind_parts();
+    assert_eq!(container.stdout(spawner), "inside\nonly\n");
+    container.assert_nothing_left();
+    assert!(!container.directory.join("run/bundle").exists());
 }
 
 fn missing(spawner: &Spawner) {

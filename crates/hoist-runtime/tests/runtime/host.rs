@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_veth_is_born_in_the_container_and_configured_before_the_program_runs", network),
     ("a_network_that_cannot_be_made_says_why_and_leaves_nothing", network_failure),
     ("mounts_spread_as_their_propagation_says", propagation),
+    ("a_link_in_the_place_of_a_subpath_leads_nowhere_outside_of_the_source", subpath),
     ("mounts_that_the_host_made_after_the_spawner_was_started_are_seen", later_mounts),
 ];
 
@@ -128,6 +129,17 @@ fn propagation(spawner: &Spawner) {
         running.end().unwrap();
         rustix::mount::unmount(&shared, UnmountFlags::DETACH).unwrap();
     }
+}
+
+fn subpath(spawner: &Spawner) {
+    let script = "cat /part/file /only-file; test -e /part/link && echo leads; test -e /absent/proc && echo out; true";
+    let mut container = Container::new(&["sh", "-c", script]);
+    container.bind_parts();
+    assert_eq!(container.stdout(spawner), "inside\nonly\n");
+    container.launch.subpaths[0].path = "gone".into();
+    let message = container.failure(spawner).message;
+    assert!(message.contains("to rootfs at \"/part\": open ") && message.contains("no such file"), "{message}");
+    container.assert_nothing_left();
 }
 
 fn later_mounts(spawner: &Spawner) {

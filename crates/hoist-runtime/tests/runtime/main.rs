@@ -14,8 +14,10 @@ mod hostile;
 mod life;
 mod streams;
 
+use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::process::ExitCode;
 
 use harness::Wanted;
 use hoist_runtime::spawner::{Spawner, spawner_main_if_requested};
@@ -27,8 +29,20 @@ const PARKED: usize = 2;
 /// A named test.
 type Test = (&'static str, fn(&Spawner));
 
-fn main() {
+/// First argument of this program when it is to be another runtime.
+const AS_RUNTIME: &str = "as-runtime";
+
+fn main() -> ExitCode {
     spawner_main_if_requested();
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if words.first().is_some_and(|first| first == AS_RUNTIME) {
+        return hoist_runtime::oci::main(words);
+    }
+    run_tests();
+    ExitCode::SUCCESS
+}
+
+fn run_tests() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let wanted = Wanted::of(&arguments);
     let all = [life::TESTS, streams::TESTS, exec::TESTS, hostile::TESTS, external::TESTS, host::TESTS].concat();

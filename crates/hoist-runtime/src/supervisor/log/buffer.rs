@@ -1,6 +1,6 @@
 //! `mode=non-blocking`: entries go through a pipe to a process that writes them, and wait in a bounded buffer while the pipe
-//! is full. When the buffer is full too they are dropped and counted. Neither the container nor its supervisor ever waits
-//! for the disk.
+//! is full. When the buffer is full too they are dropped and counted. Neither the container nor its supervisor waits for the
+//! disk while the container runs; its end waits for what is left, for two seconds at most.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use hoist_sys::namespace::Namespaces;
 use hoist_sys::poll::{Interest, Set};
 use hoist_sys::process::{self, Cloned};
+use hoist_sys::signal;
 use rustix::pipe::PipeFlags;
 
 use super::files::Files;
@@ -70,9 +71,16 @@ impl Buffer {
             match rustix::io::retry_on_intr(|| rustix::io::write(&self.pipe, first)) {
                 Ok(written) => drop(self.waiting.drain(..written)),
                 Err(rustix::io::Errno::AGAIN) => return,
-                Err(_) => self.waiting.clear(),
+                Err(_) => {
+                    self.dropped += self.waiting_entries();
+                    self.waiting.clear();
+                }
             }
         }
+    }
+
+    pub(super) fn waiting_entries(&self) -> u64 {
+        self.waiting.iter().filter(|byte| **byte == b'\n').count() as u64
     }
 
     pub(super) fn register(&mut self, set: &mut Set) {
@@ -96,17 +104,20 @@ impl Buffer {
             let _ = set.wait(Some(left_ms()));
             self.send();
         }
-        self.dropped += self.waiting.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.dropped += self.waiting_entries();
         drop(self.pipe);
         set.clear();
         set.add(self.writer.as_fd(), Interest::Read);
         let _ = set.wait(Some(left_ms().max(0)));
+        super::compress::reap(&self.writer);
         self.dropped
     }
 }
 
 /// In the writing process: until the other end is closed, also by the supervisor's death.
 fn write_entries(mut pipe: File, mut files: Files) -> ! {
+    // Nobody here looks at how compressing ended, so the kernel reaps.
+    let _ = signal::ignore(signal::CHILD);
     let mut keep = vec![pipe.as_raw_fd().unsigned_abs(), files.as_raw_fd().unsigned_abs()];
     let _ = hoist_sys::fd::close_all_except(3, &mut keep);
     let mut buffer = vec![0; READ_BYTES];

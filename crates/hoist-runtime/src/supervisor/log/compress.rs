@@ -1,12 +1,14 @@
 //! Rotated files of a log are compressed by a process of their own with the lowest priority, so that neither the container
 //! nor its supervisor waits. Files may be rotated on while one of them is compressed: whoever renames holds a lock on the
-//! directory, for that moment only.
+//! directory, for that moment only. A worker of an earlier run may still be there: the temporary file belongs to whoever
+//! holds a lock on it.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -14,21 +16,30 @@ use hoist_sys::namespace::Namespaces;
 use hoist_sys::poll::{Interest, Set};
 use hoist_sys::process::{self, Cloned};
 use hoist_sys::signal;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::FlockOperation;
+use rustix::process::{WaitId, WaitIdOptions};
 
-use super::files::forms;
+use super::files::{lock, with_suffix};
+use crate::launch::rotated_names;
 
 /// How long the container's end waits for what is still being compressed; what is not done by then stays as it is.
-const FINISH_MS: i32 = 2000;
-const KILL: i32 = 9;
+const FINISH: Duration = Duration::from_secs(2);
+/// How long a worker may take to die. One whose disk hangs takes longer, and is left behind.
+const DEATH_MS: i32 = 100;
 /// ioprio_set(2): idle.
 const IDLE: u8 = 3;
 
 pub(super) struct Compressor {
     path: PathBuf,
     max_files: u32,
-    /// Of the process at work.
-    worker: Option<OwnedFd>,
+    worker: Option<Worker>,
+}
+
+/// The process at work.
+struct Worker {
+    pidfd: OwnedFd,
+    /// Inode of the file it began with.
+    first: Option<u64>,
 }
 
 impl Compressor {
@@ -36,18 +47,17 @@ impl Compressor {
         Compressor { path: path.to_owned(), max_files, worker: None }
     }
 
-    /// Held while files are renamed.
-    pub(super) fn lock(&self) -> Option<OwnedFd> {
-        lock(&self.path)
-    }
-
     /// Has what was rotated compressed. A worker that is busy finds it by itself.
     pub(super) fn start(&mut self) {
-        if self.worker.as_ref().is_some_and(|worker| !has_ended(worker, 0)) {
+        if self.worker.as_ref().is_some_and(|worker| !has_ended(&worker.pidfd, 0)) {
             return;
         }
+        if let Some(ended) = self.worker.take() {
+            reap(&ended.pidfd);
+        }
+        let first = self.oldest_inode();
         self.worker = match process::clone(Namespaces::default(), None) {
-            Ok(Cloned::Parent { pidfd, .. }) => Some(pidfd),
+            Ok(Cloned::Parent { pidfd, .. }) => Some(Worker { pidfd, first }),
             Ok(Cloned::Child) => work(&self.path, self.max_files),
             // The file stays as it is; the next rotation tries again.
             Err(_) => None,
@@ -55,18 +65,39 @@ impl Compressor {
     }
 
     pub(super) fn finish(&mut self) {
-        // A file rotated in the moment in which a worker ended is left for another.
-        while let Some(worker) = self.worker.take() {
-            if !has_ended(&worker, FINISH_MS) {
-                let _ = signal::send_by_pidfd(worker.as_fd(), KILL);
-                let _ = std::fs::remove_file(temporary(&self.path));
-                return;
-            }
-            if oldest_plain(&self.path, self.max_files).is_some() && !temporary(&self.path).exists() {
-                self.start();
-            }
+        let deadline = Instant::now() + FINISH;
+        let Some(first) = self.wait(deadline) else { return };
+        let oldest = self.oldest_inode();
+        // A file rotated in the moment in which a worker ended is left for another, just one. If the first file is still
+        // there the worker has failed, and so would another.
+        if oldest.is_some() && oldest != first {
+            self.start();
+            self.wait(deadline);
         }
     }
+
+    /// Waits for the worker; one that takes too long is stopped. What it began with, if it came to its own end.
+    fn wait(&mut self, deadline: Instant) -> Option<Option<u64>> {
+        let worker = self.worker.take()?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let ended = has_ended(&worker.pidfd, i32::try_from(left.as_millis()).unwrap_or(i32::MAX));
+        if !ended {
+            let _ = signal::send_by_pidfd(worker.pidfd.as_fd(), signal::KILL);
+            has_ended(&worker.pidfd, DEATH_MS);
+            let _ = std::fs::remove_file(temporary(&self.path));
+        }
+        reap(&worker.pidfd);
+        ended.then_some(worker.first)
+    }
+
+    fn oldest_inode(&self) -> Option<u64> {
+        Some(oldest_plain(&self.path, self.max_files)?.metadata().ok()?.ino())
+    }
+}
+
+/// By pidfd, because the supervisor's loop may have reaped it before.
+pub(super) fn reap(pidfd: &OwnedFd) {
+    let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
 }
 
 fn has_ended(pidfd: &OwnedFd, timeout_ms: i32) -> bool {
@@ -89,21 +120,15 @@ fn work(path: &Path, max_files: u32) -> ! {
 pub(super) fn compress_all(path: &Path, max_files: u32) -> io::Result<()> {
     while let Some(plain) = oldest_plain(path, max_files) {
         let inode = plain.metadata()?.ino();
-        let temporary = temporary(path);
-        if let Err(error) = compress(plain, &temporary) {
-            let _ = std::fs::remove_file(&temporary);
-            return Err(error);
-        }
+        let temporary = Temporary::take(path)?;
+        let done = compress(plain, &temporary.file);
         let _lock = lock(path);
-        let now = (1..max_files).map(|number| forms(path, number));
-        let mut now = now.filter(|[plain, _]| std::fs::metadata(plain).is_ok_and(|found| found.ino() == inode));
-        match now.next() {
-            Some([plain, compressed]) => {
-                std::fs::rename(&temporary, compressed)?;
-                std::fs::remove_file(plain)?;
+        match done {
+            Ok(()) => temporary.put(path, max_files, inode)?,
+            Err(error) => {
+                temporary.remove();
+                return Err(error);
             }
-            // It was the oldest, and went meanwhile.
-            None => std::fs::remove_file(&temporary)?,
         }
     }
     Ok(())
@@ -111,25 +136,56 @@ pub(super) fn compress_all(path: &Path, max_files: u32) -> io::Result<()> {
 
 fn oldest_plain(path: &Path, max_files: u32) -> Option<File> {
     let _lock = lock(path);
-    (1..max_files).rev().find_map(|number| File::open(&forms(path, number)[0]).ok())
+    (1..max_files).rev().find_map(|number| File::open(&rotated_names(path, number)[0]).ok())
 }
 
-fn compress(mut plain: File, to: &Path) -> io::Result<()> {
-    let file = File::options().write(true).create(true).truncate(true).mode(0o640).open(to)?;
-    let mut encoder = GzEncoder::new(file, Compression::default());
+/// On the disk when it returns: the plain file goes next.
+fn compress(mut plain: File, to: &File) -> io::Result<()> {
+    let mut encoder = GzEncoder::new(to, Compression::default());
     io::copy(&mut plain, &mut encoder)?;
-    encoder.finish().map(drop)
+    encoder.finish()?.sync_all()
+}
+
+/// The file that a worker writes to. It is locked as long as it is open.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+}
+
+impl Temporary {
+    /// Makes the file, or takes over what a worker that was killed left behind. Fails if another is at work.
+    fn take(log: &Path) -> io::Result<Temporary> {
+        let path = temporary(log);
+        // It is renamed and removed under this lock too, so what is opened here is not gone before it is locked.
+        let _lock = lock(log);
+        let file = File::options().write(true).create(true).truncate(false).mode(0o640).open(&path)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        file.set_len(0)?;
+        Ok(Temporary { path, file })
+    }
+
+    /// Takes the place of the plain file with this inode, wherever that is by now.
+    fn put(self, log: &Path, max_files: u32, inode: u64) -> io::Result<()> {
+        let is = |path: &Path, inode| std::fs::metadata(path).is_ok_and(|found| found.ino() == inode);
+        if !is(&self.path, self.file.metadata()?.ino()) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut now = (1..max_files).map(|number| rotated_names(log, number)).filter(|[plain, _]| is(plain, inode));
+        match now.next() {
+            Some([plain, compressed]) => {
+                std::fs::rename(&self.path, compressed)?;
+                std::fs::remove_file(plain)
+            }
+            // It was the oldest, and went meanwhile.
+            None => std::fs::remove_file(&self.path),
+        }
+    }
+
+    fn remove(self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".gz.tmp");
-    PathBuf::from(name)
-}
-
-fn lock(path: &Path) -> Option<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(path.parent()?, flags, Mode::empty()).ok()?;
-    rustix::io::retry_on_intr(|| rustix::fs::flock(&directory, FlockOperation::LockExclusive)).ok()?;
-    Some(directory)
+    with_suffix(path, ".gz.tmp")
 }

@@ -127,3 +127,124 @@ fn a_full_disk_loses_entries_and_nothing_else() {
     logger.end(1);
     assert!(logger.rendered.is_empty());
 }
+
+#[test]
+fn a_file_that_cannot_be_compressed_is_tried_twice_at_most() {
+    let directory = Directory::new("hopeless");
+    let path = directory.0.join("log");
+    // Opens, and cannot be read.
+    std::fs::create_dir(directory.0.join("log.1")).unwrap();
+    let mut compressor = compress::Compressor::new(&path, 3);
+    compressor.start();
+    let (done, waiting) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        compressor.finish();
+        let _ = done.send(());
+    });
+    waiting.recv_timeout(std::time::Duration::from_secs(20)).expect("finish does not return");
+    assert!(!directory.0.join("log.gz.tmp").exists());
+    assert_eq!(children_of(std::process::id()), Vec::<u32>::new());
+}
+
+#[test]
+fn what_another_worker_writes_to_is_left_alone() {
+    let directory = Directory::new("busy");
+    let path = directory.0.join("log");
+    std::fs::write(directory.0.join("log.1"), "text").unwrap();
+    std::fs::write(directory.0.join("log.gz.tmp"), "of another").unwrap();
+    let other = std::fs::File::open(directory.0.join("log.gz.tmp")).unwrap();
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert!(compress::compress_all(&path, 3).is_err());
+    assert_eq!(std::fs::read_to_string(directory.0.join("log.gz.tmp")).unwrap(), "of another");
+    drop(other);
+    compress::compress_all(&path, 3).unwrap();
+    assert!(directory.0.join("log.1.gz").exists() && !directory.0.join("log.gz.tmp").exists());
+}
+
+#[test]
+fn the_writer_of_a_buffered_log_leaves_no_zombies() {
+    let directory = Directory::new("zombies");
+    let log = LogFile {
+        path: directory.0.join("log"),
+        max_size_bytes: 1,
+        max_files: 3,
+        compress: true,
+        buffer_bytes: Some(0),
+        ..LogFile::default()
+    };
+    let mut logger = Logger::open(&Log::File(log)).unwrap();
+    let writers = children_of(std::process::id());
+    for _ in 0..4 {
+        logger.write(1, b"line\n");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(writers.len(), 1);
+    // Workers may still be busy; those that have ended and are not reaped stay for ever.
+    let wait = std::time::Instant::now();
+    let busy = || !directory.0.join("log.2.gz").exists() || !children_of(writers[0]).is_empty();
+    while busy() && wait.elapsed().as_secs() < 10 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(children_of(writers[0]), Vec::<u32>::new());
+    assert_eq!(logger.finish(), 0);
+    assert_eq!(children_of(std::process::id()), Vec::<u32>::new());
+}
+
+#[test]
+fn entries_that_wait_for_a_writer_that_dies_count_as_dropped() {
+    let directory = Directory::new("dead-writer");
+    let log = LogFile { path: directory.0.join("log"), buffer_bytes: Some(1 << 20), ..LogFile::default() };
+    let mut logger = Logger::open(&Log::File(log)).unwrap();
+    let writer = children_of(std::process::id())[0].cast_signed();
+    hoist_sys::signal::send(writer, 19).unwrap();
+    // More than the pipe takes.
+    for _ in 0..20_000 {
+        logger.write(1, b"line\n");
+    }
+    let Some(Sink::Buffered(buffer)) = &logger.sink else { panic!("not buffered") };
+    let waiting = buffer.waiting_entries();
+    assert!(waiting > 0);
+    hoist_sys::signal::send(writer, hoist_sys::signal::KILL).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    logger.write(1, b"line\n");
+    assert!(logger.finish() >= waiting);
+}
+
+#[test]
+fn without_a_new_file_nothing_is_rotated_and_what_was_written_stays() {
+    let directory = Directory::new("no-room");
+    std::fs::create_dir(directory.0.join("log.new")).unwrap();
+    std::fs::write(directory.0.join("log.1"), "old").unwrap();
+    let mut logger = directory.logger(1, 3);
+    logger.write(1, b"one\ntwo\n");
+    let length = std::fs::metadata(directory.0.join("log")).unwrap().len();
+    // In a process of its own, because the limit is the process's.
+    match hoist_sys::process::clone(hoist_sys::namespace::Namespaces::default(), None).unwrap() {
+        hoist_sys::process::Cloned::Child => {
+            let _ = hoist_sys::signal::ignore(25); // SIGXFSZ
+            let limit = rustix::process::Rlimit { current: Some(length + 10), maximum: Some(length + 10) };
+            let limited = rustix::process::setrlimit(rustix::process::Resource::Fsize, limit);
+            logger.write(1, b"three\n");
+            hoist_sys::process::exit_now(limited.is_err().into())
+        }
+        hoist_sys::process::Cloned::Parent { pid, .. } => {
+            assert_eq!(hoist_sys::process::wait(pid).unwrap().exit_code, 0);
+        }
+    }
+    let texts: Vec<_> = directory.read("log").iter().map(|entry| entry["log"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(texts, ["one\n", "two\n"]);
+    assert_eq!(std::fs::read_to_string(directory.0.join("log.1")).unwrap(), "old");
+}
+
+/// Also those that have ended and were not reaped.
+fn children_of(parent: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers
+        .filter(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+            fields.split(' ').nth(1) == Some(&parent.to_string())
+        })
+        .collect()
+}

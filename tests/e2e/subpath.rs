@@ -1,0 +1,28 @@
+//! Parts of volumes, which are as untrusted as the containers that have the whole.
+
+use hoist_tests::both;
+
+#[test]
+fn a_link_put_in_the_place_of_a_subpath_does_not_lead_out_of_the_volume() {
+    both(|t| {
+        let (volume, whole, part) = (t.name("volume"), t.name("whole"), t.name("part"));
+        t.cli(&format!("volume create {volume}")).ok();
+        t.cli(&format!("run -d --name {whole} -v {volume}:/all busybox sleep 1000")).ok();
+        t.args(&["exec", &whole, "sh", "-c", "mkdir /all/a && echo inside > /all/a/file"]).ok();
+        let mount = format!("type=volume,src={volume},dst=/sub,volume-subpath=a");
+        t.cli(&format!("run -d --name {part} --mount {mount} busybox sleep 1000")).ok();
+        t.cli(&format!("exec {part} cat /sub/file")).ok().prints("inside");
+        for target in ["/", "/proc/1/root", "../../../../../.."] {
+            let swap = format!("rm -rf /all/b; mv /all/a /all/b; ln -s {target} /all/a");
+            t.args(&["exec", &whole, "sh", "-c", &swap]).ok();
+            // Refusing is as safe as finding what the link leads to inside the volume.
+            if t.cli(&format!("restart -t 0 {part}")).code == 0 {
+                let listed = t.cli(&format!("exec {part} ls /sub"));
+                assert!(!listed.lines().iter().any(|name| ["proc", "etc", "usr"].contains(name)), "{listed}");
+            }
+            t.args(&["exec", &whole, "sh", "-c", "rm /all/a && mv /all/b /all/a"]).ok();
+            t.cli(&format!("restart -t 0 {part}")).ok();
+            t.cli(&format!("exec {part} cat /sub/file")).ok().prints("inside");
+        }
+    });
+}
