@@ -60,7 +60,12 @@ impl Images {
                 Space::of(root).map_err(io("measure", root))?.total_bytes / 100 * u64::from(percent)
             }
         };
-        let disk = self.store().disk_bytes().api()?;
+        let mut disk = self.store().disk_bytes().api()?;
+        if disk.images() > max_bytes {
+            // What nobody waits for any more goes before what somebody may want.
+            self.store().forget_interrupted();
+            disk = self.store().disk_bytes().api()?;
+        }
         let excess = disk.images().saturating_sub(max_bytes);
         if excess == 0 {
             return Ok(());
@@ -78,7 +83,6 @@ impl Images {
             self.remove_for_budget(id);
         }
         if choice.missing_bytes > 0 {
-            self.store().forget_interrupted();
             let held = choice.holders.iter().map(|(name, bytes, why)| format!("{name} ({bytes} bytes, {why})"));
             let held: Vec<String> = held.collect();
             tracing::warn!(

@@ -2,16 +2,18 @@
 //! the layers that were whole but belonged to no image yet. In `partial/<boot>`: after a power cut nothing of it is to be
 //! relied on, so only the same boot's is taken up, and not for long.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::downloads::KEEP;
 use crate::manifest::Descriptor;
 use crate::records::LayerBytes;
+use crate::{Digest, Shared};
 
 /// proc(5): another one after each boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -22,6 +24,8 @@ const LAYER_PREFIX: &str = "layer-";
 pub(crate) struct Partials {
     root: PathBuf,
     directory: PathBuf,
+    /// Bytes of layers that an earlier engine left and no pull has taken up.
+    left: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Partials {
@@ -36,14 +40,17 @@ impl Partials {
                 fs::remove_dir_all(entry.path())?;
             }
         }
+        let mut left = BTreeSet::new();
         for entry in fs::read_dir(&directory)?.flatten() {
             let age =
                 entry.metadata().and_then(|found| found.modified()).map(|at| SystemTime::now().duration_since(at));
             if boot == "unknown" || !age.is_ok_and(|age| age.is_ok_and(|age| age < KEEP)) {
                 remove(&entry.path());
+            } else if !entry.file_name().to_string_lossy().starts_with(LAYER_PREFIX) {
+                left.insert(entry.path());
             }
         }
-        Ok(Partials { root, directory })
+        Ok(Partials { root, directory, left: Mutex::new(left) })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -53,6 +60,7 @@ impl Partials {
     /// A reader of a layer's bytes: those that are here, then those that come, which are kept. And how many are here.
     pub(crate) fn take_up<R: Read>(&self, descriptor: &Descriptor, diff_id: &str, coming: R) -> (u64, Spooled<R>) {
         let path = self.path(descriptor, diff_id);
+        lock(&self.left).remove(&path);
         let opened = File::options().create(true).truncate(false).read(true).write(true).open(&path);
         let length = opened.as_ref().map_or(Ok(0), |file| file.metadata().map(|found| found.len())).unwrap_or(0);
         // Of a whole one the last byte comes again: registries do not answer to ranges of nothing.
@@ -63,6 +71,18 @@ impl Partials {
     /// The layer is unpacked, or never will be.
     pub(crate) fn forget(&self, descriptor: &Descriptor, diff_id: &str) {
         remove(&self.path(descriptor, diff_id));
+    }
+
+    /// Whether an earlier engine left bytes of layers that no pull has taken up yet.
+    fn has_left(&self) -> bool {
+        !lock(&self.left).is_empty()
+    }
+
+    /// Removes what an earlier engine left of layers and no pull has taken up. Blocking.
+    fn forget_left(&self) {
+        // A pull that takes one up in this moment has it open, and reads it to its end.
+        let left = std::mem::take(&mut *lock(&self.left));
+        left.iter().for_each(|path| remove(path));
     }
 
     /// By all that a manifest and its config promise: another promise about the same bytes must not spoil these.
@@ -103,6 +123,54 @@ impl Partials {
         }
         found
     }
+}
+
+impl Shared {
+    /// Holds what an earlier engine brought in, for the time in which its pulls may be taken up again.
+    pub(crate) fn restore(self: &Arc<Shared>, layers: HashMap<Digest, LayerBytes>) {
+        let diff_ids: Vec<Digest> = layers.keys().cloned().collect();
+        {
+            let mut index = self.index_mut();
+            layers.iter().for_each(|(diff_id, bytes)| index.settle_layer(diff_id, *bytes));
+            index.hold(&diff_ids);
+        }
+        if diff_ids.is_empty() && !self.partials.has_left() {
+            return;
+        }
+        *lock(&self.restored) = diff_ids;
+        let shared = Arc::downgrade(self);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(KEEP).await;
+                let Some(shared) = shared.upgrade() else { return };
+                if let Err(e) = tokio::task::spawn_blocking(move || shared.give_restored_up()).await {
+                    tracing::warn!(error = %e, "giving up an interrupted pull failed");
+                }
+            });
+        }
+    }
+
+    /// Ends the hold on some of the restored layers; returns those that nobody else needs.
+    pub(crate) fn let_restored_go(&self, which: impl Fn(&str) -> bool) -> Vec<Digest> {
+        let mut restored = lock(&self.restored);
+        let (gone, kept) = std::mem::take(&mut *restored).into_iter().partition(|diff_id| which(diff_id));
+        *restored = kept;
+        self.index_mut().let_go(&gone)
+    }
+
+    /// Gives up what an earlier engine left and no pull has taken up. Blocking.
+    pub(crate) fn give_restored_up(&self) {
+        self.partials.forget_left();
+        let unused = self.let_restored_go(|_| true);
+        if let Err(e) = self.sweep(unused) {
+            tracing::warn!(error = %e, "layers of an interrupted pull stay until the next start");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Changed by whole calls that do not panic half-way: a panic elsewhere leaves it sound.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn remove(path: &Path) {
@@ -203,6 +271,25 @@ mod tests {
         assert_eq!(partials.layers(), expected.into());
         assert!(!root.join("another-boot").exists());
         partials.forget_layer("sha256:aa");
+        assert_eq!(partials.layers().len(), 1);
+    }
+
+    #[test]
+    fn bytes_that_no_pull_takes_up_can_be_given_up() {
+        let home = tempfile::tempdir().unwrap();
+        let partials = Partials::open(home.path().join("partial")).unwrap();
+        for diff_id in ["sha256:aa", "sha256:bb"] {
+            partials.take_up(&descriptor(9), diff_id, &b"one two"[..]).1.read_to_end(&mut Vec::new()).unwrap();
+        }
+        partials.put_layer("sha256:cc", LayerBytes { content: 5, tar: None });
+        partials.forget_left();
+        assert!(!partials.has_left(), "what is on its way is not left");
+        let partials = Partials::open(home.path().join("partial")).unwrap();
+        assert!(partials.has_left());
+        let (here, _reader) = partials.take_up(&descriptor(9), "sha256:aa", io::empty());
+        partials.forget_left();
+        let is_there = |diff_id: &str| partials.path(&descriptor(9), diff_id).exists();
+        assert_eq!((here, is_there("sha256:aa"), is_there("sha256:bb"), partials.has_left()), (7, true, false, false));
         assert_eq!(partials.layers().len(), 1);
     }
 }
