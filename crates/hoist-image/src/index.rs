@@ -40,6 +40,8 @@ struct Entry {
 #[derive(Debug)]
 struct Layer {
     bytes: LayerBytes,
+    /// The digest of the bytes of which a pull unpacked it, which was checked.
+    came_as: Option<String>,
     /// What it takes on disk, once that was measured.
     disk_bytes: Option<u64>,
     /// Images, leases and work in progress that need it.
@@ -143,15 +145,21 @@ impl Index {
     }
 
     pub(crate) fn add_layer(&mut self, diff_id: &str, bytes: LayerBytes) {
-        self.settle_layer(diff_id, bytes);
+        self.settle_layer(diff_id, bytes, None);
         if let Some(layer) = self.layers.get_mut(diff_id) {
             layer.recorded = true;
         }
     }
 
     /// Adds a layer that is on disk and not in the tables yet.
-    pub(crate) fn settle_layer(&mut self, diff_id: &str, bytes: LayerBytes) {
-        self.layers.entry(diff_id.to_owned()).or_insert(Layer { bytes, disk_bytes: None, users: 0, recorded: false });
+    pub(crate) fn settle_layer(&mut self, diff_id: &str, bytes: LayerBytes, came_as: Option<String>) {
+        let layer = Layer { bytes, came_as, disk_bytes: None, users: 0, recorded: false };
+        self.layers.entry(diff_id.to_owned()).or_insert(layer);
+    }
+
+    /// Whether a pull unpacked the layer of bytes with this digest.
+    pub(crate) fn layer_came_as(&self, diff_id: &str, digest: &str) -> bool {
+        self.layers.get(diff_id).is_some_and(|layer| layer.came_as.as_deref() == Some(digest))
     }
 
     /// Those of the layers that the tables do not know yet, with their sizes.

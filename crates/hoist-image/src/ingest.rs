@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hoist_api::reference::Reference;
 
 use crate::digest::HashingReader;
+use crate::partial::Settled;
 use crate::records::{self, ImageRecord, LayerBytes, SourceDraft};
 use crate::unpack::{self, Target, Whiteouts};
 use crate::{Error, Shared, blobs, config, decompress, digest, index};
@@ -158,7 +159,7 @@ impl Ingest {
         }
     }
 
-    /// Makes a layer known before any image has it: it stays as long as this work or any other holds it, and is recorded
+    /// Makes a layer whose compressed digest was checked known before any image has it: it stays as long as this work or any other holds it, and is recorded
     /// with the first image.
     pub(crate) fn settle(&self, draft: LayerDraft) -> Result<(), Error> {
         let _serial = self.shared.commit_lock();
@@ -167,8 +168,9 @@ impl Ingest {
             return Ok(());
         }
         self.shared.disk.adopt_layer(&draft.directory, &draft.diff_id)?;
-        self.shared.index_mut().settle_layer(&draft.diff_id, draft.bytes);
-        self.shared.partials.put_layer(&draft.diff_id, draft.bytes);
+        let settled = Settled { bytes: draft.bytes, came_as: Some(draft.compressed_digest) };
+        self.shared.partials.put_layer(&draft.diff_id, &settled);
+        self.shared.index_mut().settle_layer(&draft.diff_id, settled.bytes, settled.came_as);
         self.hold_existing(&draft.diff_id);
         Ok(())
     }

@@ -13,11 +13,19 @@ use std::time::SystemTime;
 use crate::downloads::KEEP;
 use crate::manifest::Descriptor;
 use crate::records::LayerBytes;
-use crate::{Digest, Shared};
+use crate::{Digest, Shared, digest};
 
 /// proc(5): another one after each boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const LAYER_PREFIX: &str = "layer-";
+
+/// A layer that is in its place and in no table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settled {
+    pub(crate) bytes: LayerBytes,
+    /// The digest of the bytes of which it was unpacked, which was checked.
+    pub(crate) came_as: Option<String>,
+}
 
 /// The directory of this boot.
 #[derive(Debug)]
@@ -92,10 +100,11 @@ impl Partials {
     }
 
     /// Remembers a layer that is in its place and in no table.
-    pub(crate) fn put_layer(&self, diff_id: &str, bytes: LayerBytes) {
-        let tar = bytes.tar.map(|tar| tar.to_string()).unwrap_or_default();
+    pub(crate) fn put_layer(&self, diff_id: &str, layer: &Settled) {
+        let tar = layer.bytes.tar.map(|tar| tar.to_string()).unwrap_or_default();
+        let text = format!("{} {tar} {}", layer.bytes.content, layer.came_as.as_deref().unwrap_or_default());
         // Best effort: it would be fetched again.
-        if fs::write(self.layer_path(diff_id), format!("{} {tar}", bytes.content)).is_err() {
+        if fs::write(self.layer_path(diff_id), text).is_err() {
             self.forget_layer(diff_id);
         }
     }
@@ -109,16 +118,17 @@ impl Partials {
     }
 
     /// The layers that were remembered.
-    pub(crate) fn layers(&self) -> HashMap<String, LayerBytes> {
+    pub(crate) fn layers(&self) -> HashMap<Digest, Settled> {
         let mut found = HashMap::new();
         for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let Some(hex) = name.strip_prefix(LAYER_PREFIX) else { continue };
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            let mut words = text.split(' ').map(str::parse::<u64>);
-            if let Some(Ok(content)) = words.next() {
-                let tar = words.next().and_then(Result::ok);
-                found.insert(format!("sha256:{hex}"), LayerBytes { content, tar });
+            let mut words = text.split(' ');
+            if let Some(content) = words.next().and_then(|word| word.parse().ok()) {
+                let tar = words.next().and_then(|word| word.parse().ok());
+                let came_as = words.next().filter(|word| digest::hex_of(word).is_ok()).map(str::to_owned);
+                found.insert(format!("sha256:{hex}"), Settled { bytes: LayerBytes { content, tar }, came_as });
             }
         }
         found
@@ -127,11 +137,13 @@ impl Partials {
 
 impl Shared {
     /// Holds what an earlier engine brought in, for the time in which its pulls may be taken up again.
-    pub(crate) fn restore(self: &Arc<Shared>, layers: HashMap<Digest, LayerBytes>) {
+    pub(crate) fn restore(self: &Arc<Shared>, layers: HashMap<Digest, Settled>) {
         let diff_ids: Vec<Digest> = layers.keys().cloned().collect();
         {
             let mut index = self.index_mut();
-            layers.iter().for_each(|(diff_id, bytes)| index.settle_layer(diff_id, *bytes));
+            for (diff_id, layer) in layers {
+                index.settle_layer(&diff_id, layer.bytes, layer.came_as);
+            }
             index.hold(&diff_ids);
         }
         if diff_ids.is_empty() && !self.partials.has_left() {
@@ -256,22 +268,26 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let root = home.path().join("partial");
         let partials = Partials::open(root.clone()).unwrap();
-        let bytes = LayerBytes { content: 5, tar: Some(1024) };
+        let came_as = Some(descriptor(1).digest);
+        let whole = Settled { bytes: LayerBytes { content: 5, tar: Some(1024) }, came_as: came_as.clone() };
+        let bare = Settled { bytes: LayerBytes { content: 7, tar: None }, came_as };
         for layer in ["sha256:aa", "sha256:bb"] {
-            partials.put_layer(layer, bytes);
+            partials.put_layer(layer, &whole);
         }
-        partials.put_layer("sha256:cc", LayerBytes { content: 7, tar: None });
+        partials.put_layer("sha256:cc", &bare);
+        // As engines wrote them that did not keep the digest.
+        fs::write(partials.layer_path("sha256:dd"), "5 1024").unwrap();
         fs::create_dir(root.join("another-boot")).unwrap();
         fs::write(root.join("another-boot/x"), "x").unwrap();
         let old = File::options().write(true).open(partials.layer_path("sha256:bb")).unwrap();
         old.set_modified(SystemTime::now() - KEEP * 2).unwrap();
         let partials = Partials::open(root.clone()).unwrap();
-        let expected =
-            [("sha256:aa".to_owned(), bytes), ("sha256:cc".to_owned(), LayerBytes { content: 7, tar: None })];
-        assert_eq!(partials.layers(), expected.into());
+        let old = Settled { came_as: None, ..whole.clone() };
+        let expected = [("sha256:aa", whole), ("sha256:cc", bare), ("sha256:dd", old)];
+        assert_eq!(partials.layers(), expected.map(|(id, layer)| (id.to_owned(), layer)).into());
         assert!(!root.join("another-boot").exists());
         partials.forget_layer("sha256:aa");
-        assert_eq!(partials.layers().len(), 1);
+        assert_eq!(partials.layers().len(), 2);
     }
 
     #[test]
@@ -281,7 +297,7 @@ mod tests {
         for diff_id in ["sha256:aa", "sha256:bb"] {
             partials.take_up(&descriptor(9), diff_id, &b"one two"[..]).1.read_to_end(&mut Vec::new()).unwrap();
         }
-        partials.put_layer("sha256:cc", LayerBytes { content: 5, tar: None });
+        partials.put_layer("sha256:cc", &Settled { bytes: LayerBytes { content: 5, tar: None }, came_as: None });
         partials.forget_left();
         assert!(!partials.has_left(), "what is on its way is not left");
         let partials = Partials::open(home.path().join("partial")).unwrap();

@@ -238,7 +238,7 @@ impl Pull {
     async fn bring_in(&self, described: Described, names: Vec<Reference>) -> Result<(), Error> {
         let ingest = Arc::new(Ingest::begin(&self.store.shared)?);
         let jobs = self.plan(&ingest, &described);
-        let sources = sources(&described, &jobs, &names[0].name());
+        let sources = self.sources(&described, &jobs, &names[0].name());
         let layers: Vec<_> = described.layers().map(|(d, diff_id)| (d.clone(), diff_id.clone())).collect();
         let mut running = JoinSet::new();
         for (descriptor, diff_id) in jobs {
@@ -290,23 +290,26 @@ impl Pull {
         }
         jobs
     }
-}
 
-/// Where the layers are from. Those that are fetched are proven: their digests are checked before they are committed.
-fn sources(described: &Described, fetched: &[(Descriptor, String)], repository: &str) -> Vec<SourceDraft> {
-    let layers = described.layers();
-    layers
-        .map(|(descriptor, diff_id)| SourceDraft {
-            proven: fetched.iter().any(|(other, id)| other.digest == descriptor.digest && id == diff_id),
-            source: LayerSource {
-                diff_id: diff_id.clone(),
-                digest: descriptor.digest.clone(),
-                size_bytes: descriptor.size,
-                media_type: descriptor.media_type.clone(),
-                repository: repository.to_owned(),
-            },
-        })
-        .collect()
+    /// Where the layers are from. Those that are fetched are proven, as their digests are checked before they are committed,
+    /// and so are those that an interrupted pull fetched.
+    fn sources(&self, described: &Described, fetched: &[(Descriptor, String)], repository: &str) -> Vec<SourceDraft> {
+        let index = self.store.shared.index();
+        let layers = described.layers();
+        layers
+            .map(|(descriptor, diff_id)| SourceDraft {
+                proven: fetched.iter().any(|(other, id)| other.digest == descriptor.digest && id == diff_id)
+                    || index.layer_came_as(diff_id, &descriptor.digest),
+                source: LayerSource {
+                    diff_id: diff_id.clone(),
+                    digest: descriptor.digest.clone(),
+                    size_bytes: descriptor.size,
+                    media_type: descriptor.media_type.clone(),
+                    repository: repository.to_owned(),
+                },
+            })
+            .collect()
+    }
 }
 
 /// One layer that a pull needs.
