@@ -46,6 +46,9 @@ pub(crate) struct ImageDraft {
     pub(crate) parent: Option<String>,
     /// When a user put a tag on it; a pull or load does not count, as for Docker.
     pub(crate) tagged_ns: i64,
+    /// Whether it is made in this moment, out of a container or a root filesystem, rather than an image already. Of one that
+    /// is here nothing changes by that.
+    pub(crate) made_here: bool,
 }
 
 /// A name that another image had.
@@ -276,6 +279,7 @@ impl Ingest {
                 parent: image.parent.clone(),
                 tagged_ns: image.tagged_ns,
                 used_ns: now,
+                made_here: image.made_here,
                 diff_ids: document.diff_ids.clone(),
             })
             .collect();

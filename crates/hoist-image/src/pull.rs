@@ -265,7 +265,8 @@ impl Pull {
         let config_media_type = described.image.config.media_type.clone();
         let manifests = described.manifests.into_iter().map(|m| (m.digest, m.media_type, m.bytes)).collect();
         let config = described.config;
-        let draft = ImageDraft { config, config_media_type, manifests, sources, names, parent: None, tagged_ns: 0 };
+        let (parent, tagged_ns, made_here) = (None, 0, false);
+        let draft = ImageDraft { config, config_media_type, manifests, sources, names, parent, tagged_ns, made_here };
         let commit = tokio::task::spawn_blocking(move || ingest.commit(&[draft]));
         let committed = commit.await.map_err(|e| Error::Other(format!("image commit: {e}")))?;
         downloads.forget(&layers);

@@ -58,6 +58,11 @@ impl Index {
         }
     }
 
+    /// Whether this engine made the image, as far as is known.
+    pub(crate) fn is_made_here(&self, id: &str) -> bool {
+        self.images.get(id).is_some_and(|entry| entry.record.made_here)
+    }
+
     pub(crate) fn vouchers(&self, id: &str) -> &[Voucher] {
         self.images.get(id).map_or(&[], |entry| &entry.vouchers)
     }
