@@ -121,8 +121,8 @@ impl Store {
         progress: &ProgressSink,
     ) -> Result<String, Error> {
         let mut last = Error::Other("no registry is known that has it".to_owned());
-        for name in &image.repo_digests {
-            let Ok(reference) = Reference::parse(name) else { continue };
+        let names = self.shared.index().references(&image.id);
+        for reference in names.into_iter().filter(|name| name.digest.is_some()) {
             let known = credentials.get(&reference.domain);
             let places = registry::places(&reference, Access::Pull, &self.config(), known, progress).await?;
             for place in places {

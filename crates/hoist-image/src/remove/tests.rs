@@ -188,3 +188,16 @@ fn a_tag_by_digest_is_refused() {
         "No such image: nope:latest"
     );
 }
+
+#[test]
+fn a_name_whose_short_form_reads_as_another_goes_all_the_same() {
+    let place = Place::new();
+    let id = place.image("x:1", &["a"]);
+    for name in ["docker.io/a.b/c:1", "m:1", "docker.io/localhost/y:2"] {
+        place.store.tag("x:1", &Reference::parse(name).unwrap()).unwrap();
+    }
+    assert_eq!(place.store.get("x:1").unwrap().repo_tags, ["a.b/c:1", "m:1", "x:1", "localhost/y:2"]);
+    place.remove("docker.io/a.b/c:1", false).unwrap();
+    place.remove("docker.io/localhost/y:2", false).unwrap();
+    assert_eq!(place.store.get(&id).unwrap().repo_tags, ["m:1", "x:1"]);
+}
