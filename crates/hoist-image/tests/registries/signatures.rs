@@ -138,6 +138,15 @@ impl Beside {
         self
     }
 
+    /// Puts something else before what is in the image's list.
+    fn also_listed(mut self, image: &Made, entry: &Value) -> Beside {
+        let (_, list) = self.answers.get_mut(&format!("/v2/x/referrers/{}", digest(&image.manifest))).unwrap();
+        let mut index: Value = serde_json::from_slice(list).unwrap();
+        index["manifests"].as_array_mut().unwrap().insert(0, entry.clone());
+        *list = index.to_string().into_bytes();
+        self
+    }
+
     fn serve(self, image: &Made) -> Server {
         Server::with(image, move |asked| {
             let (media_type, bytes) = self.answers.get(&asked.path)?;
@@ -441,6 +450,31 @@ fn a_list_that_cosign_keeps_itself_may_not_tell_what_is_in_it() {
     let place = format!("manifests/{}", manifest.replace(':', "-"));
     let other = Beside::default().listed_bundle(&bundle, "application/spdx+json", &place);
     refused(&by_digest, other, "no signature exists");
+}
+
+#[test]
+fn what_else_a_list_names_does_not_spoil_a_signature() {
+    let image = image();
+    let material = json!({ "publicKey": { "hint": "x" }, "tlogEntries": [] });
+    let named = enveloped(&KEY, &statement(&digest(&image.manifest), NAME, SIGN), &material);
+    let foreign = br#"{"layers":"are something else"}"#;
+    let entry = |digest: &str, kind: &str| json!({ "digest": digest, "size": 2, "artifactType": kind });
+    let with = |entry: &Value| {
+        let mut beside = Beside::default().bundle(&image, &named).also_listed(&image, entry);
+        let path = format!("/v2/x/manifests/{}", digest(foreign));
+        beside.answers.insert(path, (OCI_MANIFEST.to_owned(), foreign.to_vec()));
+        beside
+    };
+    pull(&keyed(&KEY), with(&entry(&digest(b"gone"), BUNDLE))).unwrap();
+    pull(&keyed(&KEY), with(&entry(&digest(foreign), ""))).unwrap();
+    pull(&keyed(&KEY), with(&entry(&format!("sha512:{}", "a".repeat(128)), ""))).unwrap();
+    // Nor do very many of no type that is told.
+    let mut many = with(&entry(&digest(b"0"), ""));
+    for number in 1..60 {
+        many = many.also_listed(&image, &entry(&digest(number.to_string().as_bytes()), ""));
+    }
+    pull(&keyed(&KEY), many).unwrap();
+    refused(&keyed(&LOG), with(&entry(&digest(foreign), "")), "signature manifest");
 }
 
 #[test]
