@@ -65,6 +65,10 @@ pub(crate) async fn ask<Q: Question>(
     let silent: ProgressSink = std::sync::Arc::new(|_| {});
     let mut last = Error::Other(format!("no registry for {reference}"));
     for place in registry::places(reference, access, settings, credentials, &silent).await? {
+        // One that may not say what a tag stands for is not asked.
+        if access == Access::Pull && !place.resolves() && reference.digest.is_none() {
+            continue;
+        }
         if let Err(failure) = place.ping().await {
             last = told(failure);
             continue;

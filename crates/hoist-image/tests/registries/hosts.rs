@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use hoist_api::reference::Reference;
 use hoist_image::Config;
 
 use crate::model::{Model, State};
@@ -58,8 +59,11 @@ fn a_host_that_only_holds_content_is_not_asked_for_tags() {
     write(directory.path(), "_default", &text);
     place.pull("reg.example.com/x:1").unwrap();
     assert_eq!(place.store.get("reg.example.com/x:1").unwrap().id, digest(&new.config));
-    assert_eq!((mirror.count("GET", "/manifests/1"), mirror.count("HEAD", "/manifests/1")), (0, 0));
     assert_eq!(server.count("GET", "/blobs/"), 0);
+    let reference = Reference::parse("reg.example.com/x:1").unwrap();
+    let told = place.block_on(place.store.distribution(&reference, None)).unwrap();
+    assert_eq!(told.digest, digest(&new.manifest));
+    assert_eq!((mirror.count("GET", "/manifests/1"), mirror.count("HEAD", "/manifests/1")), (0, 0));
 }
 
 #[test]
