@@ -58,13 +58,12 @@ impl Store {
         Ok(id)
     }
 
-    /// Takes a pin away; an id stands for every pin of the image. What keeps it pinned all the same comes back.
+    /// Takes a pin away; an id stands for every pin of the image, a name for its own alone. What keeps it pinned all the same comes back.
     pub fn unpin(&self, name: &str) -> Result<(Digest, Vec<String>), Error> {
         let _serial = self.shared.commit_lock();
         let (id, pinned) = self.pinnable(name)?;
         let pins = self.shared.index().pins_of(&id);
-        let (gone, kept): (Vec<_>, Vec<_>) =
-            pins.into_iter().partition(|pin| pinned == id || *pin == pinned || *pin == id);
+        let (gone, kept): (Vec<_>, Vec<_>) = pins.into_iter().partition(|pin| pinned == id || *pin == pinned);
         self.shared.db.write_durable(|tx| gone.iter().try_for_each(|pin| records::drop_pin(tx, pin)))?;
         let mut index = self.shared.index_mut();
         gone.iter().for_each(|pin| index.drop_pin(pin));

@@ -88,7 +88,7 @@ fn a_pin_goes_by_what_it_was_put_on_and_an_id_stands_for_all() {
     for pinned in ["a:1", "b:1", &id] {
         store.pin(pinned).unwrap();
     }
-    assert_eq!(store.unpin("a:1").unwrap().1, ["b:1"]);
+    assert_eq!(store.unpin("a:1").unwrap().1, [id.clone(), "b:1".to_owned()]);
     assert!(store.get(&id).unwrap().is_pinned);
     assert!(store.unpin(&id[7..19]).unwrap().1.is_empty());
     assert!(!store.get(&id).unwrap().is_pinned);
