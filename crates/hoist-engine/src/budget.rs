@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::PoisonError;
 
 use hoist_api::time::now_ns;
+use hoist_image::{Force, Image};
 
 use crate::containers::Containers;
 use crate::disk::Space;
@@ -100,13 +101,14 @@ impl Images {
 
     fn remove_for_budget(&self, id: &str) {
         let users = self.users();
-        let removed = self.store().remove(id, true, true, &|image| users.get(&image.id).cloned().unwrap_or_default());
+        let of = |image: &Image| users.get(&image.id).cloned().unwrap_or_default();
+        let removed = self.store().remove(id, Force::SparingPins, true, &of);
         match removed {
             Ok(removed) => {
                 let removed = self.report(id, removed, Some(REASON));
                 tracing::info!(image = id, ?removed, "removed: images take more of the disk than --max-disk");
             }
-            // Gone or taken meanwhile.
+            // Gone, taken or pinned meanwhile.
             Err(e) => tracing::debug!(image = id, "not removed for --max-disk: {e}"),
         }
     }

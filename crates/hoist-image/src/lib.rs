@@ -69,7 +69,7 @@ pub use present::{KnownKind, KnownManifest};
 pub use progress::{Progress, ProgressSink, Pushed};
 pub use registry::{SearchResult, UrlSource};
 pub use remote::{RemoteAccess, RemoteManifest, RemoteManifests};
-pub use remove::{Removed, Users};
+pub use remove::{Force, Removed, Users};
 pub use save::Archive;
 pub use signature::policy::Policy;
 pub use unpack::Damage;
