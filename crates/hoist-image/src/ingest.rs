@@ -188,6 +188,13 @@ impl Ingest {
         }
         self.shared.disk.replace_layer(&draft.directory, &draft.diff_id)?;
         self.shared.index_mut().set_disk_bytes(&draft.diff_id, None);
+        let (layer, id) = (draft.diff_id.clone(), draft.diff_id.clone());
+        let told = move |written: Result<(), hoist_db::Error>| {
+            if let Err(e) = written {
+                tracing::warn!(%layer, error = %e, "the layer may be counted as large as it was before its repair");
+            }
+        };
+        self.shared.db.write_later(false, move |tx| records::set_disk_bytes(tx, &id, None), told);
         self.shared.disk.sync_names()
     }
 

@@ -6,6 +6,8 @@ use hoist_api::image::ContainerConfig;
 use hoist_api::reference::Reference;
 use hoist_db::Db;
 
+use crate::ingest::Ingest;
+use crate::unpack::Whiteouts;
 use crate::{Config, Store, Users};
 
 fn open(root: &Path) -> Store {
@@ -112,4 +114,21 @@ fn layers_are_measured_once_and_add_up() {
     assert_eq!(store.disk_bytes().unwrap().layers, found);
     let none = std::collections::HashSet::new();
     assert_eq!(store.choose(1, &none, &none).image_ids, [store.get("a:1").unwrap().id.clone()]);
+}
+
+#[test]
+fn a_layer_that_was_repaired_is_measured_again_by_the_next_engine_too() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(&home.path().join("store"));
+    add(&store, "a:1", 100_000);
+    store.disk_bytes().unwrap();
+    let diff_id = store.get("a:1").unwrap().diff_ids[0].clone();
+    let measured = || crate::records::read(&store.shared.db).unwrap().disk_bytes.contains_key(&diff_id);
+    assert!(measured());
+    let mut tar = Vec::new();
+    store.write_layer(&diff_id, &mut tar).unwrap();
+    let ingest = Ingest::begin(&store.shared).unwrap();
+    let draft = ingest.unpack(tar.as_slice(), Whiteouts::Plain).unwrap();
+    ingest.replace(&draft).unwrap();
+    assert!(!measured());
 }
