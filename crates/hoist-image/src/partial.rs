@@ -237,7 +237,7 @@ mod tests {
 
     fn descriptor(size: u64) -> Descriptor {
         let digest = format!("sha256:{}", "a".repeat(64));
-        Descriptor { media_type: String::new(), digest, size, platform: None, annotations: None }
+        Descriptor { digest, size, ..Descriptor::default() }
     }
 
     #[test]

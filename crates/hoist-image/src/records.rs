@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use hoist_db::{Db, OptionalExtension, Transaction, params, rusqlite};
 
 use crate::Error;
+use crate::manifest::Descriptor;
 
 /// Appended to, never changed: each step ran on somebody's disk.
 const STEPS: &[&str] = &[
@@ -98,6 +99,14 @@ pub(crate) struct LayerSource {
     pub(crate) media_type: String,
     /// `docker.io/library/busybox`; "" says that compressing the layer here gives this form.
     pub(crate) repository: String,
+}
+
+impl LayerSource {
+    /// As a manifest names it.
+    pub(crate) fn descriptor(&self) -> Descriptor {
+        let (media_type, digest) = (self.media_type.clone(), self.digest.clone());
+        Descriptor { media_type, digest, size: self.size_bytes, ..Descriptor::default() }
+    }
 }
 
 /// What an image that comes in says about a layer.

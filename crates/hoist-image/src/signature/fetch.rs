@@ -31,7 +31,7 @@ struct SignedLayer {
 impl SignedLayer {
     fn descriptor(&self) -> Descriptor {
         let (media_type, digest) = (self.media_type.clone(), self.digest.clone());
-        Descriptor { media_type, digest, size: self.size, platform: None, annotations: None }
+        Descriptor { media_type, digest, size: self.size, ..Descriptor::default() }
     }
 }
 

@@ -1,9 +1,10 @@
 //! `hosts.toml` and `certs.d`: other places for a registry, and what each is asked for.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use hoist_api::reference::Reference;
-use hoist_image::Config;
+use hoist_image::{Config, Keyring, MayReplace};
 
 use crate::model::{Model, State};
 use crate::pushing::{holding, install};
@@ -117,4 +118,29 @@ fn settings_that_are_wrong_are_named() {
     std::fs::rename(certs.join("client.cert"), certs.join("client.key")).unwrap();
     let told = place.refuse("tls.example.com/x:1");
     assert!(told.contains("missing client certificate client.cert for key"), "{told}");
+}
+
+#[test]
+fn settings_that_are_wrong_for_one_registry_do_not_keep_another_from_a_repair() {
+    let image = made(&["one"], Pack::Gzip);
+    let server = holding(&image, State::default());
+    let (place, directory) = configured();
+    for registry in ["first.example.com", "last.example.com"] {
+        write(directory.path(), registry, &format!("server = \"http://{}\"\n", server.address));
+        place.pull(&format!("{registry}/x:1")).unwrap();
+    }
+    write(directory.path(), "last.example.com", "mirrors = []\n");
+    let found = place.store.get("first.example.com/x:1").unwrap();
+    let may_replace: MayReplace = Arc::new(|| Ok(()));
+    let (logins, sink) = (Keyring::default(), place.sink());
+    let layer = place.block_on(place.store.refetch_layer(&found.diff_ids[0], &may_replace, &logins, &sink));
+    assert_eq!(layer.unwrap(), "first.example.com/x");
+    let config = place.root.path().join("blobs/sha256").join(found.id.trim_start_matches("sha256:"));
+    std::fs::write(&config, "{}").unwrap();
+    write(directory.path(), "first.example.com", "mirrors = []\n");
+    write(directory.path(), "last.example.com", &format!("server = \"http://{}\"\n", server.address));
+    let damaged = place.store.verify_documents(&found).unwrap();
+    let documents = place.block_on(place.store.refetch_documents(&found, &damaged, &logins, &sink));
+    assert_eq!((documents.unwrap(), damaged), ("last.example.com/x".to_owned(), vec![found.id.clone()]));
+    assert!(place.store.verify_documents(&found).unwrap().is_empty());
 }
