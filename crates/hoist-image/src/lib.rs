@@ -182,8 +182,8 @@ impl Store {
         records::migrate(&db)?;
         let disk = disk::Disk::open(root)?;
         let snapshot = records::read(&db)?;
-        let partial = root.join("partial");
-        let partials = partial::Partials::open(partial.clone()).map_err(Error::io("open", &partial))?;
+        let partial = disk.partial();
+        let partials = partial::Partials::open(&partial).map_err(Error::io("open", &partial))?;
         let mut restored = partials.layers();
         restored.retain(|diff_id, _| !snapshot.layers.contains_key(diff_id) && disk.has_layer(diff_id));
         let layers: HashSet<&str> = snapshot.layers.keys().chain(restored.keys()).map(String::as_str).collect();

@@ -30,7 +30,6 @@ pub(crate) struct Settled {
 /// The directory of this boot.
 #[derive(Debug)]
 pub(crate) struct Partials {
-    root: PathBuf,
     directory: PathBuf,
     /// Bytes of layers that an earlier engine left and no pull has taken up.
     left: Mutex<BTreeSet<PathBuf>>,
@@ -38,12 +37,12 @@ pub(crate) struct Partials {
 
 impl Partials {
     /// Forgets what is of other boots, or old.
-    pub(crate) fn open(root: PathBuf) -> io::Result<Partials> {
+    pub(crate) fn open(root: &Path) -> io::Result<Partials> {
         let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
         let boot = if boot.trim().is_empty() { "unknown" } else { boot.trim() };
         let directory = root.join(boot);
         fs::create_dir_all(&directory)?;
-        for entry in fs::read_dir(&root)?.flatten() {
+        for entry in fs::read_dir(root)?.flatten() {
             if entry.path() != directory {
                 fs::remove_dir_all(entry.path())?;
             }
@@ -58,11 +57,7 @@ impl Partials {
                 left.insert(entry.path());
             }
         }
-        Ok(Partials { root, directory, left: Mutex::new(left) })
-    }
-
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
+        Ok(Partials { directory, left: Mutex::new(left) })
     }
 
     /// A reader of a layer's bytes: those that are here, then those that come, which are kept. And how many are here.
@@ -243,13 +238,13 @@ mod tests {
     #[test]
     fn what_came_is_read_again_and_then_what_comes() {
         let home = tempfile::tempdir().unwrap();
-        let partials = Partials::open(home.path().join("partial")).unwrap();
+        let partials = Partials::open(&home.path().join("partial")).unwrap();
         let mut text = String::new();
         let (here, mut first) = partials.take_up(&descriptor(9), DIFF_ID, &b"one two"[..]);
         assert_eq!(here, 0);
         first.read_to_string(&mut text).unwrap();
         drop(partials);
-        let partials = Partials::open(home.path().join("partial")).unwrap();
+        let partials = Partials::open(&home.path().join("partial")).unwrap();
         let (here, mut second) = partials.take_up(&descriptor(9), DIFF_ID, &b" 3"[..]);
         text.clear();
         second.read_to_string(&mut text).unwrap();
@@ -267,7 +262,7 @@ mod tests {
     fn another_boots_parts_and_old_ones_are_forgotten() {
         let home = tempfile::tempdir().unwrap();
         let root = home.path().join("partial");
-        let partials = Partials::open(root.clone()).unwrap();
+        let partials = Partials::open(&root).unwrap();
         let came_as = Some(descriptor(1).digest);
         let whole = Settled { bytes: LayerBytes { content: 5, tar: Some(1024) }, came_as: came_as.clone() };
         let bare = Settled { bytes: LayerBytes { content: 7, tar: None }, came_as };
@@ -281,7 +276,7 @@ mod tests {
         fs::write(root.join("another-boot/x"), "x").unwrap();
         let old = File::options().write(true).open(partials.layer_path("sha256:bb")).unwrap();
         old.set_modified(SystemTime::now() - KEEP * 2).unwrap();
-        let partials = Partials::open(root.clone()).unwrap();
+        let partials = Partials::open(&root).unwrap();
         let old = Settled { came_as: None, ..whole.clone() };
         let expected = [("sha256:aa", whole), ("sha256:cc", bare), ("sha256:dd", old)];
         assert_eq!(partials.layers(), expected.map(|(id, layer)| (id.to_owned(), layer)).into());
@@ -293,14 +288,14 @@ mod tests {
     #[test]
     fn bytes_that_no_pull_takes_up_can_be_given_up() {
         let home = tempfile::tempdir().unwrap();
-        let partials = Partials::open(home.path().join("partial")).unwrap();
+        let partials = Partials::open(&home.path().join("partial")).unwrap();
         for diff_id in ["sha256:aa", "sha256:bb"] {
             partials.take_up(&descriptor(9), diff_id, &b"one two"[..]).1.read_to_end(&mut Vec::new()).unwrap();
         }
         partials.put_layer("sha256:cc", &Settled { bytes: LayerBytes { content: 5, tar: None }, came_as: None });
         partials.forget_left();
         assert!(!partials.has_left(), "what is on its way is not left");
-        let partials = Partials::open(home.path().join("partial")).unwrap();
+        let partials = Partials::open(&home.path().join("partial")).unwrap();
         assert!(partials.has_left());
         let (here, _reader) = partials.take_up(&descriptor(9), "sha256:aa", io::empty());
         partials.forget_left();

@@ -106,6 +106,9 @@ fn layers_are_measured_once_and_add_up() {
     let disk = store.disk_bytes().unwrap();
     let found = crate::allocated::bytes(&root.join("layers")).unwrap();
     assert_eq!(disk.layers, found);
+    store.wait_until_freed();
+    let disk = store.disk_bytes().unwrap();
+    assert_eq!(disk.images() + disk.leaving + disk.other, crate::allocated::bytes(&root).unwrap());
     assert!(disk.layers > 1_000_000 && disk.documents > 0 && disk.images() < 2_000_000, "{disk:?}");
     drop(store);
     // What is known is not looked at again.
