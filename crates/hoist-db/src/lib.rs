@@ -50,7 +50,7 @@ struct Shared {
     queue: Arc<Queue>,
 }
 
-/// Closed in this order.
+/// Closed in this order, also where opening fails.
 #[derive(Debug)]
 struct Open {
     connection: Connection,
@@ -75,7 +75,7 @@ impl Db {
         let fail = |source| Error::Sqlite { path: path.to_owned(), source };
         let reserve = Reserve::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         let connection = Connection::open(path).map_err(fail)?;
-        Db::prepare(connection, Some(reserve), path)
+        Db::prepare(Open { connection, reserve: Some(reserve) }, path)
     }
 
     /// A database that lives in memory only, for tests.
@@ -83,12 +83,12 @@ impl Db {
         let path = Path::new(":memory:");
         let connection =
             Connection::open_in_memory().map_err(|source| Error::Sqlite { path: path.to_owned(), source })?;
-        Db::prepare(connection, None, path)
+        Db::prepare(Open { connection, reserve: None }, path)
     }
 
-    fn prepare(connection: Connection, reserve: Option<Reserve>, path: &Path) -> Result<Db, Error> {
+    fn prepare(open: Open, path: &Path) -> Result<Db, Error> {
         let fail = |source| Error::Sqlite { path: path.to_owned(), source };
-        connection
+        open.connection
             .execute_batch(
                 // Locked before the log is first used, no file is shared about it, which would need room too.
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;
@@ -96,17 +96,13 @@ impl Db {
                  CREATE TABLE IF NOT EXISTS schema_version (subsystem TEXT PRIMARY KEY, version INTEGER NOT NULL);",
             )
             .map_err(fail)?;
-        connection.pragma_update(None, "wal_autocheckpoint", reserve::CHECKPOINT_PAGES).map_err(fail)?;
-        if let Some(reserve) = &reserve {
+        open.connection.pragma_update(None, "wal_autocheckpoint", reserve::CHECKPOINT_PAGES).map_err(fail)?;
+        if let Some(reserve) = &open.reserve {
             reserve.reserve_log();
         }
-        connection.set_prepared_statement_cache_capacity(64);
+        open.connection.set_prepared_statement_cache_capacity(64);
         Ok(Db {
-            shared: Arc::new(Shared {
-                path: path.to_owned(),
-                connection: Mutex::new(Open { connection, reserve }),
-                queue: Arc::default(),
-            }),
+            shared: Arc::new(Shared { path: path.to_owned(), connection: Mutex::new(open), queue: Arc::default() }),
         })
     }
 

@@ -17,7 +17,7 @@ use rustix::fs::FallocateFlags;
 pub(crate) const CHECKPOINT_PAGES: u32 = 1000;
 /// A log of so many pages, and a quarter more for changes that are larger or come when it cannot begin anew.
 const ROOM_BYTES: u64 = CHECKPOINT_PAGES as u64 * 5 / 4 * 4096;
-/// st_blocks(2) counts in these.
+/// The field `st_blocks` counts in these, stat(3type).
 const BLOCK_BYTES: u64 = 512;
 /// A log that begins with zeros is an empty one (SQLite, "WAL-mode File Format").
 const LOG_HEADER_BYTES: usize = 32;

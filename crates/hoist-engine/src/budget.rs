@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::PoisonError;
 
 use hoist_api::time::now_ns;
+use hoist_image::{Force, Image};
 
 use crate::containers::Containers;
 use crate::disk::Space;
@@ -60,7 +61,12 @@ impl Images {
                 Space::of(root).map_err(io("measure", root))?.total_bytes / 100 * u64::from(percent)
             }
         };
-        let disk = self.store().disk_bytes().api()?;
+        let mut disk = self.store().disk_bytes().api()?;
+        if disk.images() > max_bytes {
+            // What nobody waits for any more goes before what somebody may want.
+            self.store().forget_interrupted();
+            disk = self.store().disk_bytes().api()?;
+        }
         let excess = disk.images().saturating_sub(max_bytes);
         if excess == 0 {
             return Ok(());
@@ -78,7 +84,6 @@ impl Images {
             self.remove_for_budget(id);
         }
         if choice.missing_bytes > 0 {
-            self.store().forget_interrupted();
             let held = choice.holders.iter().map(|(name, bytes, why)| format!("{name} ({bytes} bytes, {why})"));
             let held: Vec<String> = held.collect();
             tracing::warn!(
@@ -96,13 +101,14 @@ impl Images {
 
     fn remove_for_budget(&self, id: &str) {
         let users = self.users();
-        let removed = self.store().remove(id, true, true, &|image| users.get(&image.id).cloned().unwrap_or_default());
+        let of = |image: &Image| users.get(&image.id).cloned().unwrap_or_default();
+        let removed = self.store().remove(id, Force::SparingPins, true, &of);
         match removed {
             Ok(removed) => {
                 let removed = self.report(id, removed, Some(REASON));
                 tracing::info!(image = id, ?removed, "removed: images take more of the disk than --max-disk");
             }
-            // Gone or taken meanwhile.
+            // Gone, taken or pinned meanwhile.
             Err(e) => tracing::debug!(image = id, "not removed for --max-disk: {e}"),
         }
     }

@@ -90,12 +90,12 @@ impl Engine {
         usage.add("image documents", images.documents);
         usage.add("downloads and work in progress", images.in_progress);
         usage.add("being removed", images.leaving);
+        usage.add("other", images.other);
         usage.add("other", allocated::own_bytes(root).map_err(io("measure", root))?);
         for entry in std::fs::read_dir(root).map_err(io("read", root))? {
             let path = entry.map_err(io("read", root))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if name == "image" {
-                usage.add("other", own_of_image(&path)?);
                 continue;
             }
             let what = match name.as_str() {
@@ -113,19 +113,6 @@ impl Engine {
         }
         Ok(usage.told(root))
     }
-}
-
-/// What of the image store is not counted by itself: its directory and whatever else lies there.
-fn own_of_image(directory: &Path) -> Result<u64> {
-    let mut total = allocated::own_bytes(directory).map_err(io("measure", directory))?;
-    for entry in std::fs::read_dir(directory).map_err(io("read", directory))? {
-        let path = entry.map_err(io("read", directory))?.path();
-        let is_counted = ["layers", "blobs", "tmp", "partial", "trash"].iter().any(|known| path.ends_with(known));
-        if !is_counted {
-            total = total.saturating_add(allocated::bytes(&path).map_err(io("measure", &path))?);
-        }
-    }
-    Ok(total)
 }
 
 #[derive(Default)]

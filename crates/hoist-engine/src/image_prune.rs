@@ -2,7 +2,7 @@
 
 use hoist_api::filters::Filters;
 use hoist_api::image::PruneReport;
-use hoist_image::Users;
+use hoist_image::{Force, Users};
 
 use crate::error::{Result, Translate};
 use crate::images::Images;
@@ -32,9 +32,9 @@ impl Images {
                 report.hoist.get_or_insert_default().pinned.extend(names);
                 continue;
             }
-            let removed = match self.store().remove(&image.id, true, false, &|_| Users::default()) {
+            let removed = match self.store().remove(&image.id, Force::SparingPins, false, &|_| Users::default()) {
                 Ok(removed) => removed,
-                // it went with the image above it, or somebody needs it by now
+                // it went with the image above it, or somebody needs or pins it by now
                 Err(hoist_image::Error::NotFound(_) | hoist_image::Error::Conflict(_)) => continue,
                 Err(e) => return Err(e).api(),
             };

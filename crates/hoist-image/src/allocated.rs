@@ -1,24 +1,16 @@
 //! What trees take on disk, as `du -x` counts: blocks rather than lengths, each file once, nothing on other file systems.
 
 use std::collections::HashSet;
-use std::ffi::CString;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-/// st_blocks(2) counts in these.
+/// The field `st_blocks` counts in these, stat(3type).
 const BLOCK_BYTES: u64 = 512;
 /// A directory on the way down is a descriptor; what lies deeper is not looked at, as it may be there to use them all up.
 const DEPTH_MAX: usize = 1024;
-
-/// A directory that is being looked through.
-struct Level {
-    directory: OwnedFd,
-    left: Vec<CString>,
-}
 
 /// Bytes of a file or directory itself.
 pub fn own_bytes(path: &Path) -> io::Result<u64> {
@@ -32,53 +24,53 @@ pub fn bytes(path: &Path) -> io::Result<u64> {
     if FileType::from_raw_mode(root.st_mode) != FileType::Directory {
         return Ok(total);
     }
-    let mut linked = HashSet::new();
-    let mut level = |directory: OwnedFd, total: &mut u64| -> io::Result<Level> {
-        let mut left = Vec::new();
-        for entry in Dir::read_from(&directory)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let stat = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                Err(Errno::NOENT) => continue,
-                Err(e) => return Err(e.into()),
-            };
-            if stat.st_dev != root.st_dev {
-                continue;
-            }
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                left.push(name.to_owned());
-            } else if stat.st_nlink > 1 && !linked.insert(stat.st_ino) {
-                continue;
-            }
-            *total = total.saturating_add(blocks(&stat));
-        }
-        Ok(Level { directory, left })
-    };
-    let open = |at: &OwnedFd, name: &CString| {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(at, name, flags, Mode::empty())
-    };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut levels = vec![level(rustix::fs::openat(CWD, path, flags, Mode::empty())?, &mut total)?];
-    while let Some(last) = levels.last_mut() {
-        let Some(name) = last.left.pop() else {
+    let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    // Descended into as they are met: a directory's names are not kept, as they may be many.
+    let mut levels = vec![Dir::new(directory)?];
+    let mut linked = HashSet::new();
+    let mut left_out = 0_usize;
+    loop {
+        let depth = levels.len();
+        let Some(level) = levels.last_mut() else { break };
+        let Some(entry) = level.read() else {
             levels.pop();
             continue;
         };
-        let directory = match open(&last.directory, &name) {
-            Ok(directory) => directory,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let directory = level.fd()?;
+        let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => continue,
             Err(e) => return Err(e.into()),
         };
-        if levels.len() < DEPTH_MAX {
-            levels.push(level(directory, &mut total)?);
-        } else {
-            tracing::warn!(path = %path.display(), "deeper than {DEPTH_MAX} directories: not measured further down");
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if stat.st_dev != root.st_dev || (!is_directory && stat.st_nlink > 1 && !linked.insert(stat.st_ino)) {
+            continue;
         }
+        total = total.saturating_add(blocks(&stat));
+        if !is_directory {
+            continue;
+        }
+        if depth >= DEPTH_MAX {
+            left_out += 1;
+            continue;
+        }
+        match rustix::fs::openat(directory, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(below) => levels.push(Dir::new(below)?),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    if left_out > 0 {
+        tracing::warn!(
+            path = %path.display(),
+            "{left_out} directories lie deeper than {DEPTH_MAX}: not measured further down"
+        );
     }
     Ok(total)
 }

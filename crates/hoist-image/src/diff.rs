@@ -1,4 +1,5 @@
 //! What one image has that another has not, told from the records of their layers: nothing is mounted, and no file opened.
+//! Whether a name that may hide another is a file is looked up, as it is one where a root filesystem was imported.
 //!
 //! Layers that both images begin with are looked at only for paths that the others speak about, so that what is kept in
 //! memory grows with the difference and not with the images.
@@ -10,7 +11,7 @@ use hoist_api::container::Change;
 use sha2::{Digest as _, Sha256};
 
 use crate::ingest::Ingest;
-use crate::unpack::{self, Entry, Kind, WHITEOUT_META_PREFIX, WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
+use crate::unpack::{self, Entry, Kind, Marker};
 use crate::{Error, Image, Shared, Store};
 
 const MODIFIED: u8 = 0;
@@ -98,10 +99,24 @@ fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     slashes.chain((!path.is_empty()).then_some(&path[..0]))
 }
 
+/// A path's directory, with its slash, and its name in it.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    path.split_at(path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1))
+}
+
+fn is_wanted(filter: Option<&Touched>, path: &[u8]) -> bool {
+    filter.is_none_or(|touched| touched.has(path))
+}
+
 fn read_layer(shared: &Shared, diff_id: &str, filter: Option<&Touched>) -> Result<Layer, Error> {
     let mut layer = Layer::default();
+    let content = shared.disk.layer_content(diff_id);
     let mut add = |path: Vec<u8>, entry: &Entry, digest: Option<[u8; 32]>| {
-        layer.add(path, entry, digest, filter);
+        let (directory, name) = split(&path);
+        match unpack::marker(name) {
+            Some(marker) if !unpack::has(&content, &path)? => layer.mark(directory, marker, filter),
+            _ => layer.add(path, entry, digest, filter),
+        }
         Ok(())
     };
     let read: io::Result<()> = unpack::entries(&shared.disk.layer_record(diff_id), &mut add);
@@ -111,31 +126,31 @@ fn read_layer(shared: &Shared, diff_id: &str, filter: Option<&Touched>) -> Resul
 
 impl Layer {
     fn add(&mut self, path: Vec<u8>, entry: &Entry, digest: Option<[u8; 32]>, filter: Option<&Touched>) {
-        let wanted = |path: &[u8]| filter.is_none_or(|touched| touched.has(path));
-        let at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-        let name = &path[at..];
-        if name.is_empty() {
+        if split(&path).1.is_empty() || !is_wanted(filter, &path) {
             return;
         }
-        if name == WHITEOUT_OPAQUE {
-            self.emptied.push(path[..at.saturating_sub(1)].to_vec());
-        } else if name.starts_with(WHITEOUT_META_PREFIX) {
-            // Of other storage drivers.
-        } else if let Some(hidden) = name.strip_prefix(WHITEOUT_PREFIX) {
-            let hidden = [&path[..at], hidden].concat();
-            if wanted(&hidden) {
-                self.removed.push(hidden);
+        let node = match entry.kind {
+            Kind::Hardlink => self.nodes.get(&entry.link).copied(),
+            _ => None,
+        };
+        let node = node.unwrap_or_else(|| Node::of(entry, digest));
+        if !node.is_directory {
+            self.nodes.retain_not_below(&path);
+        }
+        self.nodes.insert(path, node);
+    }
+
+    /// Notes what a name in this directory (with its slash) hides.
+    fn mark(&mut self, directory: &[u8], marker: Marker<'_>, filter: Option<&Touched>) {
+        match marker {
+            Marker::Opaque => self.emptied.push(directory.strip_suffix(b"/").unwrap_or(directory).to_vec()),
+            Marker::Foreign => {}
+            Marker::Hides(name) => {
+                let hidden = [directory, name].concat();
+                if is_wanted(filter, &hidden) {
+                    self.removed.push(hidden);
+                }
             }
-        } else if wanted(&path) {
-            let node = match entry.kind {
-                Kind::Hardlink => self.nodes.get(&entry.link).copied(),
-                _ => None,
-            };
-            let node = node.unwrap_or_else(|| Node::of(entry, digest));
-            if !node.is_directory {
-                self.nodes.retain_not_below(&path);
-            }
-            self.nodes.insert(path, node);
         }
     }
 }
@@ -268,7 +283,11 @@ mod tests {
                 xattrs: Vec::new(),
                 sparse: None,
             };
-            layer.add(path.as_bytes().to_vec(), &entry, Some(Sha256::digest(text).into()), None);
+            let (directory, name) = split(path.as_bytes());
+            match unpack::marker(name) {
+                Some(marker) => layer.mark(directory, marker, None),
+                None => layer.add(path.as_bytes().to_vec(), &entry, Some(Sha256::digest(text).into()), None),
+            }
         }
         layer
     }
@@ -316,5 +335,24 @@ mod tests {
         for (path, wanted) in [("a", true), ("a/x", true), ("a/y", false), ("b", true), ("b/d/e", true), ("c", false)] {
             assert_eq!(touched.has(path.as_bytes()), wanted, "{path}");
         }
+    }
+
+    #[test]
+    fn in_a_root_filesystem_that_was_imported_every_name_is_a_files() {
+        let home = tempfile::tempdir().unwrap();
+        let db = hoist_db::Db::in_memory().unwrap();
+        let store = Store::open(&home.path().join("image"), db, crate::Config::default()).unwrap();
+        let mut tar = tar::Builder::new(Vec::new());
+        for path in ["d/x", "d/.wh.x", "d/.wh..wh..opq", ".wh..wh.plnk"] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(1);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, path, &b"x"[..]).unwrap();
+        }
+        let tar = tar.into_inner().unwrap();
+        let id = store.import(&mut tar.as_slice(), None, &Default::default(), "", None).unwrap();
+        let changes = store.image_changes(&store.get(&id).unwrap(), None).unwrap();
+        let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
+        assert_eq!(paths, ["/.wh..wh.plnk", "/d", "/d/.wh..wh..opq", "/d/.wh.x", "/d/x"]);
     }
 }

@@ -56,6 +56,10 @@ impl Disk {
         Ok(disk)
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(crate) fn layers(&self) -> PathBuf {
         self.root.join("layers")
     }
@@ -63,6 +67,11 @@ impl Disk {
     /// Work in progress.
     pub(crate) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// What is kept of interrupted pulls.
+    pub(crate) fn partial(&self) -> PathBuf {
+        self.root.join("partial")
     }
 
     /// What is on its way out.
@@ -186,7 +195,8 @@ impl Disk {
     }
 }
 
-fn is_full(error: &std::io::Error) -> bool {
+/// Whether nothing more fits.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 

@@ -1,5 +1,7 @@
 //! What a registry says about an image that need not be here: `GET /distribution/{name}/json` and `POST /auth`.
 
+use std::sync::Arc;
+
 use hoist_api::manifest::DescribedPlatform;
 use hoist_api::reference::Reference;
 
@@ -25,7 +27,7 @@ impl Store {
     ) -> Result<Distribution, Error> {
         let reference = reference.clone().with_default_tag();
         let asked = (&reference, Access::Pull, credentials);
-        ask(&self.config(), asked, Failure::for_distribution, &Described(&reference)).await
+        ask(&self.config(), asked, Failure::for_distribution, &Described(&reference), &unheard()).await
     }
 
     /// `docker login`: returns the identity token, "" if the registry gives none.
@@ -39,7 +41,7 @@ pub(crate) trait Question: Sync {
     type Answer: Send;
 
     /// Asks it of one place, which has answered before.
-    fn put(&self, place: &Repository) -> impl Future<Output = Result<Self::Answer, Error>> + Send;
+    fn put(&self, place: &Arc<Repository>) -> impl Future<Output = Result<Self::Answer, Error>> + Send;
 }
 
 /// What a reference stands for.
@@ -48,22 +50,32 @@ struct Described<'a>(&'a Reference);
 impl Question for Described<'_> {
     type Answer = Distribution;
 
-    async fn put(&self, place: &Repository) -> Result<Distribution, Error> {
+    async fn put(&self, place: &Arc<Repository>) -> Result<Distribution, Error> {
         describe(place, self.0).await
     }
 }
 
+/// Nobody hears what goes on.
+pub(crate) fn unheard() -> ProgressSink {
+    Arc::new(|_| {})
+}
+
 /// Asks the places of a reference, mirrors first, until one that is no mirror has answered; `told` says how it is put that
-/// there is none to be reached.
+/// there is none to be reached. `progress` hears of pauses.
 pub(crate) async fn ask<Q: Question>(
     settings: &Config,
     (reference, access, credentials): (&Reference, Access, Option<&Credentials>),
     told: fn(Failure) -> Error,
     question: &Q,
+    progress: &ProgressSink,
 ) -> Result<Q::Answer, Error> {
-    let silent: ProgressSink = std::sync::Arc::new(|_| {});
     let mut last = Error::Other(format!("no registry for {reference}"));
-    for place in registry::places(reference, access, settings, credentials, &silent).await? {
+    for place in registry::places(reference, access, settings, credentials, progress).await? {
+        let place = Arc::new(place);
+        // One that may not say what a tag stands for is not asked.
+        if access == Access::Pull && !place.resolves() && reference.digest.is_none() {
+            continue;
+        }
         if let Err(failure) = place.ping().await {
             last = told(failure);
             continue;

@@ -44,6 +44,7 @@ pub fn manifest(bytes: &[u8]) {
     match manifest::parse(document, kinds[usize::from(*kind) % kinds.len()]) {
         Ok(manifest::Manifest::Index(manifests)) => {
             let _ = manifest::choose(&manifests, &crate::Platform::host());
+            let _ = manifest::entries(document);
         }
         Ok(manifest::Manifest::Image(image)) => {
             let _ = image.check_is_image();

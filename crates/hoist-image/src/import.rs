@@ -84,8 +84,9 @@ pub(crate) fn install(
     Ok(digest::of_bytes(config_json))
 }
 
+/// An image that is made here.
 pub(crate) fn draft(config: Vec<u8>, names: Vec<Reference>) -> ImageDraft {
     let config_media_type = MEDIA_DOCKER_CONFIG.to_owned();
     let (manifests, sources) = (Vec::new(), Vec::new());
-    ImageDraft { config, config_media_type, manifests, sources, names, parent: None, tagged_ns: 0 }
+    ImageDraft { config, config_media_type, manifests, sources, names, parent: None, tagged_ns: 0, made_here: true }
 }

@@ -30,7 +30,10 @@ struct Entry {
     image: Arc<Image>,
     record: ImageRecord,
     history: Arc<Vec<config::HistoryRecord>>,
-    names: BTreeSet<String>,
+    /// Canonical spellings, sorted, each where the image's `repo_tags` have the familiar one.
+    tags: Vec<String>,
+    /// The same of `repo_digests`.
+    digests: Vec<String>,
     vouchers: Vec<Voucher>,
     used_ns: AtomicI64,
     /// What the tables say of it, or will in a moment.
@@ -40,6 +43,8 @@ struct Entry {
 #[derive(Debug)]
 struct Layer {
     bytes: LayerBytes,
+    /// The digest of the bytes of which a pull unpacked it, which was checked.
+    came_as: Option<String>,
     /// What it takes on disk, once that was measured.
     disk_bytes: Option<u64>,
     /// Images, leases and work in progress that need it.
@@ -117,8 +122,10 @@ impl Index {
 
     /// The image's names, sorted by their canonical spelling.
     pub(crate) fn references(&self, id: &str) -> Vec<Reference> {
-        let names = self.images.get(id).map(|entry| &entry.names);
-        names.into_iter().flatten().filter_map(|name| Reference::parse(name).ok()).collect()
+        let Some(entry) = self.images.get(id) else { return Vec::new() };
+        let mut names: Vec<&String> = entry.names().collect();
+        names.sort();
+        names.into_iter().filter_map(|name| Reference::parse(name).ok()).collect()
     }
 
     pub(crate) fn layer_size(&self, diff_id: &str) -> Option<u64> {
@@ -143,15 +150,21 @@ impl Index {
     }
 
     pub(crate) fn add_layer(&mut self, diff_id: &str, bytes: LayerBytes) {
-        self.settle_layer(diff_id, bytes);
+        self.settle_layer(diff_id, bytes, None);
         if let Some(layer) = self.layers.get_mut(diff_id) {
             layer.recorded = true;
         }
     }
 
     /// Adds a layer that is on disk and not in the tables yet.
-    pub(crate) fn settle_layer(&mut self, diff_id: &str, bytes: LayerBytes) {
-        self.layers.entry(diff_id.to_owned()).or_insert(Layer { bytes, disk_bytes: None, users: 0, recorded: false });
+    pub(crate) fn settle_layer(&mut self, diff_id: &str, bytes: LayerBytes, came_as: Option<String>) {
+        let layer = Layer { bytes, came_as, disk_bytes: None, users: 0, recorded: false };
+        self.layers.entry(diff_id.to_owned()).or_insert(layer);
+    }
+
+    /// Whether a pull unpacked the layer of bytes with this digest.
+    pub(crate) fn layer_came_as(&self, diff_id: &str, digest: &str) -> bool {
+        self.layers.get(diff_id).is_some_and(|layer| layer.came_as.as_deref() == Some(digest))
     }
 
     /// Those of the layers that the tables do not know yet, with their sizes.
@@ -225,7 +238,8 @@ impl Index {
             image: Arc::new(image),
             record,
             history: Arc::new(history),
-            names: BTreeSet::new(),
+            tags: Vec::new(),
+            digests: Vec::new(),
             vouchers: Vec::new(),
         };
         self.images.insert(id.clone(), entry);
@@ -246,7 +260,7 @@ impl Index {
         let Some(entry) = self.images.remove(id) else { return Vec::new() };
         self.hexes.remove(id.trim_start_matches("sha256:"));
         self.pins.remove(id);
-        for name in &entry.names {
+        for name in entry.names() {
             self.names.remove(name);
             self.pins.remove(name);
         }
@@ -288,45 +302,61 @@ impl Index {
     /// Makes what users see agree with pins and tag time.
     fn refresh(&mut self, id: &str) {
         let Some(entry) = self.images.get_mut(id) else { return };
-        let image = Arc::make_mut(&mut entry.image);
         // Either may be many.
-        let is_name_pinned = if self.pins.len() < entry.names.len() {
-            self.pins.iter().any(|pinned| entry.names.contains(pinned))
+        let is_name_pinned = if self.pins.len() < entry.tags.len() + entry.digests.len() {
+            self.pins.iter().any(|pinned| entry.has_name(pinned))
         } else {
-            entry.names.iter().any(|name| self.pins.contains(name))
+            entry.names().any(|name| self.pins.contains(name))
         };
-        image.is_pinned = is_name_pinned || self.pins.contains(id);
+        let is_pinned = is_name_pinned || self.pins.contains(id);
+        let image = Arc::make_mut(&mut entry.image);
+        image.is_pinned = is_pinned;
         image.last_tagged_ns = entry.record.tagged_ns;
     }
 }
 
 impl Entry {
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.tags.iter().chain(&self.digests)
+    }
+
+    fn has_name(&self, reference: &str) -> bool {
+        let names = if is_digested(reference) { &self.digests } else { &self.tags };
+        names.binary_search_by(|name| name.as_str().cmp(reference)).is_ok()
+    }
+
+    /// Puts a name where it belongs. They are not made anew each time: an image may have ten thousand.
     fn add_name(&mut self, reference: &str) {
-        if self.names.insert(reference.to_owned()) {
-            self.show(reference, true);
+        let (names, shown) = self.names_like(reference);
+        if let Err(at) = names.binary_search_by(|name| name.as_str().cmp(reference)) {
+            names.insert(at, reference.to_owned());
+            let familiar = Reference::parse(reference).map_or_else(|_| reference.to_owned(), |name| name.familiar());
+            shown.insert(at, familiar);
         }
     }
 
     fn remove_name(&mut self, reference: &str) {
-        if self.names.remove(reference) {
-            self.show(reference, false);
-        }
-    }
-
-    /// Puts a name among those that users see, or takes it away. They are in the order of their canonical spelling. Not made
-    /// anew each time: an image may have ten thousand.
-    fn show(&mut self, reference: &str, is_there: bool) {
-        let Ok(parsed) = Reference::parse(reference) else { return };
-        let image = Arc::make_mut(&mut self.image);
-        let shown = if parsed.digest.is_some() { &mut image.repo_digests } else { &mut image.repo_tags };
-        let canonical = |name: &String| Reference::parse(name).map(|name| lookup_key(&name)).unwrap_or_default();
-        let at = shown.partition_point(|name| canonical(name).as_str() < reference);
-        if is_there {
-            shown.insert(at, parsed.familiar());
-        } else if shown.get(at).is_some_and(|name| canonical(name) == reference) {
+        let (names, shown) = self.names_like(reference);
+        if let Ok(at) = names.binary_search_by(|name| name.as_str().cmp(reference)) {
+            names.remove(at);
             shown.remove(at);
         }
     }
+
+    /// The names of the same kind, and what users see of them.
+    fn names_like(&mut self, reference: &str) -> (&mut Vec<String>, &mut Vec<String>) {
+        let image = Arc::make_mut(&mut self.image);
+        if is_digested(reference) {
+            (&mut self.digests, &mut image.repo_digests)
+        } else {
+            (&mut self.tags, &mut image.repo_tags)
+        }
+    }
+}
+
+/// Whether a canonical spelling is one with a digest.
+fn is_digested(reference: &str) -> bool {
+    reference.contains('@')
 }
 
 /// How a reference is kept: by digest if it has one (a tag beside it proves nothing), else by tag.

@@ -1,6 +1,8 @@
 //! Bringing images in: layers are unpacked into a work directory, checked, and become visible together with their
 //! images in one transaction, or not at all. Pull, load and import differ only in where bytes come from.
 
+mod bounded;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
@@ -11,14 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hoist_api::reference::Reference;
 
 use crate::digest::HashingReader;
+use crate::partial::Settled;
 use crate::records::{self, ImageRecord, LayerBytes, SourceDraft};
-use crate::unpack::{self, Target, Whiteouts};
-use crate::{Error, Shared, blobs, config, decompress, digest, index};
-
-/// Up to here a layer may be as much larger than its compressed form as it likes.
-const PLAIN_FREE_BYTES: u64 = 1 << 30;
-/// Beyond, gzip's own limit: what expands more was made to harm.
-const EXPANSION_MAX: u64 = 1100;
+use crate::unpack::{Target, Whiteouts};
+use crate::{Error, Shared, blobs, config, digest, disk, index};
 
 /// A layer unpacked and hashed, not yet visible.
 #[derive(Debug)]
@@ -45,6 +43,9 @@ pub(crate) struct ImageDraft {
     pub(crate) parent: Option<String>,
     /// When a user put a tag on it; a pull or load does not count, as for Docker.
     pub(crate) tagged_ns: i64,
+    /// Whether it is made in this moment, out of a container or a root filesystem, rather than an image already. Of one that
+    /// is here nothing changes by that.
+    pub(crate) made_here: bool,
 }
 
 /// A name that another image had.
@@ -136,7 +137,7 @@ impl Ingest {
         let record = directory.join("record");
         let target = Target { content: &content, trash: &trash, record: &record };
         let prepared = [&directory, &content, &trash].into_iter().try_for_each(fs::create_dir);
-        let unpacked = prepared.and_then(|()| unpack_into(compressed, target, whiteouts));
+        let unpacked = prepared.and_then(|()| bounded::unpack(compressed, target, whiteouts));
         match unpacked.and_then(|done| fs::remove_dir(&trash).map(|()| done)) {
             Ok((diff_id, bytes)) => {
                 let compressed_digest = compressed.finish();
@@ -158,7 +159,7 @@ impl Ingest {
         }
     }
 
-    /// Makes a layer known before any image has it: it stays as long as this work or any other holds it, and is recorded
+    /// Makes a layer whose compressed digest was checked known before any image has it: it stays as long as this work or any other holds it, and is recorded
     /// with the first image.
     pub(crate) fn settle(&self, draft: LayerDraft) -> Result<(), Error> {
         let _serial = self.shared.commit_lock();
@@ -167,8 +168,9 @@ impl Ingest {
             return Ok(());
         }
         self.shared.disk.adopt_layer(&draft.directory, &draft.diff_id)?;
-        self.shared.index_mut().settle_layer(&draft.diff_id, draft.bytes);
-        self.shared.partials.put_layer(&draft.diff_id, draft.bytes);
+        let settled = Settled { bytes: draft.bytes, came_as: Some(draft.compressed_digest) };
+        self.shared.partials.put_layer(&draft.diff_id, &settled);
+        self.shared.index_mut().settle_layer(&draft.diff_id, settled.bytes, settled.came_as);
         self.hold_existing(&draft.diff_id);
         Ok(())
     }
@@ -183,6 +185,13 @@ impl Ingest {
         }
         self.shared.disk.replace_layer(&draft.directory, &draft.diff_id)?;
         self.shared.index_mut().set_disk_bytes(&draft.diff_id, None);
+        let (layer, id) = (draft.diff_id.clone(), draft.diff_id.clone());
+        let told = move |written: Result<(), hoist_db::Error>| {
+            if let Err(e) = written {
+                tracing::warn!(%layer, error = %e, "the layer may be counted as large as it was before its repair");
+            }
+        };
+        self.shared.db.write_later(false, move |tx| records::set_disk_bytes(tx, &id, None), told);
         self.shared.disk.sync_names()
     }
 
@@ -274,6 +283,7 @@ impl Ingest {
                 parent: image.parent.clone(),
                 tagged_ns: image.tagged_ns,
                 used_ns: now,
+                made_here: image.made_here,
                 diff_ids: document.diff_ids.clone(),
             })
             .collect();
@@ -335,79 +345,5 @@ fn register_error(source: &io::Error) -> Error {
 
 /// Whether unpacking failed because of what the bytes are rather than of where they go or come from.
 fn is_about_content(error: &io::Error) -> bool {
-    !matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ConnectionAborted
-    )
-}
-
-fn unpack_into(
-    compressed: &mut HashingReader<impl Read>,
-    target: Target<'_>,
-    whiteouts: Whiteouts,
-) -> io::Result<(String, LayerBytes)> {
-    let counter = CountedSource { source: compressed, count: std::rc::Rc::default() };
-    let count = counter.count.clone();
-    let (format, sniffed) = decompress::sniff(counter)?;
-    let plain = decompress::open(format, sniffed)?;
-    let mut plain = HashingReader::new(BombGuard { inner: plain, compressed_bytes: count, plain_bytes: 0 });
-    let content = unpack::unpack(&mut plain, target, whiteouts)?;
-    plain.drain()?;
-    let diff_id = plain.finish();
-    let bytes = LayerBytes { content, tar: Some(plain.read_so_far()) };
-    drop(plain);
-    // The decompressor may have stopped short of bytes that belong to the digest.
-    compressed.drain()?;
-    Ok((diff_id, bytes))
-}
-
-/// Counts compressed bytes where the guard above can see them.
-struct CountedSource<'a, R> {
-    source: &'a mut HashingReader<R>,
-    count: std::rc::Rc<std::cell::Cell<u64>>,
-}
-
-impl<R: Read> Read for CountedSource<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        self.count.set(self.source.read_so_far());
-        Ok(count)
-    }
-}
-
-/// Ends a stream that expands beyond all reason.
-struct BombGuard<R> {
-    inner: R,
-    compressed_bytes: std::rc::Rc<std::cell::Cell<u64>>,
-    plain_bytes: u64,
-}
-
-impl<R: Read> Read for BombGuard<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.plain_bytes += count as u64;
-        let allowed = PLAIN_FREE_BYTES.max(self.compressed_bytes.get().saturating_mul(EXPANSION_MAX));
-        if self.plain_bytes > allowed {
-            let text = format!("layer expands to more than {EXPANSION_MAX} times its compressed size");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        Ok(count)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stream_that_expands_without_end_is_cut() {
-        let compressed = std::rc::Rc::new(std::cell::Cell::new(0));
-        let plain_bytes = PLAIN_FREE_BYTES - 10;
-        let mut guard = BombGuard { inner: io::repeat(0), compressed_bytes: compressed.clone(), plain_bytes };
-        assert_eq!(guard.read(&mut [0; 10]).unwrap(), 10);
-        assert!(guard.read(&mut [0; 1]).unwrap_err().to_string().contains("expands to more than"));
-        // The same number of bytes from a layer that is really that large is fine.
-        compressed.set(PLAIN_FREE_BYTES / 100);
-        assert_eq!(guard.read(&mut [0; 10]).unwrap(), 10);
-    }
+    !disk::is_full(error) && error.kind() != io::ErrorKind::ConnectionAborted
 }

@@ -49,7 +49,7 @@ mod unpack;
 mod upkeep;
 mod verify;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -69,7 +69,7 @@ pub use present::{KnownKind, KnownManifest};
 pub use progress::{Progress, ProgressSink, Pushed};
 pub use registry::{SearchResult, UrlSource};
 pub use remote::{RemoteAccess, RemoteManifest, RemoteManifests};
-pub use remove::{Removed, Users};
+pub use remove::{Force, Removed, Users};
 pub use save::Archive;
 pub use signature::policy::Policy;
 pub use unpack::Damage;
@@ -182,8 +182,8 @@ impl Store {
         records::migrate(&db)?;
         let disk = disk::Disk::open(root)?;
         let snapshot = records::read(&db)?;
-        let partial = root.join("partial");
-        let partials = partial::Partials::open(partial.clone()).map_err(Error::io("open", &partial))?;
+        let partial = disk.partial();
+        let partials = partial::Partials::open(&partial).map_err(Error::io("open", &partial))?;
         let mut restored = partials.layers();
         restored.retain(|diff_id, _| !snapshot.layers.contains_key(diff_id) && disk.has_layer(diff_id));
         let layers: HashSet<&str> = snapshot.layers.keys().chain(restored.keys()).map(String::as_str).collect();
@@ -214,7 +214,7 @@ impl Store {
         self.shared.config()
     }
 
-    /// Gives up what is kept of interrupted pulls.
+    /// Gives up what is kept of interrupted pulls. Blocking.
     pub fn forget_interrupted(&self) {
         self.shared.downloads.forget_idle();
         self.shared.give_restored_up();
@@ -298,44 +298,6 @@ impl Shared {
 
     pub(crate) fn commit_lock(&self) -> MutexGuard<'_, ()> {
         self.commit.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Holds layers that an earlier engine brought in, for the time in which their pulls may be taken up again.
-    fn restore(self: &Arc<Shared>, layers: HashMap<Digest, records::LayerBytes>) {
-        let diff_ids: Vec<Digest> = layers.keys().cloned().collect();
-        {
-            let mut index = self.index_mut();
-            layers.iter().for_each(|(diff_id, bytes)| index.settle_layer(diff_id, *bytes));
-            index.hold(&diff_ids);
-        }
-        if diff_ids.is_empty() {
-            return;
-        }
-        *self.restored.lock().unwrap_or_else(PoisonError::into_inner) = diff_ids;
-        let shared = Arc::downgrade(self);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                tokio::time::sleep(downloads::KEEP).await;
-                if let Some(shared) = shared.upgrade() {
-                    shared.give_restored_up();
-                }
-            });
-        }
-    }
-
-    /// Ends the hold on some of the restored layers; returns those that nobody else needs.
-    fn let_restored_go(&self, which: impl Fn(&str) -> bool) -> Vec<Digest> {
-        let mut restored = self.restored.lock().unwrap_or_else(PoisonError::into_inner);
-        let (gone, kept) = std::mem::take(&mut *restored).into_iter().partition(|diff_id| which(diff_id));
-        *restored = kept;
-        self.index_mut().let_go(&gone)
-    }
-
-    fn give_restored_up(&self) {
-        let unused = self.let_restored_go(|_| true);
-        if let Err(e) = self.sweep(unused) {
-            tracing::warn!(error = %e, "layers of an interrupted pull stay until the next start");
-        }
     }
 
     /// Removes those of the layers that nobody needs. Must be called without the commit lock.

@@ -24,7 +24,7 @@ pub(crate) const DOCUMENT_MAX_BYTES: u64 = 4 << 20;
 const ENTRIES_MAX: usize = 4096;
 
 /// A pointer to a blob.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
     #[serde(default)]

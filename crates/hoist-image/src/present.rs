@@ -1,10 +1,13 @@
 //! What is known and what is here of the manifests by which an image came: an index may name images for other platforms,
 //! which were not fetched, and attestations.
 
+use std::sync::Arc;
+
 use hoist_api::manifest::{DescribedPlatform, Descriptor};
 
 use crate::manifest::{self, Manifest};
-use crate::{Error, Image, Store, digest, records};
+use crate::registry::FetchedManifest;
+use crate::{Error, Image, Shared, Store, digest, records};
 
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
@@ -25,7 +28,7 @@ pub enum KnownKind {
     /// An image for a platform, and if it is here, which.
     Image {
         platform: DescribedPlatform,
-        image: Option<std::sync::Arc<Image>>,
+        image: Option<Arc<Image>>,
     },
     /// A statement about the manifest with this digest.
     Attestation(String),
@@ -38,35 +41,37 @@ impl Store {
     pub fn known_manifests(&self, image: &Image) -> Result<Vec<KnownManifest>, Error> {
         let (mut indexed, mut single) = (Vec::new(), Vec::new());
         for (digest, media_type) in records::image_blobs(&self.shared.db, &image.id)? {
-            let Ok(bytes) = self.shared.disk.blobs.read(&digest) else { continue };
-            match manifest::parse(&bytes, &media_type) {
-                Ok(Manifest::Index(_)) => indexed.extend(manifest::entries(&bytes)?),
-                Ok(Manifest::Image(_)) => {
-                    let size = bytes.len() as u64;
-                    single.push(Descriptor { media_type, digest, size, ..Descriptor::default() });
+            if digest == image.id {
+                continue;
+            }
+            let Some(found) = self.shared.manifest_here(&digest)? else { continue };
+            let size = found.bytes.len() as u64;
+            match manifest::parse(&found.bytes, &media_type).and_then(|parsed| entries_of(&parsed, &found.bytes)) {
+                Ok(Some(entries)) => indexed.extend(entries),
+                Ok(None) => single.push(Descriptor { media_type, digest, size, ..Descriptor::default() }),
+                Err(e) => {
+                    tracing::warn!(image = %image.id, %digest, error = %e, "a manifest of the image is not shown")
                 }
-                // Its config.
-                Err(_) => {}
             }
         }
         let mut known: Vec<KnownManifest> = Vec::new();
         for descriptor in indexed.into_iter().chain(single) {
             if known.iter().all(|other| other.descriptor.digest != descriptor.digest) {
-                known.push(self.known_manifest(descriptor));
+                known.push(self.known_manifest(descriptor)?);
             }
         }
         Ok(known)
     }
 
-    fn known_manifest(&self, descriptor: Descriptor) -> KnownManifest {
+    fn known_manifest(&self, descriptor: Descriptor) -> Result<KnownManifest, Error> {
         let annotation = |key: &str| descriptor.annotations.get(key).cloned().unwrap_or_default();
         if annotation(REFERENCE_TYPE) == ATTESTATION {
             let about = annotation(REFERENCE_DIGEST);
             let valid = digest::hex_of(&about).is_ok();
             let kind = if valid { KnownKind::Attestation(about) } else { KnownKind::Unknown };
-            return KnownManifest { descriptor, content_bytes: 0, kind };
+            return Ok(KnownManifest { descriptor, content_bytes: 0, kind });
         }
-        let here = self.image_of_manifest(&descriptor);
+        let here = self.image_of_manifest(&descriptor)?;
         let content_bytes = here.as_ref().map_or(0, |(_, bytes)| *bytes);
         let image = here.map(|(image, _)| image);
         let said = |image: &Image| DescribedPlatform {
@@ -80,15 +85,39 @@ impl Store {
             Some(platform) => KnownKind::Image { platform, image },
             None => KnownKind::Unknown,
         };
-        KnownManifest { descriptor, content_bytes, kind }
+        Ok(KnownManifest { descriptor, content_bytes, kind })
     }
 
     /// The image that a manifest which is here leads to, and the bytes of its documents.
-    fn image_of_manifest(&self, descriptor: &Descriptor) -> Option<(std::sync::Arc<Image>, u64)> {
-        records::media_type(&self.shared.db, &descriptor.digest).ok()??;
-        let bytes = self.shared.disk.blobs.read(&descriptor.digest).ok()?;
-        let Ok(Manifest::Image(parsed)) = manifest::parse(&bytes, &descriptor.media_type) else { return None };
-        let image = self.shared.index().by_id(&parsed.config.digest)?;
-        Some((image, bytes.len() as u64 + parsed.config.size))
+    fn image_of_manifest(&self, descriptor: &Descriptor) -> Result<Option<(Arc<Image>, u64)>, Error> {
+        let Some(found) = self.shared.manifest_here(&descriptor.digest)? else { return Ok(None) };
+        // Whoever wrote the list may call it something that it is not.
+        let Ok(Manifest::Image(parsed)) = manifest::parse(&found.bytes, &descriptor.media_type) else {
+            return Ok(None);
+        };
+        let image = self.shared.index().by_id(&parsed.config.digest);
+        Ok(image.map(|image| (image, found.bytes.len() as u64 + parsed.config.size)))
+    }
+}
+
+impl Shared {
+    /// A manifest that is here; a damaged one is not, which is logged. Blocking.
+    pub(crate) fn manifest_here(&self, digest: &str) -> Result<Option<FetchedManifest>, Error> {
+        let Some(media_type) = records::media_type(&self.db, digest)? else { return Ok(None) };
+        match self.disk.blobs.read(digest) {
+            Ok(bytes) => Ok(Some(FetchedManifest { digest: digest.to_owned(), media_type, bytes })),
+            Err(e) => {
+                tracing::warn!(%digest, error = %e, "a manifest is not taken from here");
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// What an index names; nothing for an image's manifest.
+fn entries_of(parsed: &Manifest, bytes: &[u8]) -> Result<Option<Vec<Descriptor>>, Error> {
+    match parsed {
+        Manifest::Index(_) => manifest::entries(bytes).map(Some),
+        Manifest::Image(_) => Ok(None),
     }
 }

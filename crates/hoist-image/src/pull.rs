@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::downloads::{Downloads, LayerFailure};
 use crate::ingest::{ImageDraft, Ingest};
 use crate::manifest::{self, Descriptor, ImageManifest, Manifest};
-use crate::records::{self, LayerSource, SourceDraft};
+use crate::records::{LayerSource, SourceDraft};
 use crate::registry::{self, Access, Failure, FetchedManifest, Repository};
 use crate::{Credentials, Error, Platform, Progress, ProgressSink, Shared, Store, config, digest};
 
@@ -132,7 +132,11 @@ impl Pull {
         if !names.iter().all(is_known) {
             self.bring_in(described, names).await?;
         }
-        self.store.vouch(&id, reference, met)?;
+        if !met.is_empty() {
+            let (store, id, name) = (self.store.clone(), id.clone(), reference.clone());
+            let vouched = tokio::task::spawn_blocking(move || store.vouch(&id, &name, met)).await;
+            vouched.map_err(|e| Error::Other(format!("image vouchers: {e}")))??;
+        }
         self.store.touch(&id);
         (self.progress)(Progress::status(None, format!("Digest: {digest}")));
         self.warn_of_platform(reference, &id);
@@ -161,7 +165,7 @@ impl Pull {
     }
 
     async fn describe(&self, reference: &Reference) -> Result<Described, Error> {
-        let mut manifests = vec![self.top_manifest(reference).await.map_err(|f| f.for_pull(reference))?];
+        let mut manifests = vec![self.top_manifest(reference).await?];
         let wanted = reference.digest.as_deref().or(reference.tag.as_deref());
         (self.progress)(Progress::status(wanted, format!("Pulling from {}", reference.path)));
         let image = loop {
@@ -174,8 +178,7 @@ impl Pull {
                 Manifest::Index(entries) => {
                     let wanted = self.platform.clone().unwrap_or_else(Platform::host);
                     let chosen = manifest::choose(&entries, &wanted)?;
-                    let next = self.manifest_by_digest(&chosen.digest).await.map_err(|f| f.for_pull(reference))?;
-                    manifests.push(next);
+                    manifests.push(self.manifest_by_digest(reference, &chosen.digest).await?);
                 }
             }
         };
@@ -199,46 +202,40 @@ impl Pull {
         Ok(Described { manifests, image, config, document })
     }
 
-    async fn top_manifest(&self, reference: &Reference) -> Result<FetchedManifest, Failure> {
+    async fn top_manifest(&self, reference: &Reference) -> Result<FetchedManifest, Error> {
         if let Some(digest) = &reference.digest {
-            return self.manifest_by_digest(digest).await;
+            return self.manifest_by_digest(reference, digest).await;
         }
+        let failed = |failure: Failure| failure.for_pull(reference);
         let tag = reference.tag.as_deref().unwrap_or("latest");
         if let Some(resolver) = &self.resolver {
-            let digest = match resolver.tag_digest(tag).await? {
+            let digest = match resolver.tag_digest(tag).await.map_err(failed)? {
                 Some(digest) => digest,
-                None => resolver.manifest(tag).await?.digest,
+                None => resolver.manifest(tag).await.map_err(failed)?.digest,
             };
-            return self.manifest_by_digest(&digest).await;
+            return self.manifest_by_digest(reference, &digest).await;
         }
-        if let Some(digest) = self.repository.tag_digest(tag).await?
-            && let Some(known) = self.known_manifest(&digest)
+        if let Some(digest) = self.repository.tag_digest(tag).await.map_err(failed)?
+            && let Some(known) = self.store.shared.manifest_here(&digest)?
         {
             return Ok(known);
         }
-        self.repository.manifest(tag).await
+        self.repository.manifest(tag).await.map_err(failed)
     }
 
-    async fn manifest_by_digest(&self, digest: &str) -> Result<FetchedManifest, Failure> {
-        match self.known_manifest(digest) {
+    /// One that an earlier pull left here, or the registry's.
+    async fn manifest_by_digest(&self, reference: &Reference, digest: &str) -> Result<FetchedManifest, Error> {
+        match self.store.shared.manifest_here(digest)? {
             Some(known) => Ok(known),
-            None => self.repository.manifest(digest).await,
+            None => self.repository.manifest(digest).await.map_err(|failure| failure.for_pull(reference)),
         }
-    }
-
-    /// A manifest that an earlier pull left here.
-    fn known_manifest(&self, digest: &str) -> Option<FetchedManifest> {
-        let shared = &self.store.shared;
-        let media_type = records::media_type(&shared.db, digest).ok().flatten()?;
-        let bytes = shared.disk.blobs.read(digest).ok()?;
-        Some(FetchedManifest { digest: digest.to_owned(), media_type, bytes })
     }
 
     /// Fetches what is missing and makes the image visible.
     async fn bring_in(&self, described: Described, names: Vec<Reference>) -> Result<(), Error> {
         let ingest = Arc::new(Ingest::begin(&self.store.shared)?);
         let jobs = self.plan(&ingest, &described);
-        let sources = sources(&described, &jobs, &names[0].name());
+        let sources = self.sources(&described, &jobs, &names[0].name());
         let layers: Vec<_> = described.layers().map(|(d, diff_id)| (d.clone(), diff_id.clone())).collect();
         let mut running = JoinSet::new();
         for (descriptor, diff_id) in jobs {
@@ -265,7 +262,8 @@ impl Pull {
         let config_media_type = described.image.config.media_type.clone();
         let manifests = described.manifests.into_iter().map(|m| (m.digest, m.media_type, m.bytes)).collect();
         let config = described.config;
-        let draft = ImageDraft { config, config_media_type, manifests, sources, names, parent: None, tagged_ns: 0 };
+        let (parent, tagged_ns, made_here) = (None, 0, false);
+        let draft = ImageDraft { config, config_media_type, manifests, sources, names, parent, tagged_ns, made_here };
         let commit = tokio::task::spawn_blocking(move || ingest.commit(&[draft]));
         let committed = commit.await.map_err(|e| Error::Other(format!("image commit: {e}")))?;
         downloads.forget(&layers);
@@ -290,23 +288,26 @@ impl Pull {
         }
         jobs
     }
-}
 
-/// Where the layers are from. Those that are fetched are proven: their digests are checked before they are committed.
-fn sources(described: &Described, fetched: &[(Descriptor, String)], repository: &str) -> Vec<SourceDraft> {
-    let layers = described.layers();
-    layers
-        .map(|(descriptor, diff_id)| SourceDraft {
-            proven: fetched.iter().any(|(other, id)| other.digest == descriptor.digest && id == diff_id),
-            source: LayerSource {
-                diff_id: diff_id.clone(),
-                digest: descriptor.digest.clone(),
-                size_bytes: descriptor.size,
-                media_type: descriptor.media_type.clone(),
-                repository: repository.to_owned(),
-            },
-        })
-        .collect()
+    /// Where the layers are from. Those that are fetched are proven, as their digests are checked before they are committed,
+    /// and so are those that an interrupted pull fetched.
+    fn sources(&self, described: &Described, fetched: &[(Descriptor, String)], repository: &str) -> Vec<SourceDraft> {
+        let index = self.store.shared.index();
+        let layers = described.layers();
+        layers
+            .map(|(descriptor, diff_id)| SourceDraft {
+                proven: fetched.iter().any(|(other, id)| other.digest == descriptor.digest && id == diff_id)
+                    || index.layer_came_as(diff_id, &descriptor.digest),
+                source: LayerSource {
+                    diff_id: diff_id.clone(),
+                    digest: descriptor.digest.clone(),
+                    size_bytes: descriptor.size,
+                    media_type: descriptor.media_type.clone(),
+                    repository: repository.to_owned(),
+                },
+            })
+            .collect()
+    }
 }
 
 /// One layer that a pull needs.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use hoist_db::{Db, OptionalExtension, Transaction, params, rusqlite};
 
 use crate::Error;
+use crate::manifest::Descriptor;
 
 /// Appended to, never changed: each step ran on somebody's disk.
 const STEPS: &[&str] = &[
@@ -57,6 +58,10 @@ const STEPS: &[&str] = &[
         rule TEXT NOT NULL,
         PRIMARY KEY (image_id, reference, rule)) WITHOUT ROWID;
 ",
+    // Of images from before nobody knows it: they count as others'.
+    "
+    ALTER TABLE images ADD COLUMN made_here INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// More places of one layer than these are not remembered: the longest unconfirmed ones go.
@@ -70,6 +75,8 @@ pub(crate) struct ImageRecord {
     pub(crate) tagged_ns: i64,
     /// When it was last pulled, tagged, loaded, or used by a container.
     pub(crate) used_ns: i64,
+    /// Whether this engine made it: it was neither pulled nor loaded when it came.
+    pub(crate) made_here: bool,
     pub(crate) diff_ids: Vec<String>,
 }
 
@@ -92,6 +99,14 @@ pub(crate) struct LayerSource {
     pub(crate) media_type: String,
     /// `docker.io/library/busybox`; "" says that compressing the layer here gives this form.
     pub(crate) repository: String,
+}
+
+impl LayerSource {
+    /// As a manifest names it.
+    pub(crate) fn descriptor(&self) -> Descriptor {
+        let (media_type, digest) = (self.media_type.clone(), self.digest.clone());
+        Descriptor { media_type, digest, size: self.size_bytes, ..Descriptor::default() }
+    }
 }
 
 /// What an image that comes in says about a layer.
@@ -142,12 +157,12 @@ pub(crate) fn read(db: &Db) -> Result<Snapshot, Error> {
             let (image, diff_id): (String, String) = row?;
             layers.entry(image).or_default().push(diff_id);
         }
-        let mut query = c.prepare("SELECT id, parent, tagged_ns, used_ns FROM images")?;
+        let mut query = c.prepare("SELECT id, parent, tagged_ns, used_ns, made_here FROM images")?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
             let (id, parent, tagged_ns, used_ns) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-            let diff_ids = layers.remove(&id).unwrap_or_default();
-            snapshot.images.push(ImageRecord { id, parent, tagged_ns, used_ns, diff_ids });
+            let (made_here, diff_ids) = (row.get(4)?, layers.remove(&id).unwrap_or_default());
+            snapshot.images.push(ImageRecord { id, parent, tagged_ns, used_ns, made_here, diff_ids });
         }
         let mut query = c.prepare("SELECT diff_id, size_bytes, tar_bytes, disk_bytes FROM layers")?;
         let mut rows = query.query([])?;
@@ -252,13 +267,14 @@ pub(crate) fn drop_layer(tx: &Transaction<'_>, diff_id: &str) -> rusqlite::Resul
     tx.execute("DELETE FROM layers WHERE diff_id = ?1", [diff_id]).map(drop)
 }
 
-/// Adds an image or, if it is there, its newer tag time.
+/// Adds an image or, if it is there, its newer tag time; who made it stays as it was.
 pub(crate) fn put_image(tx: &Transaction<'_>, image: &ImageRecord) -> rusqlite::Result<()> {
     tx.execute(
-        "INSERT INTO images (id, parent, tagged_ns, used_ns) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET
+        "INSERT INTO images (id, parent, tagged_ns, used_ns, made_here) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (id) DO UPDATE SET
             tagged_ns = max(tagged_ns, excluded.tagged_ns), used_ns = max(used_ns, excluded.used_ns),
             parent = coalesce(excluded.parent, parent)",
-        params![image.id, image.parent, image.tagged_ns, image.used_ns],
+        params![image.id, image.parent, image.tagged_ns, image.used_ns, image.made_here],
     )?;
     let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO image_layers VALUES (?1, ?2, ?3)")?;
     for (position, diff_id) in (0_i64..).zip(&image.diff_ids) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hoist_api::manifest::{DescribedPlatform, Descriptor, Mount as WantedMount};
 use hoist_api::reference::Reference;
 
-use crate::distribution::{Question, ask, media_type_of};
+use crate::distribution::{Question, ask, media_type_of, unheard};
 use crate::manifest::{self, Manifest};
 use crate::registry::{Access, Failure, FetchedManifest, Mount, Repository};
 use crate::{Config, Credentials, Error, Store, digest};
@@ -59,7 +59,7 @@ impl Store {
     ) -> Result<RemoteManifests, Error> {
         let settings = access.settings(self, reference);
         let asked = (reference, Access::Pull, access.credentials.as_ref());
-        ask(&settings, asked, reach_error, &Fetched(reference)).await
+        ask(&settings, asked, reach_error, &Fetched(reference), &unheard()).await
     }
 
     /// Puts a manifest where the reference says, after the blobs that it needs from other repositories. Returns its digest.
@@ -83,7 +83,8 @@ impl Store {
         }
         let settings = access.settings(self, reference);
         let asked = (reference, Access::Push, access.credentials.as_ref());
-        ask(&settings, asked, reach_error, &Sent { reference, target, media_type, bytes, mounts }).await?;
+        let question = Sent { reference, target, media_type, bytes, mounts };
+        ask(&settings, asked, reach_error, &question, &unheard()).await?;
         Ok(found)
     }
 }
@@ -94,7 +95,7 @@ struct Fetched<'a>(&'a Reference);
 impl Question for Fetched<'_> {
     type Answer = RemoteManifests;
 
-    async fn put(&self, place: &Repository) -> Result<RemoteManifests, Error> {
+    async fn put(&self, place: &Arc<Repository>) -> Result<RemoteManifests, Error> {
         fetch(place, self.0).await
     }
 }
@@ -112,7 +113,7 @@ struct Sent<'a> {
 impl Question for Sent<'_> {
     type Answer = ();
 
-    async fn put(&self, place: &Repository) -> Result<(), Error> {
+    async fn put(&self, place: &Arc<Repository>) -> Result<(), Error> {
         for mount in self.mounts {
             bring(place, mount, self.reference).await?;
         }

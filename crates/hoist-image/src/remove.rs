@@ -21,10 +21,27 @@ pub struct Users {
     pub running: Vec<String>,
 }
 
+/// What a removal goes against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// Nothing that keeps the image.
+    No,
+    /// What can be forced, but not a pin: somebody may put one on the image until the last moment.
+    SparingPins,
+    /// Whatever can be forced.
+    Yes,
+}
+
+impl From<bool> for Force {
+    fn from(force: bool) -> Force {
+        if force { Force::Yes } else { Force::No }
+    }
+}
+
 /// One removal: what was asked, and what has gone so far.
 struct Removal<'a> {
     store: &'a Store,
-    force: bool,
+    force: Force,
     prune: bool,
     users: &'a dyn Fn(&Image) -> Users,
     removed: Vec<Removed>,
@@ -42,12 +59,12 @@ impl Store {
     pub fn remove(
         &self,
         name: &str,
-        force: bool,
+        force: impl Into<Force>,
         no_prune: bool,
         users: &dyn Fn(&Image) -> Users,
     ) -> Result<Vec<Removed>, Error> {
         let _serial = self.shared.commit_lock();
-        let mut removal = Removal { store: self, force, prune: !no_prune, users, removed: Vec::new() };
+        let mut removal = Removal { store: self, force: force.into(), prune: !no_prune, users, removed: Vec::new() };
         removal.run(name)?;
         Ok(removal.removed)
     }
@@ -67,18 +84,22 @@ impl Removal<'_> {
             }
             self.drop_names(&image.id, &names)?;
         }
-        self.delete(&image.id, self.force, false)
+        self.delete(&image.id, self.is_forced(), false)
+    }
+
+    fn is_forced(&self) -> bool {
+        self.force != Force::No
     }
 
     fn by_name(&mut self, name: &str, image: &Image, names: &[Reference]) -> Result<(), Error> {
-        if !self.force && is_single(names) {
-            if image.is_pinned {
+        if is_single(names) {
+            if image.is_pinned && self.force != Force::Yes {
                 return Err(Error::Conflict(format!(
                     "conflict: unable to remove repository reference {name:?} (must force) - its image {} is pinned",
                     digest::short(&image.id)
                 )));
             }
-            let users = (self.users)(image);
+            let users = if self.is_forced() { Users::default() } else { (self.users)(image) };
             if let Some(container) = users.running.iter().chain(&users.stopped).next() {
                 return Err(Error::Conflict(format!(
                     "conflict: unable to remove repository reference {name:?} (must force) - container {} is using its \
@@ -101,7 +122,7 @@ impl Removal<'_> {
             rest = others;
         }
         self.drop_names(&image.id, &gone)?;
-        if rest.is_empty() { self.delete(&image.id, self.force, true) } else { Ok(()) }
+        if rest.is_empty() { self.delete(&image.id, self.is_forced(), true) } else { Ok(()) }
     }
 
     fn drop_names(&mut self, id: &str, names: &[Reference]) -> Result<(), Error> {
@@ -176,7 +197,7 @@ impl Removal<'_> {
             let text = format!("image is being used by running container {}", digest::short(container));
             return Some(Obstacle { hard: true, used: true, text });
         }
-        if (soft || !self.force) && image.is_pinned {
+        if (soft || self.force != Force::Yes) && image.is_pinned {
             let text = "image is pinned".to_owned();
             return Some(Obstacle { hard: false, used: true, text });
         }
@@ -184,7 +205,7 @@ impl Removal<'_> {
             let text = "image is referenced in multiple repositories".to_owned();
             return Some(Obstacle { hard: false, used: false, text });
         }
-        if (soft || !self.force)
+        if (soft || !self.is_forced())
             && let Some(container) = users.stopped.first()
         {
             let text = format!("image is being used by stopped container {}", digest::short(container));

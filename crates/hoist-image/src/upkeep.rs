@@ -19,6 +19,8 @@ pub struct DiskBytes {
     pub in_progress: u64,
     /// Removed, and not off the disk yet.
     pub leaving: u64,
+    /// The store's own directories, and whatever else lies in them.
+    pub other: u64,
 }
 
 impl DiskBytes {
@@ -58,13 +60,12 @@ impl Store {
         Ok(id)
     }
 
-    /// Takes a pin away; an id stands for every pin of the image. What keeps it pinned all the same comes back.
+    /// Takes a pin away; an id stands for every pin of the image, a name for its own alone. What keeps it pinned all the same comes back.
     pub fn unpin(&self, name: &str) -> Result<(Digest, Vec<String>), Error> {
         let _serial = self.shared.commit_lock();
         let (id, pinned) = self.pinnable(name)?;
         let pins = self.shared.index().pins_of(&id);
-        let (gone, kept): (Vec<_>, Vec<_>) =
-            pins.into_iter().partition(|pin| pinned == id || *pin == pinned || *pin == id);
+        let (gone, kept): (Vec<_>, Vec<_>) = pins.into_iter().partition(|pin| pinned == id || *pin == pinned);
         self.shared.db.write_durable(|tx| gone.iter().try_for_each(|pin| records::drop_pin(tx, pin)))?;
         let mut index = self.shared.index_mut();
         gone.iter().for_each(|pin| index.drop_pin(pin));
@@ -116,9 +117,24 @@ impl Store {
         Ok(DiskBytes {
             layers: self.shared.index().layers_disk_bytes().saturating_add(own(&disk.layers())?),
             documents: measure(disk.blobs.root())?,
-            in_progress: measure(&disk.tmp())?.saturating_add(measure(self.shared.partials.root())?),
+            in_progress: measure(&disk.tmp())?.saturating_add(measure(&disk.partial())?),
             leaving: measure(&disk.trash())?,
+            other: self.other_bytes()?,
         })
+    }
+
+    fn other_bytes(&self) -> Result<u64, Error> {
+        let disk = &self.shared.disk;
+        let counted = [disk.layers(), disk.blobs.root().to_owned(), disk.tmp(), disk.partial(), disk.trash()];
+        let root = disk.root();
+        let mut total = allocated::own_bytes(root).map_err(Error::io("measure", root))?;
+        for entry in std::fs::read_dir(root).map_err(Error::io("read", root))? {
+            let path = entry.map_err(Error::io("read", root))?.path();
+            if !counted.contains(&path) {
+                total = total.saturating_add(allocated::bytes(&path).map_err(Error::io("measure", &path))?);
+            }
+        }
+        Ok(total)
     }
 
     /// Which images are to go so that so many bytes come free. `used` are those that containers have, `spared` those that

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use hoist_api::reference::Reference;
 
 use crate::blobs::write_draft;
+use crate::distribution::{Question, ask};
 use crate::ingest::{Ingest, LayerDraft};
 use crate::manifest::Descriptor;
 use crate::records::{self, LayerSource};
-use crate::registry::{self, Access, Repository};
+use crate::registry::{self, Access, Failure, Repository};
 use crate::unpack::{self, Damage, Whiteouts};
 use crate::{Digest, Error, Image, Keyring, ProgressSink, Store, config};
 
@@ -57,16 +58,16 @@ impl Store {
         credentials: &Keyring,
         progress: &ProgressSink,
     ) -> Result<String, Error> {
-        let mut last = Error::Other("no registry is known that has it".to_owned());
+        let mut last = no_registry();
         for source in records::sources(&self.shared.db, diff_id)? {
-            let Ok(reference) = Reference::parse(&source.repository) else { continue };
-            let known = credentials.get(&reference.domain);
-            let places = registry::places(&reference, Access::Pull, &self.config(), known, progress).await?;
-            for place in places {
-                match self.refetch_from(&place, &source, may_replace.clone()).await {
-                    Ok(()) => return Ok(source.repository),
-                    Err(e) => last = e,
-                }
+            let Ok(repository) = Reference::parse(&source.repository) else { continue };
+            // What is asked for has a digest, whatever tags it has there.
+            let reference = repository.with_digest(&source.digest);
+            let asked = (&reference, Access::Pull, credentials.get(&reference.domain));
+            let question = Refetched { store: self, source: &source, may_replace };
+            match ask(&self.config(), asked, unreachable, &question, progress).await {
+                Ok(()) => return Ok(source.repository),
+                Err(e) => last = e,
             }
         }
         Err(last)
@@ -78,7 +79,6 @@ impl Store {
         source: &LayerSource,
         may_replace: MayReplace,
     ) -> Result<(), Error> {
-        place.ping().await.map_err(|f| Error::Other(f.to_string()))?;
         let (sink, bytes) = registry::channel();
         let ingest = Ingest::begin(&self.shared)?;
         let expected = source.digest.clone();
@@ -86,7 +86,7 @@ impl Store {
             let draft = ingest.unpack_verified(bytes, Whiteouts::Overlay, &expected);
             draft.map(|draft| (ingest, draft))
         });
-        let fetched = place.layer(&descriptor(source), &mut 0, &sink, &|_| {}).await;
+        let fetched = place.layer(&source.descriptor(), &mut 0, &sink, &|_| {}).await;
         match &fetched {
             Ok(()) => sink.finish().await,
             Err(_) => drop(sink),
@@ -120,23 +120,20 @@ impl Store {
         credentials: &Keyring,
         progress: &ProgressSink,
     ) -> Result<String, Error> {
-        let mut last = Error::Other("no registry is known that has it".to_owned());
-        for name in &image.repo_digests {
-            let Ok(reference) = Reference::parse(name) else { continue };
-            let known = credentials.get(&reference.domain);
-            let places = registry::places(&reference, Access::Pull, &self.config(), known, progress).await?;
-            for place in places {
-                match self.refetch_documents_from(&place, image, damaged).await {
-                    Ok(()) => return Ok(reference.name()),
-                    Err(e) => last = e,
-                }
+        let mut last = no_registry();
+        let names = self.shared.index().references(&image.id);
+        for reference in names.into_iter().filter(|name| name.digest.is_some()) {
+            let asked = (&reference, Access::Pull, credentials.get(&reference.domain));
+            let question = Documents { store: self, image, damaged };
+            match ask(&self.config(), asked, unreachable, &question, progress).await {
+                Ok(()) => return Ok(reference.name()),
+                Err(e) => last = e,
             }
         }
         Err(last)
     }
 
     async fn refetch_documents_from(&self, place: &Repository, image: &Image, damaged: &[Digest]) -> Result<(), Error> {
-        place.ping().await.map_err(|f| Error::Other(f.to_string()))?;
         for digest in damaged {
             let fetched = if *digest == image.id {
                 place.config(&document(digest)).await
@@ -170,12 +167,45 @@ impl Store {
     }
 }
 
-fn descriptor(source: &LayerSource) -> Descriptor {
-    let (media_type, digest, size) = (source.media_type.clone(), source.digest.clone(), source.size_bytes);
-    Descriptor { media_type, digest, size, platform: None, annotations: None }
+/// A layer that is to come again.
+struct Refetched<'a> {
+    store: &'a Store,
+    source: &'a LayerSource,
+    may_replace: &'a MayReplace,
+}
+
+impl Question for Refetched<'_> {
+    type Answer = ();
+
+    async fn put(&self, place: &Arc<Repository>) -> Result<(), Error> {
+        self.store.refetch_from(place, self.source, self.may_replace.clone()).await
+    }
+}
+
+/// Documents that are to come again.
+struct Documents<'a> {
+    store: &'a Store,
+    image: &'a Image,
+    damaged: &'a [Digest],
+}
+
+impl Question for Documents<'_> {
+    type Answer = ();
+
+    async fn put(&self, place: &Arc<Repository>) -> Result<(), Error> {
+        self.store.refetch_documents_from(place, self.image, self.damaged).await
+    }
+}
+
+fn no_registry() -> Error {
+    Error::Other("no registry is known that has it".to_owned())
+}
+
+fn unreachable(failure: Failure) -> Error {
+    Error::Other(failure.to_string())
 }
 
 /// A config by its digest alone; its size is bounded where it is read.
 fn document(digest: &str) -> Descriptor {
-    Descriptor { media_type: String::new(), digest: digest.to_owned(), size: 0, platform: None, annotations: None }
+    Descriptor { digest: digest.to_owned(), ..Descriptor::default() }
 }

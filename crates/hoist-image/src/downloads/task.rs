@@ -38,7 +38,7 @@ impl Task {
     pub(super) async fn run(mut self) {
         let ended = loop {
             if !self.is_wanted().await {
-                self.shared.partials.forget(&self.descriptor, &self.download.key.2);
+                self.forget_part().await;
                 return;
             }
             let slots = self.shared.downloads.slots.free.clone();
@@ -60,7 +60,7 @@ impl Task {
                 Some(Err(failure)) => break Err(LayerFailure::Fetch(failure)),
             }
         };
-        self.shared.partials.forget(&self.descriptor, &self.download.key.2);
+        self.forget_part().await;
         match &ended {
             Ok(()) => lock(&self.download.state).finished = true,
             Err(_) => drop(lock(&self.shared.downloads.known).remove(&self.download.key)),
@@ -96,6 +96,15 @@ impl Task {
                     }
                 }
             }
+        }
+    }
+
+    /// Removes what is kept of the layer's bytes, which may take a while.
+    async fn forget_part(&self) {
+        let (shared, descriptor, download) = (self.shared.clone(), self.descriptor.clone(), self.download.clone());
+        let forget = move || shared.partials.forget(&descriptor, &download.key.2);
+        if let Err(e) = tokio::task::spawn_blocking(forget).await {
+            tracing::warn!(error = %e, "a part of a pull stays until the next start");
         }
     }
 

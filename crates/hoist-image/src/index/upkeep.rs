@@ -47,7 +47,7 @@ impl Index {
     pub(crate) fn pins_of(&self, id: &str) -> Vec<String> {
         let Some(entry) = self.images.get(id) else { return Vec::new() };
         let id = std::iter::once(&entry.record.id);
-        id.chain(&entry.names).filter(|pinned| self.pins.contains(*pinned)).cloned().collect()
+        id.chain(entry.names()).filter(|pinned| self.pins.contains(*pinned)).cloned().collect()
     }
 
     pub(crate) fn put_voucher(&mut self, id: &str, voucher: Voucher) {
@@ -56,6 +56,11 @@ impl Index {
         {
             entry.vouchers.push(voucher);
         }
+    }
+
+    /// Whether this engine made the image, as far as is known.
+    pub(crate) fn is_made_here(&self, id: &str) -> bool {
+        self.images.get(id).is_some_and(|entry| entry.record.made_here)
     }
 
     pub(crate) fn vouchers(&self, id: &str) -> &[Voucher] {

@@ -41,6 +41,7 @@ pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
             names: tags.iter().map(|tag| tag_of(tag)).collect::<Result<_, _>>()?,
             parent: item.parent,
             tagged_ns: 0,
+            made_here: false,
         };
         found.push(Found { draft });
     }

@@ -31,6 +31,7 @@ pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
                 names: vec![tag_of(&format!("{repository}:{tag}"))?],
                 parent: None,
                 tagged_ns: 0,
+                made_here: false,
             };
             found.push(Found { draft });
         }

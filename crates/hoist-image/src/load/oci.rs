@@ -79,6 +79,7 @@ fn image(archive: &Archive, entry: &Descriptor, platform: &Platform) -> Result<I
         names,
         parent: None,
         tagged_ns: 0,
+        made_here: false,
     })
 }
 

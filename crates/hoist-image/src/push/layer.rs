@@ -80,7 +80,7 @@ fn described(made: Made, form: Form, wanted: Option<Descriptor>) -> Result<Descr
         None => {
             let media_type = if form == Form::Gzip { MEDIA_DOCKER_LAYER } else { "" }.to_owned();
             let Made { digest, bytes: size } = made;
-            Ok(Descriptor { media_type, digest, size, platform: None, annotations: None })
+            Ok(Descriptor { media_type, digest, size, ..Descriptor::default() })
         }
     }
 }

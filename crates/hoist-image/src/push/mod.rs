@@ -319,6 +319,7 @@ impl Push {
             names,
             parent: None,
             tagged_ns: 0,
+            made_here: false,
         };
         let commit = tokio::task::spawn_blocking(move || ingest.commit(&[draft]));
         commit.await.map_err(|e| Error::Other(format!("image commit: {e}")))?.map(drop)

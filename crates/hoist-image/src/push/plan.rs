@@ -5,9 +5,11 @@ use std::sync::Arc;
 use hoist_api::reference::Reference;
 
 use super::{LayerFailure, Push};
+use crate::Error;
+use crate::distribution::{Question, ask};
 use crate::manifest::Descriptor;
 use crate::records::{self, LayerSource};
-use crate::registry::{self, Access, Mount, Repository};
+use crate::registry::{Access, Failure, Mount, Repository};
 
 /// In place of a repository: the form that compressing the layer here gives.
 pub(super) const MADE_HERE: &str = "";
@@ -102,14 +104,14 @@ pub(super) async fn anyhow_there(
     forms.truncate(FORMS_MAX);
     for form in &forms {
         if is_there(push, &form.digest).await? {
-            return Ok(plan(Way::There(descriptor(form))));
+            return Ok(plan(Way::There(form.descriptor())));
         }
     }
     for form in &forms {
         let of_form = gzip.iter().filter(|source| source.digest == form.digest);
         let repositories: Vec<&str> = of_form.map(|source| source.repository.as_str()).collect();
         if let Some(from) = mounted(push, &form.digest, &repositories).await {
-            return Ok(plan(Way::Mounted(descriptor(form), from)));
+            return Ok(plan(Way::Mounted(form.descriptor(), from)));
         }
     }
     Ok(plan(Way::Make { form: Form::Gzip, wanted: None }))
@@ -120,11 +122,6 @@ pub(super) fn is_foreign(descriptor: &Descriptor) -> bool {
     let media_type = &descriptor.media_type;
     media_type.contains(".layer.nondistributable.")
         || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
-}
-
-fn descriptor(source: &LayerSource) -> Descriptor {
-    let (media_type, digest, size) = (source.media_type.clone(), source.digest.clone(), source.size_bytes);
-    Descriptor { media_type, digest, size, platform: None, annotations: None }
 }
 
 /// A registry that does not let us look may still let us write, and says better what is wrong if not.
@@ -155,22 +152,34 @@ async fn mounted(push: &Push, digest: &str, repositories: &[&str]) -> Option<Str
 
 /// A repository at its own registry, if the blob is there for us.
 async fn holder(push: &Push, repository: &str, digest: &str) -> Option<Arc<Repository>> {
-    let reference = Reference::parse(repository).ok()?;
+    let reference = Reference::parse(repository).ok()?.with_digest(digest);
     let own = Reference::parse(&push.repository).ok()?;
     // What proves who we are is for the target's registry.
     let credentials = push.credentials.as_ref().filter(|_| reference.domain == own.domain);
-    let config = push.shared.config();
-    let places = registry::places(&reference, Access::Pull, &config, credentials, &push.progress).await;
-    for place in places.ok()? {
-        if place.ping().await.is_err() {
-            continue;
-        }
-        match place.blob_bytes(digest).await {
-            Ok(Some(_)) => return Some(Arc::new(place)),
-            other => tracing::debug!(registry = %place.shown(), digest, found = ?other.is_ok(), "layer is not there"),
+    let asked = (&reference, Access::Pull, credentials);
+    let told = |failure: Failure| Error::Other(failure.to_string());
+    match ask(&push.shared.config(), asked, told, &Holds(digest), &push.progress).await {
+        Ok(place) => Some(place),
+        Err(e) => {
+            tracing::debug!(repository, digest, error = %e, "layer is not there");
+            None
         }
     }
-    None
+}
+
+/// Whether a blob is there.
+struct Holds<'a>(&'a str);
+
+impl Question for Holds<'_> {
+    type Answer = Arc<Repository>;
+
+    async fn put(&self, place: &Arc<Repository>) -> Result<Arc<Repository>, Error> {
+        match place.blob_bytes(self.0).await {
+            Ok(Some(_)) => Ok(place.clone()),
+            Ok(None) => Err(Error::NotFound(format!("{} does not have {}", place.shown(), self.0))),
+            Err(failure) => Err(Error::Other(failure.to_string())),
+        }
+    }
 }
 
 /// What is told about a way that needs no bytes.

@@ -25,10 +25,18 @@ struct Referrer {
     artifact_type: String,
 }
 
+/// A manifest that a list says is about another one. It need not be there.
+#[derive(Debug)]
+pub(crate) struct Referring {
+    pub(crate) digest: String,
+    /// Whether the list tells its type, which is the one that was asked for.
+    pub(crate) is_typed: bool,
+}
+
 impl Repository {
-    /// Digests of the referrers of this type, and of those whose type the list does not tell, of the first page. A registry
-    /// without that API is asked for the tag that clients keep there instead.
-    pub(crate) async fn referrers(&self, subject: &str, artifact_type: &str) -> Result<Vec<String>, Failure> {
+    /// The referrers of this type, then those whose type the list does not tell, of the first page. A registry without that
+    /// API is asked for the tag that clients keep there instead.
+    pub(crate) async fn referrers(&self, subject: &str, artifact_type: &str) -> Result<Vec<Referring>, Failure> {
         let bytes = match self.request(Method::GET, &format!("referrers/{subject}"), &[]).await {
             Ok(answer) => {
                 let bytes = document(answer.into_body(), manifest::DOCUMENT_MAX_BYTES).await;
@@ -44,11 +52,12 @@ impl Repository {
         let index: Index =
             serde_json::from_slice(&bytes).map_err(|e| Failure::Broken(format!("invalid list of referrers: {e}")))?;
         let fits = |entry: &Referrer| ["", EMPTY, artifact_type].contains(&entry.artifact_type.as_str());
-        let fitting = index.manifests.into_iter().filter(fits);
-        let digests: Vec<String> = fitting.map(|entry| entry.digest).collect();
-        for one in &digests {
-            digest::hex_of(one).map_err(|e| Failure::Broken(format!("invalid list of referrers: {e}")))?;
-        }
-        Ok(digests)
+        // A digest that cannot be fetched here is somebody else's business.
+        let fitting = index.manifests.into_iter().filter(|entry| fits(entry) && digest::hex_of(&entry.digest).is_ok());
+        let referring =
+            |entry: Referrer| Referring { is_typed: entry.artifact_type == artifact_type, digest: entry.digest };
+        let mut found: Vec<Referring> = fitting.map(referring).collect();
+        found.sort_by_key(|entry| !entry.is_typed);
+        Ok(found)
     }
 }

@@ -188,3 +188,35 @@ fn a_tag_by_digest_is_refused() {
         "No such image: nope:latest"
     );
 }
+
+#[test]
+fn a_name_whose_short_form_reads_as_another_goes_all_the_same() {
+    let place = Place::new();
+    let id = place.image("x:1", &["a"]);
+    for name in ["docker.io/a.b/c:1", "m:1", "docker.io/localhost/y:2"] {
+        place.store.tag("x:1", &Reference::parse(name).unwrap()).unwrap();
+    }
+    assert_eq!(place.store.get("x:1").unwrap().repo_tags, ["a.b/c:1", "m:1", "x:1", "localhost/y:2"]);
+    place.remove("docker.io/a.b/c:1", false).unwrap();
+    place.remove("docker.io/localhost/y:2", false).unwrap();
+    assert_eq!(place.store.get(&id).unwrap().repo_tags, ["m:1", "x:1"]);
+}
+
+#[test]
+fn a_pin_that_comes_in_the_last_moment_spares_the_image() {
+    let place = Place::new();
+    let id = place.image("x:1", &["a"]);
+    place.store.tag("x:1", &Reference::parse("y:1").unwrap()).unwrap();
+    place.store.pin("x:1").unwrap();
+    for name in [&id, "x:1"] {
+        if name == "x:1" {
+            place.remove("y:1", false).unwrap();
+        }
+        let refused = place.store.remove(name, Force::SparingPins, true, &nobody).unwrap_err();
+        assert!(matches!(&refused, Error::Conflict(text) if text.contains("is pinned")), "{refused}");
+    }
+    place.store.unpin("x:1").unwrap();
+    let users = |_: &Image| Users { stopped: vec!["c".repeat(64)], running: Vec::new() };
+    place.store.remove(&id, Force::SparingPins, true, &users).unwrap();
+    assert!(place.store.list().is_empty());
+}

@@ -31,7 +31,7 @@ struct SignedLayer {
 impl SignedLayer {
     fn descriptor(&self) -> Descriptor {
         let (media_type, digest) = (self.media_type.clone(), self.digest.clone());
-        Descriptor { media_type, digest, size: self.size, platform: None, annotations: None }
+        Descriptor { media_type, digest, size: self.size, ..Descriptor::default() }
     }
 }
 
@@ -50,9 +50,19 @@ pub(super) async fn signatures(
         }
     }
     for referrer in repository.referrers(&manifest.digest, bundle::MEDIA_TYPE).await?.into_iter().take(SIGNATURES_MAX) {
-        let carrier = repository.manifest(&referrer).await?;
-        for layer in layers(&carrier, bundle::MEDIA_TYPE)? {
-            let bytes = repository.config(&layer.descriptor()).await?;
+        // A list that clients keep themselves may name what is gone.
+        let Some(carrier) = known(repository.manifest(&referrer.digest).await)? else { continue };
+        let layers = match layers(&carrier, bundle::MEDIA_TYPE) {
+            Ok(layers) => layers,
+            // Anything may be about the image.
+            Err(failure) if !referrer.is_typed => {
+                found.push(Err(failure.to_string()));
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        for layer in layers {
+            let Some(bytes) = known(repository.config(&layer.descriptor()).await)? else { continue };
             found.push(bundle::read(&bytes, &manifest.bytes));
         }
     }
@@ -66,9 +76,9 @@ fn layers(carrier: &FetchedManifest, media_type: &str) -> Result<Vec<SignedLayer
     Ok(fitting.take(SIGNATURES_MAX).collect())
 }
 
-fn known(answer: Result<FetchedManifest, Failure>) -> Result<Option<FetchedManifest>, Failure> {
+fn known<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match answer {
-        Ok(manifest) => Ok(Some(manifest)),
+        Ok(found) => Ok(Some(found)),
         Err(failure) if failure.is_not_found() => Ok(None),
         Err(failure) => Err(failure),
     }

@@ -57,14 +57,18 @@ impl Policy {
         })
     }
 
-    /// Whether an image that is here may be used by one of these names. One that was never pulled under a policy is held
-    /// against the rule for what was made here, if there is one.
-    pub(crate) fn admits_here(&self, names: &[Reference], vouchers: &[Voucher]) -> Result<(), Error> {
-        if vouchers.is_empty()
-            && let Some(rule) = self.transport(LOCAL)
-        {
-            let what = names.first().map_or_else(|| "without a name".to_owned(), Reference::familiar);
-            return self.met(rule, vouchers).map_err(|why| self.refusal(&what, LOCAL, &why));
+    /// Whether an image that is here may be used by one of these names. One that was made here is held against the rule for
+    /// those, if there is one; where a pull found it to be signed since, its names may let it in too.
+    pub(crate) fn admits_here(&self, names: &[Reference], made_here: bool, vouchers: &[Voucher]) -> Result<(), Error> {
+        if let Some(rule) = self.transport(LOCAL).filter(|_| made_here) {
+            match self.met(rule, vouchers) {
+                Ok(()) => return Ok(()),
+                Err(why) if vouchers.is_empty() => {
+                    let what = names.first().map_or_else(|| "without a name".to_owned(), Reference::familiar);
+                    return Err(self.refusal(&what, LOCAL, &why));
+                }
+                Err(_) => {}
+            }
         }
         let hint = "pull it again, or give it a name whose rule it meets";
         let mut refused = None;
@@ -160,27 +164,36 @@ mod tests {
         let policy_now = policy(&signed("matchRepository"));
         let rule = rule_of(&policy_now, "r.io/a:1");
         let known = [voucher("r.io/a:1", &rule)];
-        assert!(policy_now.admits_here(&names(&["r.io/a:1"]), &known).is_ok());
-        assert!(policy_now.admits_here(&names(&["alias:1"]), &known).is_ok());
-        assert!(policy_now.admits_here(&[], &known).is_ok());
-        assert!(policy_now.admits_here(&names(&["r.io/a:1"]), &[]).is_err());
+        assert!(policy_now.admits_here(&names(&["r.io/a:1"]), false, &known).is_ok());
+        assert!(policy_now.admits_here(&names(&["alias:1"]), false, &known).is_ok());
+        assert!(policy_now.admits_here(&[], false, &known).is_ok());
+        assert!(policy_now.admits_here(&names(&["r.io/a:1"]), false, &[]).is_err());
         assert!(policy_now.admits_from(Source::DockerArchive, &names(&["r.io/a:1"]), &known).is_ok());
         assert_eq!(rule, rule_of(&policy(&signed("matchRepository")), "other:1"), "the same after a restart");
         let changed = policy(&signed("matchExact"));
-        assert!(changed.admits_here(&names(&["r.io/a:1"]), &known).is_err());
+        assert!(changed.admits_here(&names(&["r.io/a:1"]), false, &known).is_err());
         let rejecting = format!(
             "{},'transports':{{'docker':{{'r.io':[{{'type':'reject'}}]}}}}}}",
             signed("matchRepository").strip_suffix('}').unwrap()
         );
-        assert!(policy(&rejecting).admits_here(&names(&["alias:1"]), &known).is_err());
+        assert!(policy(&rejecting).admits_here(&names(&["alias:1"]), false, &known).is_err());
     }
 
     #[test]
     fn what_was_made_here_has_a_rule_of_its_own() {
         let text = "{'default':[{'type':'reject'}],'transports':{'containers-storage':{'':[{'type':'insecureAcceptAnything'}]}}}";
         let open = policy(text);
-        assert!(open.admits_here(&names(&["mine:1"]), &[]).is_ok());
-        // One that was pulled is not.
-        assert!(open.admits_here(&names(&["mine:1"]), &[voucher("mine:1", "x")]).is_err());
+        assert!(open.admits_here(&names(&["mine:1"]), true, &[]).is_ok());
+        // Neither one that was pulled under a policy nor one that was here before there was one.
+        assert!(open.admits_here(&names(&["mine:1"]), false, &[voucher("mine:1", "x")]).is_err());
+        assert!(open.admits_here(&names(&["mine:1"]), false, &[]).is_err());
+        let closed = format!(
+            "{{'default':[{{'type':'sigstoreSigned','keyData':'{KEY}'}}],'transports':\
+             {{'containers-storage':{{'':[{{'type':'reject'}}]}}}}}}"
+        );
+        let closed = policy(&closed);
+        let signed = [voucher("mine:1", &rule_of(&closed, "mine:1"))];
+        assert!(closed.admits_here(&names(&["mine:1"]), true, &[]).unwrap_err().to_string().contains(LOCAL));
+        assert!(closed.admits_here(&names(&["mine:1"]), true, &signed).is_ok());
     }
 }

@@ -27,6 +27,7 @@ pub use verify::Damage;
 pub(crate) use verify::verify;
 
 use place::Root;
+use rustix::io::Errno;
 
 /// More entries than any real layer has (a full Debian archive mirror of one suite has about 60 000 files).
 const ENTRIES_MAX: u64 = 4_000_000;
@@ -36,9 +37,36 @@ const PATH_MAX_BYTES: usize = 4096;
 /// Bounds what removing a tree costs; real layers stay far below.
 const DEPTH_MAX: usize = 1024;
 
-pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";
-pub(crate) const WHITEOUT_META_PREFIX: &[u8] = b".wh..wh.";
-pub(crate) const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
+/// What a name in a layer says instead of being a file's (OCI image-spec, layer.md "Whiteouts").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marker<'a> {
+    /// Nothing of its directory's former content is left.
+    Opaque,
+    /// AUFS kept its own records under such names; they are no files of the image.
+    Foreign,
+    /// What had this name is gone.
+    Hides(&'a [u8]),
+}
+
+/// What a name means in a layer; nothing: it is a file's. In a root filesystem that was imported all are.
+pub(crate) fn marker(name: &[u8]) -> Option<Marker<'_>> {
+    let hidden = name.strip_prefix(b".wh.")?;
+    Some(match hidden {
+        b".wh..opq" => Marker::Opaque,
+        _ if hidden.starts_with(b".wh.") => Marker::Foreign,
+        _ => Marker::Hides(hidden),
+    })
+}
+
+/// Whether an unpacked layer has something at a path.
+pub(crate) fn has(content: &Path, path: &[u8]) -> io::Result<bool> {
+    let Some((parent, name)) = split(path) else { return Ok(false) };
+    match Root::open(content, content)?.existing_directory(parent) {
+        Ok(parent) => Ok(place::look(&parent, name)?.is_some()),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
 
 /// What `.wh.` names in the tar mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +145,10 @@ impl<'a> Unpacker<'a> {
             return Ok(());
         };
         let parent = self.root.directory(parent)?;
-        if self.whiteouts == Whiteouts::Overlay && name.starts_with(WHITEOUT_PREFIX) {
-            return self.whiteout(entry, &parent, name);
+        if self.whiteouts == Whiteouts::Overlay
+            && let Some(marker) = marker(name)
+        {
+            return mark(entry, &parent, marker);
         }
         self.bytes = self.bytes.saturating_sub(self.make_way(entry, (&parent, name), stream)?);
         self.make(entry, &path, (&parent, name), stream)
@@ -195,26 +225,6 @@ impl<'a> Unpacker<'a> {
             .map_err(|e| io::Error::new(e.kind(), format!("hard link to {shown:?}: {e}")))
     }
 
-    fn whiteout(&mut self, entry: &Entry, parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
-        if name == WHITEOUT_OPAQUE {
-            return place::mark_opaque(parent, b".");
-        }
-        if name.starts_with(WHITEOUT_META_PREFIX) {
-            // AUFS kept its own records under such names; they are no files of the image.
-            return Ok(());
-        }
-        let hidden = &name[WHITEOUT_PREFIX.len()..];
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err(stream::invalid("invalid whiteout name"));
-        }
-        match place::look(parent, hidden)? {
-            // Hides what is below only; what this layer itself brings stays (OCI image-spec, layer.md "Whiteouts").
-            Some(existing) if existing.is_directory => place::mark_opaque(parent, hidden),
-            Some(_) => Ok(()),
-            None => place::make_whiteout(entry, parent, hidden),
-        }
-    }
-
     fn finish(self) -> io::Result<u64> {
         for (path, mtime) in &self.directories {
             let Some((parent, name)) = split(path) else { continue };
@@ -225,6 +235,21 @@ impl<'a> Unpacker<'a> {
             }
         }
         Ok(self.bytes)
+    }
+}
+
+fn mark(entry: &Entry, parent: &OwnedFd, marker: Marker<'_>) -> io::Result<()> {
+    let hidden = match marker {
+        Marker::Opaque => return place::mark_opaque(parent, b"."),
+        Marker::Foreign => return Ok(()),
+        Marker::Hides(b"" | b"." | b"..") => return Err(stream::invalid("invalid whiteout name")),
+        Marker::Hides(hidden) => hidden,
+    };
+    match place::look(parent, hidden)? {
+        // Hides what is below only; what this layer itself brings stays.
+        Some(existing) if existing.is_directory => place::mark_opaque(parent, hidden),
+        Some(_) => Ok(()),
+        None => place::make_whiteout(entry, parent, hidden),
     }
 }
 

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::place::{self, Root};
 use super::stream::{Entry, Kind, TarStream};
-use super::{DEPTH_MAX, WHITEOUT_META_PREFIX, WHITEOUT_OPAQUE, WHITEOUT_PREFIX, confine, split};
+use super::{DEPTH_MAX, Marker, confine, marker, split};
 use replay::Replay;
 
 /// More damage than this is not listed: the layer is as good as lost.
@@ -197,10 +197,9 @@ impl Checker {
         let Some((parent, name)) = split(&path) else { return Ok(()) };
         let Ok(parent) = self.root.existing_directory(parent) else { return self.tell(&path, "is missing") };
         let Some(stat) = stat(&parent, name)? else {
-            return if name.starts_with(WHITEOUT_PREFIX) {
-                self.whiteout(&path, &parent, name)
-            } else {
-                self.tell(&path, "is missing")
+            return match marker(name) {
+                Some(marker) => self.marked(&path, &parent, marker),
+                None => self.tell(&path, "is missing"),
             };
         };
         self.inodes.insert(stat.st_ino);
@@ -264,20 +263,17 @@ impl Checker {
         }
     }
 
-    fn whiteout(&mut self, path: &[u8], parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
-        if name == WHITEOUT_OPAQUE {
-            return if place::is_opaque(parent)? { Ok(()) } else { self.tell(path, "hides nothing any more") };
-        }
-        if name.starts_with(WHITEOUT_META_PREFIX) {
-            return Ok(());
-        }
-        match stat(parent, &name[WHITEOUT_PREFIX.len()..])? {
-            Some(hiding) => {
-                self.inodes.insert(hiding.st_ino);
-                Ok(())
+    fn marked(&mut self, path: &[u8], parent: &OwnedFd, marker: Marker<'_>) -> io::Result<()> {
+        let hides = match marker {
+            Marker::Foreign => true,
+            Marker::Opaque => place::is_opaque(parent)?,
+            Marker::Hides(hidden) => {
+                let hiding = stat(parent, hidden)?;
+                self.inodes.extend(hiding.map(|hiding| hiding.st_ino));
+                hiding.is_some()
             }
-            None => self.tell(path, "hides nothing any more"),
-        }
+        };
+        if hides { Ok(()) } else { self.tell(path, "hides nothing any more") }
     }
 
     fn directories(&mut self) -> io::Result<()> {

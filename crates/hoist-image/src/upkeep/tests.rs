@@ -6,6 +6,8 @@ use hoist_api::image::ContainerConfig;
 use hoist_api::reference::Reference;
 use hoist_db::Db;
 
+use crate::ingest::Ingest;
+use crate::unpack::Whiteouts;
 use crate::{Config, Store, Users};
 
 fn open(root: &Path) -> Store {
@@ -88,7 +90,7 @@ fn a_pin_goes_by_what_it_was_put_on_and_an_id_stands_for_all() {
     for pinned in ["a:1", "b:1", &id] {
         store.pin(pinned).unwrap();
     }
-    assert_eq!(store.unpin("a:1").unwrap().1, ["b:1"]);
+    assert_eq!(store.unpin("a:1").unwrap().1, [id.clone(), "b:1".to_owned()]);
     assert!(store.get(&id).unwrap().is_pinned);
     assert!(store.unpin(&id[7..19]).unwrap().1.is_empty());
     assert!(!store.get(&id).unwrap().is_pinned);
@@ -104,6 +106,9 @@ fn layers_are_measured_once_and_add_up() {
     let disk = store.disk_bytes().unwrap();
     let found = crate::allocated::bytes(&root.join("layers")).unwrap();
     assert_eq!(disk.layers, found);
+    store.wait_until_freed();
+    let disk = store.disk_bytes().unwrap();
+    assert_eq!(disk.images() + disk.leaving + disk.other, crate::allocated::bytes(&root).unwrap());
     assert!(disk.layers > 1_000_000 && disk.documents > 0 && disk.images() < 2_000_000, "{disk:?}");
     drop(store);
     // What is known is not looked at again.
@@ -112,4 +117,21 @@ fn layers_are_measured_once_and_add_up() {
     assert_eq!(store.disk_bytes().unwrap().layers, found);
     let none = std::collections::HashSet::new();
     assert_eq!(store.choose(1, &none, &none).image_ids, [store.get("a:1").unwrap().id.clone()]);
+}
+
+#[test]
+fn a_layer_that_was_repaired_is_measured_again_by_the_next_engine_too() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(&home.path().join("store"));
+    add(&store, "a:1", 100_000);
+    store.disk_bytes().unwrap();
+    let diff_id = store.get("a:1").unwrap().diff_ids[0].clone();
+    let measured = || crate::records::read(&store.shared.db).unwrap().disk_bytes.contains_key(&diff_id);
+    assert!(measured());
+    let mut tar = Vec::new();
+    store.write_layer(&diff_id, &mut tar).unwrap();
+    let ingest = Ingest::begin(&store.shared).unwrap();
+    let draft = ingest.unpack(tar.as_slice(), Whiteouts::Plain).unwrap();
+    ingest.replace(&draft).unwrap();
+    assert!(!measured());
 }

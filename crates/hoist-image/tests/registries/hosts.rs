@@ -1,8 +1,10 @@
 //! `hosts.toml` and `certs.d`: other places for a registry, and what each is asked for.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use hoist_image::Config;
+use hoist_api::reference::Reference;
+use hoist_image::{Config, Keyring, MayReplace};
 
 use crate::model::{Model, State};
 use crate::pushing::{holding, install};
@@ -58,8 +60,11 @@ fn a_host_that_only_holds_content_is_not_asked_for_tags() {
     write(directory.path(), "_default", &text);
     place.pull("reg.example.com/x:1").unwrap();
     assert_eq!(place.store.get("reg.example.com/x:1").unwrap().id, digest(&new.config));
-    assert_eq!((mirror.count("GET", "/manifests/1"), mirror.count("HEAD", "/manifests/1")), (0, 0));
     assert_eq!(server.count("GET", "/blobs/"), 0);
+    let reference = Reference::parse("reg.example.com/x:1").unwrap();
+    let told = place.block_on(place.store.distribution(&reference, None)).unwrap();
+    assert_eq!(told.digest, digest(&new.manifest));
+    assert_eq!((mirror.count("GET", "/manifests/1"), mirror.count("HEAD", "/manifests/1")), (0, 0));
 }
 
 #[test]
@@ -113,4 +118,29 @@ fn settings_that_are_wrong_are_named() {
     std::fs::rename(certs.join("client.cert"), certs.join("client.key")).unwrap();
     let told = place.refuse("tls.example.com/x:1");
     assert!(told.contains("missing client certificate client.cert for key"), "{told}");
+}
+
+#[test]
+fn settings_that_are_wrong_for_one_registry_do_not_keep_another_from_a_repair() {
+    let image = made(&["one"], Pack::Gzip);
+    let server = holding(&image, State::default());
+    let (place, directory) = configured();
+    for registry in ["first.example.com", "last.example.com"] {
+        write(directory.path(), registry, &format!("server = \"http://{}\"\n", server.address));
+        place.pull(&format!("{registry}/x:1")).unwrap();
+    }
+    write(directory.path(), "last.example.com", "mirrors = []\n");
+    let found = place.store.get("first.example.com/x:1").unwrap();
+    let may_replace: MayReplace = Arc::new(|| Ok(()));
+    let (logins, sink) = (Keyring::default(), place.sink());
+    let layer = place.block_on(place.store.refetch_layer(&found.diff_ids[0], &may_replace, &logins, &sink));
+    assert_eq!(layer.unwrap(), "first.example.com/x");
+    let config = place.root.path().join("blobs/sha256").join(found.id.trim_start_matches("sha256:"));
+    std::fs::write(&config, "{}").unwrap();
+    write(directory.path(), "first.example.com", "mirrors = []\n");
+    write(directory.path(), "last.example.com", &format!("server = \"http://{}\"\n", server.address));
+    let damaged = place.store.verify_documents(&found).unwrap();
+    let documents = place.block_on(place.store.refetch_documents(&found, &damaged, &logins, &sink));
+    assert_eq!((documents.unwrap(), damaged), ("last.example.com/x".to_owned(), vec![found.id.clone()]));
+    assert!(place.store.verify_documents(&found).unwrap().is_empty());
 }

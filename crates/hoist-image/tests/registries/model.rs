@@ -1,10 +1,11 @@
 //! A registry of a few lines that takes pushes, remembers every request, and misbehaves when told to.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
+use crate::http::{self, Asked};
 use crate::support::digest;
 
 /// What it holds and how it is to fail.
@@ -40,12 +41,6 @@ pub(crate) struct Model {
     pub(crate) state: Arc<Mutex<State>>,
 }
 
-struct Request {
-    method: String,
-    path: String,
-    headers: HashMap<String, String>,
-}
-
 struct Response(u16, Vec<(&'static str, String)>, Vec<u8>);
 
 impl Response {
@@ -57,16 +52,9 @@ impl Response {
 
 impl Model {
     pub(crate) fn start(state: State) -> Model {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(Mutex::new(state));
-        let (shared, own) = (state.clone(), address.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (state, own) = (shared.clone(), own.clone());
-                std::thread::spawn(move || serve(&stream, &state, &own));
-            }
-        });
+        let shared = state.clone();
+        let address = http::listen(move |stream, own| serve(stream, &shared, own));
         Model { address, state }
     }
 
@@ -91,12 +79,10 @@ impl Model {
 
 fn serve(stream: &TcpStream, state: &Mutex<State>, own: &str) {
     let mut reader = BufReader::new(stream);
-    while let Some(request) = read_head(&mut reader) {
+    while let Some(request) = http::read_head(&mut reader) {
         let Some(body) = read_body(&mut reader, &request, state) else { return };
         let Response(status, headers, bytes) = answer(&request, body, &mut state.lock().unwrap(), own);
-        let mut head = format!("HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n", bytes.len());
-        headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
-        head.push_str("\r\n");
+        let head = http::head(status, &headers, bytes.len());
         let bytes = if request.method == "HEAD" { Vec::new() } else { bytes };
         let mut out = stream;
         if out.write_all(head.as_bytes()).and_then(|()| out.write_all(&bytes)).is_err() {
@@ -105,29 +91,12 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, own: &str) {
     }
 }
 
-fn read_head(reader: &mut impl BufRead) -> Option<Request> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
-    let mut words = line.split_whitespace();
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut headers = HashMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        headers.insert(name.to_lowercase(), value.trim().to_owned());
-    }
-    Some(Request { method, path, headers })
-}
-
 /// The body, chunked or not; none if the connection is to be broken.
-fn read_body(reader: &mut impl BufRead, request: &Request, state: &Mutex<State>) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
+fn read_body(reader: &mut impl BufRead, request: &Asked, state: &Mutex<State>) -> Option<Vec<u8>> {
     if request.headers.get("transfer-encoding").is_none_or(|value| value != "chunked") {
-        let length = request.headers.get("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-        reader.take(length).read_to_end(&mut body).ok()?;
-        return Some(body);
+        return http::read_body(reader, request);
     }
+    let mut body = Vec::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
@@ -162,7 +131,7 @@ fn parameter(path: &str, name: &str) -> Option<String> {
     Some(found.replace("%3A", ":").replace("%2F", "/").replace("%2C", ","))
 }
 
-fn answer(request: &Request, body: Vec<u8>, state: &mut State, own: &str) -> Response {
+fn answer(request: &Asked, body: Vec<u8>, state: &mut State, own: &str) -> Response {
     let (method, path) = (request.method.as_str(), request.path.as_str());
     state.asked.push((method.to_owned(), path.to_owned()));
     state.seen.extend(request.headers.get("x-test").cloned());
@@ -170,25 +139,7 @@ fn answer(request: &Request, body: Vec<u8>, state: &mut State, own: &str) -> Res
         return Response(307, vec![("Location", format!("http://{elsewhere}{path}"))], vec![]);
     }
     if path.starts_with("/token") {
-        let given = request.headers.get("authorization").map(String::as_str);
-        let refresh = body.windows(20).any(|part| part == b"&refresh_token=known");
-        if state.private && given != Some("Basic dTpw") && !refresh {
-            return Response::error(401, "UNAUTHORIZED", "incorrect username or password");
-        }
-        if path.contains("offline_token=true") || refresh {
-            return Response(200, vec![], br#"{"access_token":"any","refresh_token":"known"}"#.to_vec());
-        }
-        let scopes: Vec<&str> = path.split(['?', '&']).filter_map(|pair| pair.strip_prefix("scope=")).collect();
-        let token = scopes.join(" ").replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
-        return Response(200, vec![], format!(r#"{{"token":"{token}"}}"#).into_bytes());
-    }
-    if let Some((left, after)) = state.busy.take() {
-        if left > 1 {
-            state.busy = Some((left - 1, after.clone()));
-        }
-        let Response(status, _, bytes) =
-            Response::error(429, "TOOMANYREQUESTS", "you have reached your pull rate limit");
-        return Response(status, vec![("Retry-After", after)], bytes);
+        return token(request, &body, state.private);
     }
     let bare = path.split('?').next().unwrap_or_default();
     let rest = bare.trim_start_matches("/v2/");
@@ -196,24 +147,11 @@ fn answer(request: &Request, body: Vec<u8>, state: &mut State, own: &str) -> Res
         .iter()
         .find_map(|part| rest.find(part).map(|at| (rest[..at].to_owned(), rest[at + 1..].to_owned())))
         .unwrap_or_default();
-    if state.tokens {
-        let mut wanted = vec![format!("repository:{repository}:pull,push")];
-        wanted.extend(parameter(path, "from").map(|from| format!("repository:{from}:pull")));
-        let given = request.headers.get("authorization").cloned().unwrap_or_default();
-        let wanted = if repository.is_empty() { vec!["any".to_owned()] } else { wanted };
-        let to_read = format!("repository:{repository}:pull");
-        let reads = matches!(method, "GET" | "HEAD") && given.split(' ').any(|word| word == to_read);
-        if !reads && !wanted.iter().all(|scope| given.split(' ').any(|word| word == scope)) {
-            let challenge = format!("Bearer realm=\"http://{own}/token\",service=\"model\"");
-            let Response(status, _, bytes) = Response::error(401, "UNAUTHORIZED", "authentication required");
-            return Response(status, vec![("WWW-Authenticate", challenge)], bytes);
-        }
+    if let Some(refusal) = refusal(request, state, &repository, own) {
+        return refusal;
     }
     if bare == "/v2/" {
         return Response(200, vec![], b"{}".to_vec());
-    }
-    if state.read_only && !matches!(method, "GET" | "HEAD") {
-        return Response::error(403, "DENIED", "requested access to the resource is denied");
     }
     if what.starts_with("blobs/uploads/") {
         return upload(request, body, state, &repository);
@@ -240,7 +178,51 @@ fn answer(request: &Request, body: Vec<u8>, state: &mut State, own: &str) -> Res
     }
 }
 
-fn upload(request: &Request, body: Vec<u8>, state: &mut State, repository: &str) -> Response {
+/// A token for whatever is asked for, by whoever may have it.
+fn token(request: &Asked, body: &[u8], is_private: bool) -> Response {
+    let path = request.path.as_str();
+    let given = request.headers.get("authorization").map(String::as_str);
+    let refresh = body.windows(20).any(|part| part == b"&refresh_token=known");
+    if is_private && given != Some("Basic dTpw") && !refresh {
+        return Response::error(401, "UNAUTHORIZED", "incorrect username or password");
+    }
+    if path.contains("offline_token=true") || refresh {
+        return Response(200, vec![], br#"{"access_token":"any","refresh_token":"known"}"#.to_vec());
+    }
+    let scopes: Vec<&str> = path.split(['?', '&']).filter_map(|pair| pair.strip_prefix("scope=")).collect();
+    let token = scopes.join(" ").replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
+    Response(200, vec![], format!(r#"{{"token":"{token}"}}"#).into_bytes())
+}
+
+/// Why the request is not answered, if it is not.
+fn refusal(request: &Asked, state: &mut State, repository: &str, own: &str) -> Option<Response> {
+    let (method, path) = (request.method.as_str(), request.path.as_str());
+    if let Some((left, after)) = state.busy.take() {
+        if left > 1 {
+            state.busy = Some((left - 1, after.clone()));
+        }
+        let Response(status, _, bytes) =
+            Response::error(429, "TOOMANYREQUESTS", "you have reached your pull rate limit");
+        return Some(Response(status, vec![("Retry-After", after)], bytes));
+    }
+    if state.tokens {
+        let mut wanted = vec![format!("repository:{repository}:pull,push")];
+        wanted.extend(parameter(path, "from").map(|from| format!("repository:{from}:pull")));
+        let given = request.headers.get("authorization").cloned().unwrap_or_default();
+        let wanted = if repository.is_empty() { vec!["any".to_owned()] } else { wanted };
+        let to_read = format!("repository:{repository}:pull");
+        let reads = matches!(method, "GET" | "HEAD") && given.split(' ').any(|word| word == to_read);
+        if !reads && !wanted.iter().all(|scope| given.split(' ').any(|word| word == scope)) {
+            let challenge = format!("Bearer realm=\"http://{own}/token\",service=\"model\"");
+            let Response(status, _, bytes) = Response::error(401, "UNAUTHORIZED", "authentication required");
+            return Some(Response(status, vec![("WWW-Authenticate", challenge)], bytes));
+        }
+    }
+    let is_write = !matches!(method, "GET" | "HEAD");
+    (state.read_only && is_write).then(|| Response::error(403, "DENIED", "requested access to the resource is denied"))
+}
+
+fn upload(request: &Asked, body: Vec<u8>, state: &mut State, repository: &str) -> Response {
     let path = &request.path;
     let key = upload_key(path);
     match request.method.as_str() {

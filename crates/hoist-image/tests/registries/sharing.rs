@@ -1,11 +1,12 @@
 //! Pulls that want the same layers at the same time, and pulls that are taken up again.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::{Answer, Made, Pack, Place, Server, digest, made};
 use hoist_api::reference::Reference;
-use hoist_image::Config;
+use hoist_image::{Config, Keyring, MayReplace};
 
 const STALL: Duration = Duration::from_millis(800);
 const BEFORE_STALL: usize = 150_000;
@@ -167,6 +168,14 @@ fn a_pull_that_died_with_its_engine_is_taken_up_by_the_next() {
     let asked = server.requests(&digest(&image.layers[1]));
     let start: usize = asked[1].headers["range"].trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
     assert!(asked.len() == 2 && start > 0 && start <= half, "{start}");
+    // What the first brought in can be repaired too.
+    let found = next.store.get(&name.to_string()).unwrap();
+    let damaged = next.store.layer_path(&found.diff_ids[0]).join("etc/0");
+    std::fs::write(&damaged, "no more as it was").unwrap();
+    let may_replace: MayReplace = Arc::new(|| Ok(()));
+    let (logins, sink) = (Keyring::default(), next.sink());
+    let repaired = next.block_on(next.store.refetch_layer(&found.diff_ids[0], &may_replace, &logins, &sink));
+    assert_eq!((repaired.unwrap(), std::fs::read_to_string(&damaged).unwrap()), (name.name(), "whole before".into()));
     next.store.remove(&name.to_string(), true, false, &|_| Default::default()).unwrap();
     next.assert_empty();
 }

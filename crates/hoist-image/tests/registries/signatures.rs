@@ -1,5 +1,8 @@
 //! Policies and signatures: keys, authorities and logs are made here, and sign as cosign does.
 
+mod bundles;
+mod simple;
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
@@ -138,6 +141,15 @@ impl Beside {
         self
     }
 
+    /// Puts something else before what is in the image's list.
+    fn also_listed(mut self, image: &Made, entry: &Value) -> Beside {
+        let (_, list) = self.answers.get_mut(&format!("/v2/x/referrers/{}", digest(&image.manifest))).unwrap();
+        let mut index: Value = serde_json::from_slice(list).unwrap();
+        index["manifests"].as_array_mut().unwrap().insert(0, entry.clone());
+        *list = index.to_string().into_bytes();
+        self
+    }
+
     fn serve(self, image: &Made) -> Server {
         Server::with(image, move |asked| {
             let (media_type, bytes) = self.answers.get(&asked.path)?;
@@ -189,30 +201,44 @@ fn simply_signed(key: &Key, bytes: &[u8]) -> (Vec<u8>, Value) {
     (bytes.to_vec(), annotations(&key.sign(bytes), None))
 }
 
-#[test]
-fn only_what_a_known_key_signed_is_pulled() {
-    let image = image();
-    let manifest = digest(&image.manifest);
-    let right = payload(&manifest, NAME);
-    let one = |layer: (Vec<u8>, Value)| Beside::default().simple(&image, &[layer]);
-    pull(&keyed(&KEY), one(simply_signed(&KEY, &right))).unwrap();
-    refused(&keyed(&KEY), Beside::default(), "a signature was required, but no signature exists");
-    refused(&keyed(&KEY), one(simply_signed(&LOG, &right)), "not by a key that the policy knows");
-    let tampered = (payload(&manifest, "evil.example/x"), annotations(&KEY.sign(&right), None));
-    refused(&keyed(&KEY), one(tampered), "not by a key that the policy knows");
-    let other = simply_signed(&KEY, &payload(&digest(b"other"), NAME));
-    refused(&keyed(&KEY), one(other), "the signature is for another image");
-    let renamed = simply_signed(&KEY, &payload(&manifest, "signed.example/y:1"));
-    refused(&keyed(&KEY), one(renamed), "for the name signed.example/y:1");
-    refused(&keyed(&KEY), one((b"nonsense".to_vec(), annotations(&KEY.sign(b"nonsense"), None))), "cannot be read");
-    refused(&keyed(&KEY), one((right.clone(), json!({}))), "the signature is missing");
-    // One that counts is enough, and a rule of several keys takes any of them.
-    let both = [simply_signed(&LOG, &right), simply_signed(&KEY, &right)];
-    pull(&keyed(&KEY), Beside::default().simple(&image, &both)).unwrap();
-    let mut any = keyed(&KEY);
-    any["keyDatas"] = json!([base64(LOG.pem()), base64(KEY.pem())]);
-    any.as_object_mut().unwrap().remove("keyData");
-    pull(&any, one(simply_signed(&KEY, &right))).unwrap();
+/// An authority and a certificate of it for a signer.
+struct Certified {
+    root: String,
+    chain: String,
+    certificate: String,
+    der: Vec<u8>,
+    key: Key,
+}
+
+fn certified(usage: ExtendedKeyUsagePurpose) -> Certified {
+    let authority = |name: &str| {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+    };
+    let root_key = KeyPair::generate().unwrap();
+    let root = authority("root").self_signed(&root_key).unwrap();
+    let root_issuer = Issuer::new(authority("root"), root_key);
+    let middle_key = KeyPair::generate().unwrap();
+    let middle = authority("middle").signed_by(&middle_key, &root_issuer).unwrap();
+    let middle_issuer = Issuer::new(authority("middle"), middle_key);
+    let key = Key::new();
+    let mut leaf = CertificateParams::new(Vec::new()).unwrap();
+    leaf.subject_alt_names = vec![SanType::Rfc822Name("ann@example.com".try_into().unwrap())];
+    leaf.extended_key_usages = vec![usage];
+    (leaf.not_before, leaf.not_after) = (rcgen::date_time_ymd(2023, 11, 15), rcgen::date_time_ymd(2023, 11, 16));
+    let mut issuer = b"\x0c\x17https://id.example.com/".to_vec();
+    issuer[1] = u8::try_from(issuer.len() - 2).unwrap();
+    leaf.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 57264, 1, 8], issuer)];
+    let leaf = leaf.signed_by(&key.pair, &middle_issuer).unwrap();
+    Certified { root: root.pem(), chain: middle.pem(), certificate: leaf.pem(), der: leaf.der().to_vec(), key }
+}
+
+fn keyless(by: &Certified, email: &str, issuer: &str) -> Value {
+    json!({ "type": "sigstoreSigned", "rekorPublicKeyData": base64(LOG.pem()),
+        "fulcio": { "caData": base64(&by.root), "oidcIssuer": issuer, "subjectEmail": email },
+        "signedIdentity": { "type": "exactRepository", "dockerRepository": NAME } })
 }
 
 #[test]
@@ -275,200 +301,4 @@ fn what_is_here_is_used_only_if_a_pull_found_it_signed() {
     assert!(admits(&place, &name).is_err());
     demand(&json!({ "type": "insecureAcceptAnything" }));
     admits(&place, &name).unwrap();
-}
-
-#[test]
-fn where_a_log_is_demanded_the_signature_must_be_in_it() {
-    let image = image();
-    let right = payload(&digest(&image.manifest), NAME);
-    let signature = KEY.sign(&right);
-    let mut rule = keyed(&KEY);
-    rule["rekorPublicKeyData"] = json!(base64(LOG.pem()));
-    let with =
-        |entry: Option<&Logged>| Beside::default().simple(&image, &[(right.clone(), annotations(&signature, entry))]);
-    let body = hashed_rekord(&right, &signature, &KEY.pem());
-    pull(&rule, with(Some(&logged(&LOG, &body)))).unwrap();
-    refused(&rule, with(None), "not recorded in a transparency log");
-    refused(&rule, with(Some(&logged(&KEY, &body))), "not signed by a log that the policy knows");
-    for other in [
-        hashed_rekord(b"other", &signature, &KEY.pem()),
-        hashed_rekord(&right, &KEY.sign(&right), &KEY.pem()),
-        hashed_rekord(&right, &signature, &LOG.pem()),
-    ] {
-        refused(&rule, with(Some(&logged(&LOG, &other))), "the log entry is about another signature");
-    }
-}
-
-/// An authority and a certificate of it for a signer.
-struct Certified {
-    root: String,
-    chain: String,
-    certificate: String,
-    der: Vec<u8>,
-    key: Key,
-}
-
-fn certified(usage: ExtendedKeyUsagePurpose) -> Certified {
-    let authority = |name: &str| {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params
-    };
-    let root_key = KeyPair::generate().unwrap();
-    let root = authority("root").self_signed(&root_key).unwrap();
-    let root_issuer = Issuer::new(authority("root"), root_key);
-    let middle_key = KeyPair::generate().unwrap();
-    let middle = authority("middle").signed_by(&middle_key, &root_issuer).unwrap();
-    let middle_issuer = Issuer::new(authority("middle"), middle_key);
-    let key = Key::new();
-    let mut leaf = CertificateParams::new(Vec::new()).unwrap();
-    leaf.subject_alt_names = vec![SanType::Rfc822Name("ann@example.com".try_into().unwrap())];
-    leaf.extended_key_usages = vec![usage];
-    (leaf.not_before, leaf.not_after) = (rcgen::date_time_ymd(2023, 11, 15), rcgen::date_time_ymd(2023, 11, 16));
-    let mut issuer = b"\x0c\x17https://id.example.com/".to_vec();
-    issuer[1] = u8::try_from(issuer.len() - 2).unwrap();
-    leaf.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 57264, 1, 8], issuer)];
-    let leaf = leaf.signed_by(&key.pair, &middle_issuer).unwrap();
-    Certified { root: root.pem(), chain: middle.pem(), certificate: leaf.pem(), der: leaf.der().to_vec(), key }
-}
-
-fn keyless(by: &Certified, email: &str, issuer: &str) -> Value {
-    json!({ "type": "sigstoreSigned", "rekorPublicKeyData": base64(LOG.pem()),
-        "fulcio": { "caData": base64(&by.root), "oidcIssuer": issuer, "subjectEmail": email },
-        "signedIdentity": { "type": "exactRepository", "dockerRepository": NAME } })
-}
-
-#[test]
-fn a_short_lived_certificate_counts_for_whom_it_is_and_when_it_was_valid() {
-    let image = image();
-    let by = certified(ExtendedKeyUsagePurpose::CodeSigning);
-    let right = payload(&digest(&image.manifest), NAME);
-    let with = |by: &Certified, entry: Option<&Logged>, signature: &[u8]| {
-        let mut annotations = annotations(signature, entry);
-        annotations["dev.sigstore.cosign/certificate"] = json!(by.certificate);
-        annotations["dev.sigstore.cosign/chain"] = json!(by.chain);
-        Beside::default().simple(&image, &[(right.clone(), annotations)])
-    };
-    let sign = |by: &Certified| {
-        let signature = by.key.sign(&right);
-        let entry = logged(&LOG, &hashed_rekord(&right, &signature, &by.certificate));
-        (signature, entry)
-    };
-    let (signature, entry) = sign(&by);
-    let rule = keyless(&by, "ann@example.com", "https://id.example.com/");
-    pull(&rule, with(&by, Some(&entry), &signature)).unwrap();
-    refused(&rule, with(&by, None, &signature), "not recorded in a transparency log");
-    let other = keyless(&by, "bob@example.com", "https://id.example.com/");
-    refused(&other, with(&by, Some(&entry), &signature), "is for ann@example.com, not bob@example.com");
-    let other = keyless(&by, "ann@example.com", "https://other.example.com/");
-    refused(&other, with(&by, Some(&entry), &signature), "OIDC issuer is \"https://id.example.com/\"");
-    // Of another authority, and for another use.
-    let stranger = certified(ExtendedKeyUsagePurpose::CodeSigning);
-    let (signature, entry) = sign(&stranger);
-    refused(&rule, with(&stranger, Some(&entry), &signature), "the certificate is not valid");
-    let server = certified(ExtendedKeyUsagePurpose::ServerAuth);
-    let (signature, entry) = sign(&server);
-    let rule = keyless(&server, "ann@example.com", "https://id.example.com/");
-    refused(&rule, with(&server, Some(&entry), &signature), "the certificate is not valid");
-    // A signature without the certificate's key.
-    let rule = keyless(&by, "ann@example.com", "https://id.example.com/");
-    let forged = stranger.key.sign(&right);
-    let entry = logged(&LOG, &hashed_rekord(&right, &forged, &by.certificate));
-    refused(&rule, with(&by, Some(&entry), &forged), "not by the key of its certificate");
-}
-
-fn statement(manifest: &str, name: &str, predicate: &str) -> Vec<u8> {
-    let hex = manifest.trim_start_matches("sha256:");
-    json!({ "_type": "https://in-toto.io/Statement/v1", "predicateType": predicate, "predicate": {},
-        "subject": [{ "name": name, "digest": { "sha256": hex } }] })
-    .to_string()
-    .into_bytes()
-}
-
-fn enveloped(key: &Key, payload: &[u8], material: &Value) -> Value {
-    let kind = "application/vnd.in-toto+json";
-    let mut text = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
-    text.extend_from_slice(payload);
-    json!({ "mediaType": BUNDLE, "verificationMaterial": material, "dsseEnvelope":
-        { "payload": base64(payload), "payloadType": kind, "signatures": [{ "sig": base64(key.sign(&text)) }] } })
-}
-
-const SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
-
-#[test]
-fn bundles_of_newer_cosigns_count() {
-    let image = image();
-    let manifest = digest(&image.manifest);
-    let material = json!({ "publicKey": { "hint": "x" }, "tlogEntries": [] });
-    let beside = |bundle: &Value| Beside::default().bundle(&image, bundle);
-    let named = enveloped(&KEY, &statement(&manifest, NAME, SIGN), &material);
-    pull(&keyed(&KEY), beside(&named)).unwrap();
-    refused(&keyed(&LOG), beside(&named), "not by a key that the policy knows");
-    let other = enveloped(&KEY, &statement(&digest(b"other"), NAME, SIGN), &material);
-    refused(&keyed(&KEY), beside(&other), "the signature is for another image");
-    let sbom = enveloped(&KEY, &statement(&manifest, NAME, "https://spdx.dev/Document"), &material);
-    refused(&keyed(&KEY), beside(&sbom), "is not a signature of the image");
-    // One that names no repository counts where the rule says that the digest is enough.
-    let nameless = enveloped(&KEY, &statement(&manifest, "", SIGN), &material);
-    refused(&keyed(&KEY), beside(&nameless), "matchDigest");
-    let mut by_digest = keyed(&KEY);
-    by_digest["signedIdentity"] = json!({ "type": "matchDigest" });
-    pull(&by_digest, beside(&nameless)).unwrap();
-    let plain = json!({ "mediaType": BUNDLE, "verificationMaterial": material, "messageSignature":
-        { "messageDigest": {}, "signature": base64(KEY.sign(&image.manifest)) } });
-    pull(&by_digest, beside(&plain)).unwrap();
-    let forged = json!({ "mediaType": BUNDLE, "verificationMaterial": material, "messageSignature":
-        { "messageDigest": {}, "signature": base64(KEY.sign(b"other")) } });
-    refused(&by_digest, beside(&forged), "not by a key that the policy knows");
-}
-
-#[test]
-fn a_list_that_cosign_keeps_itself_may_not_tell_what_is_in_it() {
-    // As cosign 3.1 leaves it at a registry without the referrers API, where no log was asked.
-    let image = image();
-    let manifest = digest(&image.manifest);
-    let subject = json!({ "digest": { "sha256": manifest.trim_start_matches("sha256:") }, "annotations": {} });
-    let statement = json!({ "_type": "https://in-toto.io/Statement/v1", "predicateType": SIGN, "predicate": {},
-        "subject": [subject] });
-    let bundle = enveloped(&KEY, statement.to_string().as_bytes(), &json!({ "publicKey": { "hint": "x" } }));
-    let mut by_digest = keyed(&KEY);
-    by_digest["signedIdentity"] = json!({ "type": "matchDigest" });
-    for called in ["application/vnd.oci.empty.v1+json", "", BUNDLE] {
-        let place = format!("manifests/{}", manifest.replace(':', "-"));
-        pull(&by_digest, Beside::default().listed_bundle(&bundle, called, &place)).unwrap();
-    }
-    let place = format!("manifests/{}", manifest.replace(':', "-"));
-    let other = Beside::default().listed_bundle(&bundle, "application/spdx+json", &place);
-    refused(&by_digest, other, "no signature exists");
-}
-
-#[test]
-fn a_bundle_may_have_a_certificate_and_a_log_entry() {
-    let image = image();
-    let by = certified(ExtendedKeyUsagePurpose::CodeSigning);
-    let payload = statement(&digest(&image.manifest), NAME, SIGN);
-    let mut bundle = enveloped(&by.key, &payload, &json!({}));
-    let signature = bundle["dsseEnvelope"]["signatures"][0]["sig"].clone();
-    let hash = digest(&payload).trim_start_matches("sha256:").to_owned();
-    let body = json!({ "apiVersion": "0.0.1", "kind": "dsse", "spec": {
-        "payloadHash": { "algorithm": "sha256", "value": hash },
-        "signatures": [{ "signature": signature, "verifier": base64(&by.certificate) }] } });
-    let entry = logged(&LOG, &body);
-    let middle = rustls_pem(&by.chain);
-    bundle["verificationMaterial"] = json!({
-        "x509CertificateChain": { "certificates": [{ "rawBytes": base64(&by.der) }, { "rawBytes": base64(middle) }] },
-        "tlogEntries": [{ "logIndex": "7", "logId": { "keyId": base64([0xc0, 0xff, 0xee]) },
-            "integratedTime": NOON_S.to_string(), "canonicalizedBody": entry.body,
-            "inclusionPromise": { "signedEntryTimestamp": entry.promise } }] });
-    let rule = keyless(&by, "ann@example.com", "https://id.example.com/");
-    pull(&rule, Beside::default().bundle(&image, &bundle)).unwrap();
-    bundle["verificationMaterial"]["tlogEntries"] = json!([]);
-    refused(&rule, Beside::default().bundle(&image, &bundle), "not recorded in a transparency log");
-}
-
-fn rustls_pem(pem: &str) -> Vec<u8> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
-    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
 }

@@ -2,8 +2,8 @@
 //! exactly what a test tells it, right or wrong.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufReader, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use hoist_api::reference::Reference;
 use hoist_db::Db;
 use hoist_image::{Config, Credentials, Error, Platform, Progress, ProgressSink, Store};
 use sha2::{Digest as _, Sha256};
+
+use crate::http::{self, Asked};
 
 pub(crate) const MEDIA_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const MEDIA_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -184,14 +186,6 @@ pub(crate) fn manifest_of(config: &[u8], layers: &[Vec<u8>]) -> serde_json::Valu
         "layers": layers.iter().map(layer).collect::<Vec<_>>() })
 }
 
-/// A request the server got.
-#[derive(Clone, Debug)]
-pub(crate) struct Asked {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) headers: HashMap<String, String>,
-}
-
 /// What the server answers: status line, headers, body, and whether to cut the connection after so many body bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
@@ -229,16 +223,9 @@ pub(crate) struct Server {
 impl Server {
     /// `handler` sees each request; `None` is a 404.
     pub(crate) fn start(handler: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let (log, handler): (_, Arc<Handler>) = (asked.clone(), Arc::new(handler));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (log, handler) = (log.clone(), handler.clone());
-                std::thread::spawn(move || serve(&stream, &log, &*handler));
-            }
-        });
+        let log = asked.clone();
+        let address = http::listen(move |stream, _| serve(stream, &log, &handler));
         Server { address, asked }
     }
 
@@ -270,21 +257,15 @@ impl Server {
 }
 
 fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &Handler) {
-    // Heads and bodies go out apart.
-    stream.set_nodelay(true).unwrap();
     let mut reader = BufReader::new(stream);
-    while let Some(asked) = read_request(&mut reader) {
+    while let Some(asked) = http::read_head(&mut reader) {
+        if http::read_body(&mut reader, &asked).is_none() {
+            return;
+        }
         log.lock().unwrap().push(asked.clone());
         let not_found = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
         let answer = handler(&asked).unwrap_or_else(|| Answer::status(404, not_found));
-        let mut head = format!("HTTP/1.1 {} Status\r\n", answer.status);
-        if !answer.headers.iter().any(|(name, _)| name == "Content-Length") {
-            head.push_str(&format!("Content-Length: {}\r\n", answer.body.len()));
-        }
-        for (name, value) in &answer.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str("\r\n");
+        let head = http::head(answer.status, &answer.headers, answer.body.len());
         let body = if asked.method == "HEAD" { &[][..] } else { &answer.body[..] };
         let sent = answer.cut_after.unwrap_or(body.len()).min(body.len());
         let mut out = stream;
@@ -296,22 +277,4 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &Handler) {
             return;
         }
     }
-}
-
-fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
-    let mut words = line.split_whitespace();
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut headers = HashMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        headers.insert(name.to_lowercase(), value.trim().to_owned());
-    }
-    let length = headers.get("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-    let mut body = Vec::new();
-    reader.take(length).read_to_end(&mut body).ok()?;
-    Some(Asked { method, path, headers })
 }
