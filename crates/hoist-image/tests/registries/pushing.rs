@@ -216,7 +216,7 @@ fn a_private_repository_takes_a_push_with_a_login_only() {
     let reference = Reference::parse(&target.name("a:1")).unwrap();
     let told = place.block_on(place.store.distribution(&reference, Some(&login))).unwrap();
     assert_eq!(told.digest, digest(&target.manifest("a", "1")));
-    assert_eq!(told.platforms, [serde_json::json!({ "architecture": "amd64", "os": "linux" })]);
+    assert_eq!(serde_json::json!(told.platforms), serde_json::json!([{ "architecture": "amd64", "os": "linux" }]));
 }
 
 #[test]
