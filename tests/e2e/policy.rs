@@ -53,6 +53,8 @@ fn a_policy_is_kept_for_files_and_for_what_is_here() {
         reload();
         assert!(!load("other:v1").contains("errorDetail"));
         t.cli("run --rm mine:v1 true").ok();
+        // One that was loaded was not made here.
+        t.cli("run --rm other:v1 true").fails_with(125).complains("image other:v1 is refused");
         let imported = t.api().request("POST", "/images/create?fromSrc=-&repo=tar", &headers, &[0; 1024]).text();
         assert!(imported.contains("image tar:latest is refused"), "{imported}");
     });

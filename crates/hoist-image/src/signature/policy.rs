@@ -1,5 +1,6 @@
-//! `policy.json`, in containers/image's form (containers-policy.json(5)): which images may be pulled, and who must have
-//! signed them. Read whole, keys and certificates included, so that what is wrong with it is known before the first pull.
+//! `policy.json`, in containers/image's form (containers-policy.json(5)): which images may be pulled, come in from files, and
+//! be used, and who must have signed them. Read whole, keys and certificates included, so that what is wrong with it is known
+//! before the first pull.
 
 use std::fmt;
 use std::fs;
