@@ -52,7 +52,7 @@ mod verify;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hoist_api::image::ContainerConfig;
 use hoist_api::reference::Reference;
@@ -98,6 +98,9 @@ pub struct Config {
     /// Where `<registry>/hosts.toml` and registries' certificates are; none is [`REGISTRY_DIRECTORY`].
     pub registry_config_dir: Option<PathBuf>,
 }
+
+/// So long whoever gives interrupted pulls up waits for them to go.
+const FORGETTING_MAX: Duration = Duration::from_secs(1);
 
 /// Where registries are configured unless a setting says otherwise.
 pub const REGISTRY_DIRECTORY: &str = "/etc/hoist/certs.d";
@@ -214,10 +217,14 @@ impl Store {
         self.shared.config()
     }
 
-    /// Gives up what is kept of interrupted pulls. Blocking.
+    /// Gives up what is kept of interrupted pulls, and waits a moment until it is out of the way. Blocking.
     pub fn forget_interrupted(&self) {
-        self.shared.downloads.forget_idle();
+        let is_gone = self.shared.downloads.forget_idle();
         self.shared.give_restored_up();
+        let give_up_at = Instant::now() + FORGETTING_MAX;
+        while !is_gone() && Instant::now() < give_up_at {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// By name, name:tag, name@digest, full id or unique id prefix (with or without `sha256:`). From memory, no disk.

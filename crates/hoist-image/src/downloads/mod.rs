@@ -5,7 +5,7 @@
 mod task;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -166,15 +166,19 @@ impl Downloads {
         }
     }
 
-    /// Gives up everything that nobody waits for.
-    pub(crate) fn forget_idle(&self) {
+    /// Gives up everything that nobody waits for. Returns what tells whether all of it is off the disk: tasks and threads
+    /// clear away what they have.
+    pub(crate) fn forget_idle(&self) -> impl Fn() -> bool + use<> {
+        let mut given_up: Vec<Weak<Download>> = Vec::new();
         lock(&self.known).retain(|_, download| {
             let idle = *download.wanted.borrow() == 0;
             if idle {
+                given_up.push(Arc::downgrade(download));
                 download.wake();
             }
             !idle
         });
+        move || given_up.iter().all(|download| download.strong_count() == 0)
     }
 
     fn is_known(&self, download: &Download) -> bool {

@@ -179,3 +179,19 @@ fn a_pull_that_died_with_its_engine_is_taken_up_by_the_next() {
     next.store.remove(&name.to_string(), true, false, &|_| Default::default()).unwrap();
     next.assert_empty();
 }
+
+#[test]
+fn what_a_killed_engine_left_of_a_layer_can_be_given_up() {
+    let image = large();
+    let server = stalling(&image, BEFORE_STALL);
+    let name = name(&server);
+    let first = Place::new();
+    first.block_on(async {
+        let pull = first.store.pull(&name, false, None, None, first.sink());
+        assert!(tokio::time::timeout(STALL / 2, pull).await.is_err());
+    });
+    let next = first.killed_and_opened_again();
+    assert!(next.store.disk_bytes().unwrap().in_progress >= BEFORE_STALL as u64 / 2);
+    next.store.forget_interrupted();
+    next.assert_empty();
+}
