@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::PoisonError;
 
 use hoist_api::time::now_ns;
-use hoist_image::{Force, Image};
+use hoist_image::Force;
 
 use crate::containers::Containers;
 use crate::disk::Space;
@@ -100,9 +100,7 @@ impl Images {
     }
 
     fn remove_for_budget(&self, id: &str) {
-        let users = self.users();
-        let of = |image: &Image| users.get(&image.id).cloned().unwrap_or_default();
-        let removed = self.store().remove(id, Force::SparingPins, true, &of);
+        let removed = self.store().remove(id, Force::SparingPins, true, &|image| self.any_users(image));
         match removed {
             Ok(removed) => {
                 let removed = self.report(id, removed, Some(REASON));

@@ -2,7 +2,7 @@
 
 use hoist_api::filters::Filters;
 use hoist_api::image::PruneReport;
-use hoist_image::{Force, Users};
+use hoist_image::Force;
 
 use crate::error::{Result, Translate};
 use crate::images::Images;
@@ -32,12 +32,13 @@ impl Images {
                 report.hoist.get_or_insert_default().pinned.extend(names);
                 continue;
             }
-            let removed = match self.store().remove(&image.id, Force::SparingPins, false, &|_| Users::default()) {
-                Ok(removed) => removed,
-                // it went with the image above it, or somebody needs or pins it by now
-                Err(hoist_image::Error::NotFound(_) | hoist_image::Error::Conflict(_)) => continue,
-                Err(e) => return Err(e).api(),
-            };
+            let removed =
+                match self.store().remove(&image.id, Force::SparingPins, false, &|image| self.any_users(image)) {
+                    Ok(removed) => removed,
+                    // it went with the image above it, or somebody needs or pins it by now
+                    Err(hoist_image::Error::NotFound(_) | hoist_image::Error::Conflict(_)) => continue,
+                    Err(e) => return Err(e).api(),
+                };
             report.images_deleted.get_or_insert_default().extend(self.report(&image.id, removed, None));
         }
         report.space_reclaimed = before.saturating_sub(self.layers_size_bytes());

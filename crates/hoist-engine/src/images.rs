@@ -213,6 +213,14 @@ impl Images {
         users
     }
 
+    /// The containers of an image, running or not, as those that no force removes it from: for removals that nobody asked for
+    /// by name. To be asked when the image is about to go, since a container may have come meanwhile.
+    pub(crate) fn any_users(&self, image: &Image) -> Users {
+        let Users { mut running, mut stopped, .. } = self.users().remove(&image.id).unwrap_or_default();
+        running.append(&mut stopped);
+        Users { running, stopped }
+    }
+
     /// `GET /images/json`.
     /// There are no intermediate images here: every image is one that somebody tagged, pulled or loaded, so `all` changes
     /// nothing.

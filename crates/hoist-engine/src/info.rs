@@ -1,6 +1,7 @@
 //! `docker version` and `docker info`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use hoist_api::system::{API_VERSION, Component, Info, MIN_API_VERSION, Platform, Version};
@@ -97,10 +98,7 @@ impl System {
         let records = self.containers.records();
         let count = |wanted: &[Status]| records.iter().filter(|r| wanted.contains(&r.state.status)).count();
         let v2 = cgroup::version() == cgroup::Version::V2;
-        let mut security = vec!["name=seccomp,profile=builtin".to_owned()];
-        if v2 {
-            security.push("name=cgroupns".to_owned());
-        }
+        let security = ["name=seccomp,profile=builtin"].into_iter().chain(v2.then_some("name=cgroupns"));
         Info {
             id: self.id.clone(),
             containers: records.len(),
@@ -109,13 +107,7 @@ impl System {
             containers_stopped: count(&[Status::Created, Status::Exited, Status::Dead, Status::Removing]),
             images: self.context.images.list().len(),
             driver: "overlay2".to_owned(),
-            driver_status: vec![
-                ("Backing Filesystem".to_owned(), backing_filesystem(&settings.root)),
-                ("Supports d_type".to_owned(), "true".to_owned()),
-                ("Using metacopy".to_owned(), "false".to_owned()),
-                ("Native Overlay Diff".to_owned(), "true".to_owned()),
-                ("userxattr".to_owned(), "false".to_owned()),
-            ],
+            driver_status: driver_status(&settings.root),
             plugins: json!({"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file", "local", "none"]}),
             memory_limit: true,
             swap_limit: swap_limit(v2),
@@ -161,7 +153,7 @@ impl System {
             containerd_commit: json!({"ID": ""}),
             runc_commit: json!({"ID": git_commit()}),
             init_commit: json!({"ID": git_commit()}),
-            security_options: security,
+            security_options: security.map(str::to_owned).collect(),
             cdi_spec_dirs: Vec::new(),
             default_address_pools: Value::Null,
             warnings: None,
@@ -186,6 +178,17 @@ impl System {
         insecure.extend(cidrs.into_iter().cloned());
         json!({"IndexConfigs": index, "InsecureRegistryCIDRs": insecure, "Mirrors": mirrors})
     }
+}
+
+fn driver_status(root: &Path) -> Vec<(String, String)> {
+    let of_overlay = [
+        ("Supports d_type", "true"),
+        ("Using metacopy", "false"),
+        ("Native Overlay Diff", "true"),
+        ("userxattr", "false"),
+    ];
+    let backing = ("Backing Filesystem".to_owned(), backing_filesystem(root));
+    std::iter::once(backing).chain(of_overlay.map(|(key, value)| (key.to_owned(), value.to_owned()))).collect()
 }
 
 fn runtimes(settings: &Reloadable) -> Value {

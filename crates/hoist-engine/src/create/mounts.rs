@@ -27,26 +27,7 @@ pub(crate) fn resolve(
     others: &dyn Fn(&str) -> Result<Vec<MountRecord>>,
 ) -> Result<Resolved> {
     let mut found = Collected { by_path: BTreeMap::new(), volumes: Vec::new(), store: volumes };
-    for wanted in host.volumes_from.iter().flatten() {
-        let (name, mode) = wanted.split_once(':').unwrap_or((wanted, ""));
-        if name.is_empty() {
-            return Err(Error::invalid("volumes-from specification cannot be an empty string"));
-        }
-        if !matches!(mode, "" | "ro" | "rw" | "z" | "Z") {
-            return Err(Error::invalid(format!("invalid mode: {mode}")));
-        }
-        for mut mount in others(name)? {
-            if mode == "ro" {
-                mount.point.rw = false;
-                mount.options.retain(|o| o != "rw");
-                mount.options.push("ro".to_owned());
-            }
-            if mount.point.r#type == "volume" {
-                found.volumes.push((mount.point.name.clone(), mount.point.destination.clone(), false));
-            }
-            found.by_path.insert(mount.point.destination.clone(), mount);
-        }
-    }
+    found.inherit(host, others)?;
     let inherited: Vec<String> = found.by_path.keys().cloned().collect();
     let mut seen: Vec<String> = Vec::new();
     let mut once = |path: &str| -> Result<()> {
@@ -136,6 +117,31 @@ struct Collected<'a> {
 }
 
 impl Collected<'_> {
+    /// `--volumes-from`
+    fn inherit(&mut self, host: &HostConfig, others: &dyn Fn(&str) -> Result<Vec<MountRecord>>) -> Result<()> {
+        for wanted in host.volumes_from.iter().flatten() {
+            let (name, mode) = wanted.split_once(':').unwrap_or((wanted, ""));
+            if name.is_empty() {
+                return Err(Error::invalid("volumes-from specification cannot be an empty string"));
+            }
+            if !matches!(mode, "" | "ro" | "rw" | "z" | "Z") {
+                return Err(Error::invalid(format!("invalid mode: {mode}")));
+            }
+            for mut mount in others(name)? {
+                if mode == "ro" {
+                    mount.point.rw = false;
+                    mount.options.retain(|o| o != "rw");
+                    mount.options.push("ro".to_owned());
+                }
+                if mount.point.r#type == "volume" {
+                    self.volumes.push((mount.point.name.clone(), mount.point.destination.clone(), false));
+                }
+                self.by_path.insert(mount.point.destination.clone(), mount);
+            }
+        }
+        Ok(())
+    }
+
     fn bind(&mut self, bind: bind::Bind, driver: &str) -> Result<()> {
         let has = |o: &str| bind.options.iter().any(|x| x == o);
         let rw = !has("ro") && !has("rro");
@@ -291,7 +297,7 @@ impl Collected<'_> {
             std::fs::create_dir_all(&source).map_err(io("error while creating mount source path", &source))?;
         }
         let propagation = if options.propagation.is_empty() { "rprivate" } else { options.propagation.as_str() };
-        if !matches!(propagation, "rshared" | "rslave" | "rprivate" | "shared" | "slave" | "private") {
+        if !bind::PROPAGATIONS.contains(&propagation) {
             return Err(bad(format!("invalid propagation mode: {propagation}")));
         }
         self.bind_record(

@@ -187,13 +187,8 @@ fn cpuset(list: &str, what: &str) -> Result<()> {
 }
 
 fn parse_cpuset(list: &str) -> Option<Vec<(u32, u32)>> {
-    list.split(',')
-        .map(|range| {
-            let (from, to) = range.split_once('-').unwrap_or((range, range));
-            let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
-            (from <= to && to < MAX_CPUSET).then_some((from, to))
-        })
-        .collect()
+    let ranges = hoist_runtime::cpu_list::parse(list)?;
+    ranges.iter().map(|range| (*range.end() < MAX_CPUSET).then_some((*range.start(), *range.end()))).collect()
 }
 
 /// Checks a restart policy.

@@ -89,9 +89,9 @@ impl Files {
 
 /// The plain form goes when the compressed one is there.
 fn open_numbered(path: &Path, number: u32) -> Option<Form> {
-    let plain = format!("{}.{number}", path.display());
-    let compressed = || File::open(format!("{plain}.gz")).map(Form::Compressed);
-    File::open(&plain).map(Form::Plain).or_else(|_| compressed()).ok()
+    let [plain, compressed] = hoist_runtime::launch::rotated_names(path, number);
+    let compressed = || File::open(compressed).map(Form::Compressed);
+    File::open(plain).map(Form::Plain).or_else(|_| compressed()).ok()
 }
 
 /// Without the lock a log can be read all the same, only not while it is being rotated.

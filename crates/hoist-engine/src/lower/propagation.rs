@@ -29,18 +29,11 @@ fn mount_of<'t>(table: &'t str, path: &Path) -> Option<(String, &'t str)> {
     let mounts = table.lines().filter_map(|line| {
         let (mount, _) = line.split_once(" -")?;
         let mut fields = mount.splitn(7, ' ').skip(4);
-        let (point, _) = (unescape(fields.next()?), fields.next()?);
+        let (point, _) = (hoist_sys::mount::unescape(fields.next()?), fields.next()?);
         path.starts_with(&point).then(|| (point, fields.next().unwrap_or_default()))
     });
     // Of several in one place the last is on top.
     mounts.max_by_key(|(point, _)| point.len())
-}
-
-/// Blanks and the like are three octal digits in the table.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .into_iter()
-        .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
 }
 
 #[cfg(test)]
