@@ -97,7 +97,7 @@ async fn describe(place: &Repository, reference: &Reference) -> Result<Distribut
     let parsed = manifest::parse(&fetched.bytes, &fetched.media_type)?;
     let media_type = media_type_of(&fetched, &parsed);
     let platforms = match parsed {
-        Manifest::Index(entries) => entries.into_iter().filter_map(|entry| entry.platform).collect(),
+        Manifest::Index(entries) => entries.into_iter().filter_map(|entry| Some(*entry.platform?)).collect(),
         Manifest::Image(image) => {
             let config = place.config(&image.config).await.map_err(|failure| failure.for_distribution())?;
             // An artifact has no platform; what it has instead of a config is no error here.

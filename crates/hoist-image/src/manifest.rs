@@ -32,7 +32,8 @@ pub(crate) struct Descriptor {
     pub(crate) digest: String,
     pub(crate) size: u64,
     #[serde(default)]
-    pub(crate) platform: Option<DescribedPlatform>,
+    /// Boxed: few descriptors have one.
+    pub(crate) platform: Option<Box<DescribedPlatform>>,
     #[serde(default)]
     pub(crate) annotations: Option<std::collections::BTreeMap<String, String>>,
 }
@@ -151,7 +152,7 @@ impl ImageManifest {
 /// The entry of an index that fits best.
 pub(crate) fn choose<'a>(manifests: &'a [Descriptor], wanted: &Platform) -> Result<&'a Descriptor, Error> {
     let candidates = manifests.iter().filter(|m| m.media_type.is_empty() || is_manifest_type(&m.media_type));
-    let best = candidates.filter_map(|m| Some((rank(m.platform.as_ref(), wanted)?, m)));
+    let best = candidates.filter_map(|m| Some((rank(m.platform.as_deref(), wanted)?, m)));
     // The first of equals: index authors put the preferred one first.
     best.min_by_key(|(rank, _)| *rank)
         .map(|(_, manifest)| manifest)

@@ -20,7 +20,7 @@ fn index(platforms: &[&str]) -> Vec<Descriptor> {
         let Platform { os, architecture, variant } = p;
         let platform = DescribedPlatform { os, architecture, variant, ..DescribedPlatform::default() };
         let media_type = MEDIA_OCI_MANIFEST.to_owned();
-        Descriptor { media_type, digest: D.into(), size: 1, platform: Some(platform), annotations: None }
+        Descriptor { media_type, digest: D.into(), size: 1, platform: Some(Box::new(platform)), annotations: None }
     };
     platforms.iter().map(entry).collect()
 }
