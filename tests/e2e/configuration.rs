@@ -112,7 +112,7 @@ fn an_engine_that_cannot_start_leaves_neither_socket_nor_pid_file() {
         let (socket, pid_file) = (other.path().join("b.sock"), other.path().join("b.pid"));
         let mut command = Command::new(&binary);
         // The root of an engine that runs, with everything else its own.
-        command.args(["engine", "--bridge", "none", "--root"]).arg(t.engine.directory().join("d"));
+        command.args(["engine", "--bridge", "ht-never", "--root"]).arg(t.engine.directory().join("d"));
         command.arg("--run-dir").arg(other.path().join("run")).arg("--pidfile").arg(&pid_file);
         command.args(["-H", &format!("unix://{}", socket.display())]);
         let ended = command.output().unwrap();
@@ -120,7 +120,7 @@ fn an_engine_that_cannot_start_leaves_neither_socket_nor_pid_file() {
         assert!(ended.status.code() == Some(1) && said.contains("another engine uses "), "{said}");
         assert!(!socket.exists() && !pid_file.exists(), "{said}");
         let second = Command::new(&binary)
-            .args(["engine", "--bridge", "none", "-H", &format!("unix://{}", socket.display()), "-H", "tcp://nonsense"])
+            .args(["engine", "--bridge", "ht-never", "-H", &format!("unix://{}", socket.display()), "-H", "tcp://nonsense"])
             .arg("--root")
             .arg(other.path().join("root"))
             .arg("--run-dir")
