@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 pub(crate) fn in_ci() -> Result<()> {
     install_cargo_fuzz()?;
     // Once, so that two runs do not wait for each other.
-    IN_CI.iter().try_for_each(|target| succeed(&mut cargo_fuzz(&["build", "--sanitizer", "none", target])))?;
+    succeed(&mut cargo_fuzz("build", Programs::Lean))?;
     for pair in IN_CI.chunks(2) {
         std::thread::scope(|scope| {
             let runs: Vec<_> = pair.iter().map(|target| scope.spawn(|| fuzz_quietly(target))).collect();
@@ -48,7 +48,7 @@ pub(crate) fn in_ci() -> Result<()> {
 }
 
 fn fuzz_quietly(target: &str) -> Result<()> {
-    let ended = command(target, SECONDS_IN_CI)?.output().context("cannot start cargo fuzz")?;
+    let ended = command(target, SECONDS_IN_CI, Programs::Lean)?.output().context("cannot start cargo fuzz")?;
     let text = String::from_utf8_lossy(&ended.stderr);
     if !ended.status.success() {
         bail!("{target}: {}\n{text}", ended.status);
@@ -59,17 +59,24 @@ fn fuzz_quietly(target: &str) -> Result<()> {
 }
 
 fn fuzz(target: &str, seconds: u32) -> Result<()> {
-    succeed(&mut command(target, seconds)?)
+    succeed(&mut command(target, seconds, Programs::All)?)
 }
 
-fn command(target: &str, seconds: u32) -> Result<Command> {
+/// Which of the programs are compiled: all, or those that need only the crates below the others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Programs {
+    All,
+    Lean,
+}
+
+fn command(target: &str, seconds: u32, programs: Programs) -> Result<Command> {
     let fuzz = root().join("fuzz");
     // New inputs go to the first directory, which git ignores.
     let corpus = fuzz.join("corpus").join(target);
     fs::create_dir_all(&corpus).with_context(|| format!("{}", corpus.display()))?;
     // The code under test has no unsafe blocks, so that sanitizers would only slow it down.
-    let mut command = cargo_fuzz(&["run", "--sanitizer", "none", target]);
-    command.arg(&corpus).arg(fuzz.join("seeds").join(target)).arg("--").args([
+    let mut command = cargo_fuzz("run", programs);
+    command.arg(target).arg(&corpus).arg(fuzz.join("seeds").join(target)).arg("--").args([
         format!("-max_total_time={seconds}"),
         format!("-timeout={TIMEOUT_S}"),
         format!("-rss_limit_mb={MEMORY_MB}"),
@@ -82,10 +89,13 @@ fn command(target: &str, seconds: u32) -> Result<Command> {
     Ok(command)
 }
 
-fn cargo_fuzz(arguments: &[&str]) -> Command {
-    let mut command = cargo(["fuzz"]);
+fn cargo_fuzz(verb: &str, programs: Programs) -> Command {
+    let mut command = cargo(["fuzz", verb, "--sanitizer", "none"]);
+    if programs == Programs::Lean {
+        command.arg("--no-default-features");
+    }
     // Coverage instrumentation is an unstable option of the one stable compiler that builds everything else.
-    command.args(arguments).current_dir(root().join("fuzz")).env("RUSTC_BOOTSTRAP", "1");
+    command.current_dir(root().join("fuzz")).env("RUSTC_BOOTSTRAP", "1");
     command
 }
 
