@@ -120,7 +120,15 @@ fn an_engine_that_cannot_start_leaves_neither_socket_nor_pid_file() {
         assert!(ended.status.code() == Some(1) && said.contains("another engine uses "), "{said}");
         assert!(!socket.exists() && !pid_file.exists(), "{said}");
         let second = Command::new(&binary)
-            .args(["engine", "--bridge", "ht-never", "-H", &format!("unix://{}", socket.display()), "-H", "tcp://nonsense"])
+            .args([
+                "engine",
+                "--bridge",
+                "ht-never",
+                "-H",
+                &format!("unix://{}", socket.display()),
+                "-H",
+                "tcp://nonsense",
+            ])
             .arg("--root")
             .arg(other.path().join("root"))
             .arg("--run-dir")
