@@ -47,7 +47,7 @@ impl Place {
 }
 
 fn open(root: &Path) -> Store {
-    Store::open(root, Db::open(&root.with_extension("db")).unwrap(), Config::default()).unwrap()
+    Store::open(root, Db::open(&root.join("hoist.db")).unwrap(), Config::default()).unwrap()
 }
 
 fn tar_with(name: &str) -> Vec<u8> {
