@@ -39,6 +39,14 @@ fn name(server: &Server) -> Reference {
     Reference::parse(&format!("{}/x:1", server.address)).unwrap()
 }
 
+/// A pull that its client leaves while the registry stalls.
+fn break_off(place: &Place, name: &Reference) {
+    place.block_on(async {
+        let pull = place.store.pull(name, false, None, None, place.sink());
+        assert!(tokio::time::timeout(STALL / 2, pull).await.is_err());
+    });
+}
+
 #[test]
 fn two_pulls_share_one_download_and_both_see_it() {
     let image = large();
@@ -89,10 +97,7 @@ fn an_interrupted_pull_is_taken_up_where_it_stopped() {
     let image = large();
     let server = stalling(&image, BEFORE_STALL);
     let (place, name) = (Place::new(), name(&server));
-    place.block_on(async {
-        let pull = place.store.pull(&name, false, None, None, place.sink());
-        assert!(tokio::time::timeout(STALL / 2, pull).await.is_err());
-    });
+    break_off(&place, &name);
     assert!(place.store.list().is_empty());
     place.pull(&name.to_string()).unwrap();
     assert_eq!(place.read(&name.to_string(), "etc/0").len(), 300_000);
@@ -153,10 +158,7 @@ fn a_pull_that_died_with_its_engine_is_taken_up_by_the_next() {
     let server = stalling(&image, half);
     let name = name(&server);
     let first = Place::new();
-    first.block_on(async {
-        let pull = first.store.pull(&name, false, None, None, first.sink());
-        assert!(tokio::time::timeout(STALL / 2, pull).await.is_err());
-    });
+    break_off(&first, &name);
     // What a killed engine leaves is what is on the disk now.
     let next = first.killed_and_opened_again();
     next.pull(&name.to_string()).unwrap();
@@ -186,10 +188,7 @@ fn what_a_killed_engine_left_of_a_layer_can_be_given_up() {
     let server = stalling(&image, BEFORE_STALL);
     let name = name(&server);
     let first = Place::new();
-    first.block_on(async {
-        let pull = first.store.pull(&name, false, None, None, first.sink());
-        assert!(tokio::time::timeout(STALL / 2, pull).await.is_err());
-    });
+    break_off(&first, &name);
     let next = first.killed_and_opened_again();
     assert!(next.store.disk_bytes().unwrap().in_progress >= BEFORE_STALL as u64 / 2);
     next.store.forget_interrupted();
