@@ -84,13 +84,13 @@ fn a_pinned_name_keeps_whatever_image_it_stands_for() {
 fn a_pin_goes_by_what_it_was_put_on_and_an_id_stands_for_all() {
     let home = tempfile::tempdir().unwrap();
     let store = open(&home.path().join("store"));
-    let id = add(&store, "a:1", 10);
-    store.tag("a:1", &name("b:1")).unwrap();
-    store.pin("a").unwrap_err();
-    for pinned in ["a:1", "b:1", &id] {
+    let id = add(&store, "app:1", 10);
+    store.tag("app:1", &name("other:1")).unwrap();
+    store.pin("app").unwrap_err();
+    for pinned in ["app:1", "other:1", &id] {
         store.pin(pinned).unwrap();
     }
-    assert_eq!(store.unpin("a:1").unwrap().1, [id.clone(), "b:1".to_owned()]);
+    assert_eq!(store.unpin("app:1").unwrap().1, [id.clone(), "other:1".to_owned()]);
     assert!(store.get(&id).unwrap().is_pinned);
     assert!(store.unpin(&id[7..19]).unwrap().1.is_empty());
     assert!(!store.get(&id).unwrap().is_pinned);
