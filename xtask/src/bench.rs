@@ -36,6 +36,7 @@ Variables:
 
 const GAP: Duration = Duration::from_millis(150);
 const LISTED: usize = 200;
+const PARALLEL_ROUNDS: usize = 5;
 
 struct Bench {
     binary: PathBuf,
@@ -194,14 +195,14 @@ impl Bench {
 
     fn with_container(&self, measure: impl FnOnce(&Self, &str) -> Result<()>) -> Result<()> {
         let name = format!("hoist-bench-{}", std::process::id());
-        for side in self.engines() {
-            output(&mut side.command(&["run", "-d", "--name", &name, "busybox", "sleep", "100000"]))?;
-        }
-        let result = measure(self, &name);
-        for side in self.engines() {
-            output(&mut side.command(&["rm", "-f", &name]))?;
-        }
-        result
+        let arguments = ["run", "-d", "--name", &name, "busybox", "sleep", "100000"];
+        let started = self.engines().iter().try_for_each(|side| output(&mut side.command(&arguments)).map(drop));
+        let result = started.and_then(|()| measure(self, &name));
+        // On every side, whatever happened on another: a container that runs on keeps its engine's bridge and table.
+        let removed = self.engines().into_iter().map(|side| output(&mut side.command(&["rm", "-f", &name])).map(drop));
+        let removed: Vec<Result<()>> = removed.collect();
+        result?;
+        removed.into_iter().collect()
     }
 
     fn ps(&self) -> Result<()> {
@@ -221,36 +222,46 @@ impl Bench {
         result
     }
 
-    /// Starts per second when eight clients run containers one after the other.
+    /// Starts per second when eight clients run containers one after the other; the sides take turns.
     fn parallel(&self) -> Result<()> {
-        let mut rates = Vec::new();
-        for side in self.engines() {
-            let each = if side.kind == Kind::Hoist { 25 } else { 3 };
-            let start = Instant::now();
-            std::thread::scope(|scope| {
-                let workers: Vec<_> = (0..8)
-                    .map(|_| {
-                        scope.spawn(move || {
-                            (0..each).try_for_each(|_| {
-                                run_quietly(&mut side.command(&["run", "--rm", "busybox", "true"])).map(drop)
-                            })
-                        })
-                    })
-                    .collect();
-                workers.into_iter().try_for_each(|worker| match worker.join() {
-                    Ok(result) => result,
-                    Err(_) => bail!("a worker panicked"),
-                })
-            })?;
-            let rate = f64::from(8 * each) / start.elapsed().as_secs_f64();
-            println!("starts, 8 in parallel     {rate:.1} per second ({})", side.name);
-            rates.push(rate);
+        let sides = self.engines();
+        let mut rates = vec![Vec::new(); sides.len()];
+        for _ in 0..PARALLEL_ROUNDS {
+            for (side, rates) in sides.iter().zip(&mut rates) {
+                rates.push(starts_per_second(side)?);
+            }
         }
-        for (side, rate) in self.engines().iter().zip(&rates).skip(1) {
-            println!("starts, 8 in parallel     {:.1} times as many as {}", rates[0] / rate, side.name);
+        for rates in &mut rates {
+            rates.sort_unstable_by(f64::total_cmp);
+        }
+        let median = |number: usize| rates[number][PARALLEL_ROUNDS / 2];
+        for (number, side) in sides.iter().enumerate() {
+            let all: Vec<String> = rates[number].iter().map(|rate| format!("{rate:.1}")).collect();
+            println!(
+                "starts, 8 in parallel     {:.1} per second (of {}; {})",
+                median(number),
+                all.join(", "),
+                side.name
+            );
+        }
+        for (number, side) in sides.iter().enumerate().skip(1) {
+            println!("starts, 8 in parallel     {:.1} times as many as {}", median(0) / median(number), side.name);
         }
         Ok(())
     }
+}
+
+fn starts_per_second(side: &Side) -> Result<f64> {
+    let each = if side.kind == Kind::Hoist { 50 } else { 4 };
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let client = || {
+            (0..each).try_for_each(|_| run_quietly(&mut side.command(&["run", "--rm", "busybox", "true"])).map(drop))
+        };
+        let clients: Vec<_> = (0..8).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().try_for_each(|client| client.join().unwrap_or_else(|_| bail!("a client panicked")))
+    })?;
+    Ok(f64::from(8 * each) / start.elapsed().as_secs_f64())
 }
 
 fn tempdir() -> Result<PathBuf> {

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::e2e::{self, Scope};
 use crate::project::{cargo, has_program, succeed};
-use crate::{e2e, fuzz, guest, leaks, test_bed, tidy};
+use crate::{fuzz, guest, leaks, test_bed, tidy};
 
 type Stage = (&'static str, fn() -> Result<()>);
 
@@ -17,29 +18,22 @@ const STAGES: &[Stage] = &[
     ("unit tests", || {
         succeed(&mut cargo(["nextest", "run", "--workspace", "--locked", "--profile", "ci", "-E", "not binary(e2e)"]))
     }),
-    ("release build", || e2e::build_release().map(drop)),
-    ("test bed", || test_bed::make().map(drop)),
+    ("builds", build_all),
     ("end to end", end_to_end),
+    ("fuzz", fuzz::in_ci),
     ("guest", guest::in_ci),
 ];
 
-/// Runs only where it is named: it takes about as long as all the unit tests.
-const NAMED_ONLY: &[Stage] = &[("fuzz", fuzz::in_ci)];
-
 /// Runs all stages, or those whose names are given.
 pub(crate) fn run(only: &[String]) -> Result<()> {
-    let all = || STAGES.iter().chain(NAMED_ONLY);
-    if let Some(unknown) = only.iter().find(|name| !all().any(|(stage, _)| stage == name)) {
-        let names: Vec<_> = all().map(|(name, _)| *name).collect();
+    if let Some(unknown) = only.iter().find(|name| !STAGES.iter().any(|(stage, _)| stage == name)) {
+        let names: Vec<_> = STAGES.iter().map(|(name, _)| *name).collect();
         bail!("no stage `{unknown}`; there are: {}", names.join(", "));
     }
     let mut took: Vec<(&str, Duration)> = Vec::new();
     let mut failure = None;
-    let wanted: Vec<&Stage> = match only {
-        [] => STAGES.iter().collect(),
-        _ => all().filter(|(name, _)| only.iter().any(|wanted| wanted == name)).collect(),
-    };
-    for (name, stage) in wanted {
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
+    for (name, stage) in STAGES.iter().filter(|(name, _)| wanted(name)) {
         println!("\n== {name}");
         let start = Instant::now();
         let result = stage();
@@ -66,10 +60,22 @@ fn install_nextest() -> Result<()> {
     succeed(install.current_dir("/")).context("nextest runs the tests")
 }
 
+/// The release binary, and beside it what the stages after this one need: linking keeps one processor busy for minutes, and
+/// what comes from mirrors none.
+fn build_all() -> Result<()> {
+    std::thread::scope(|scope| {
+        let beside =
+            scope.spawn(|| test_bed::make().and_then(|_| guest::prepare()).and_then(|()| fuzz::build_for_ci()));
+        let built = e2e::build_release();
+        let beside = beside.join().unwrap_or_else(|_| bail!("a thread panicked"));
+        built.and(beside)
+    })
+}
+
 /// The whole suite with nothing skipped, and nothing left in the kernel afterwards.
 fn end_to_end() -> Result<()> {
     let before = leaks::Snapshot::take()?;
-    let suite = e2e::run_suite(&["--profile".into(), "ci".into()], "all");
+    let suite = e2e::run_suite(Scope::Workspace, &["--profile".into(), "ci".into()], "all");
     let leaked = before.leaked_until(&leaks::Snapshot::take()?);
     suite?;
     if !leaked.is_empty() {

@@ -24,11 +24,28 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         print!("{HELP}");
         return Ok(());
     }
-    run_suite(arguments, &std::env::var("HOIST_TEST_REQUIRE").unwrap_or_default())
+    run_suite(Scope::Suite, arguments, &std::env::var("HOIST_TEST_REQUIRE").unwrap_or_default())
+}
+
+/// What is compiled to run the suite. Features of shared dependencies differ between the two, and with them all that uses
+/// them: where the whole workspace's tests were just built, building them "again" is the faster way.
+#[derive(Clone, Copy)]
+pub(crate) enum Scope {
+    Suite,
+    Workspace,
+}
+
+impl Scope {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Scope::Suite => &["-p", "hoist-tests"],
+            Scope::Workspace => &["--workspace", "-E", "package(hoist-tests)"],
+        }
+    }
 }
 
 /// Builds what is missing and runs the suite, then tells what was skipped.
-pub(crate) fn run_suite(arguments: &[String], require: &str) -> Result<()> {
+pub(crate) fn run_suite(scope: Scope, arguments: &[String], require: &str) -> Result<()> {
     let bed = test_bed::make()?;
     let binary: OsString = match std::env::var_os("HOIST_TEST_BINARY") {
         Some(binary) => binary,
@@ -38,8 +55,8 @@ pub(crate) fn run_suite(arguments: &[String], require: &str) -> Result<()> {
     let skips = target().join("test-bed/skipped.txt");
     std::fs::write(&skips, "").with_context(|| format!("{}", skips.display()))?;
 
-    let mut nextest = cargo(["nextest", "run", "--locked", "-p", "hoist-tests"]);
-    nextest.args(arguments).env("HOIST_TEST_BED", &bed).env("HOIST_TEST_SKIPS", &skips);
+    let mut nextest = cargo(["nextest", "run", "--locked"]);
+    nextest.args(scope.arguments()).args(arguments).env("HOIST_TEST_BED", &bed).env("HOIST_TEST_SKIPS", &skips);
     nextest.env("HOIST_TEST_BINARY", binary).env("HOIST_TEST_REQUIRE", require);
     let result = succeed(&mut nextest);
 

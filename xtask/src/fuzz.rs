@@ -6,10 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::project::{cargo, has_program, root, succeed};
+use crate::project::{cargo, has_program, nice, root, succeed};
 
 const SECONDS: u32 = 180;
-/// What registries and archives send: fuzzed so long by `cargo xtask ci fuzz`.
+/// What registries and archives send: fuzzed so long by `cargo xtask ci`.
 const IN_CI: [&str; 6] = ["manifest", "image_config", "tar_stream", "layer", "reference", "challenge"];
 const SECONDS_IN_CI: u32 = 60;
 const USAGE: &str = "usage: cargo xtask fuzz [TARGET…] [--seconds N]   (all targets, 180 s each)";
@@ -35,9 +35,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 /// The targets of [`IN_CI`], two at a time, their output shown where one failed.
 pub(crate) fn in_ci() -> Result<()> {
-    install_cargo_fuzz()?;
     // Once, so that two runs do not wait for each other.
-    succeed(&mut cargo_fuzz("build", Programs::Lean))?;
+    build_for_ci()?;
     for pair in IN_CI.chunks(2) {
         std::thread::scope(|scope| {
             let runs: Vec<_> = pair.iter().map(|target| scope.spawn(|| fuzz_quietly(target))).collect();
@@ -45,6 +44,12 @@ pub(crate) fn in_ci() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// The programs of [`IN_CI`] and what compiles with them. Nice: something else may be waited for.
+pub(crate) fn build_for_ci() -> Result<()> {
+    install_cargo_fuzz()?;
+    succeed(&mut nice(&cargo_fuzz("build", Programs::Lean)))
 }
 
 fn fuzz_quietly(target: &str) -> Result<()> {

@@ -58,10 +58,10 @@ pub fn account_files(bytes: &[u8]) {
 /// A create request, checked and lowered to what the runtime gets.
 pub fn lower(bytes: &[u8]) {
     let Ok(body) = decode::from_slice::<CreateBody>(bytes) else { return };
-    let _ = try_lower(body);
+    let _ = VOLUMES.with(|(volumes, _)| try_lower(body, volumes));
 }
 
-fn try_lower(body: CreateBody) -> Result<()> {
+fn try_lower(body: CreateBody, volumes: &Volumes) -> Result<()> {
     let CreateBody { mut config, mut host_config, .. } = body;
     let settings = settings();
     let version = hoist_runtime::cgroup::version();
@@ -74,9 +74,9 @@ fn try_lower(body: CreateBody) -> Result<()> {
     // Mounts that would be made on this machine are another test's business.
     host_config.binds = None;
     host_config.mounts = None;
-    let resolved = create::mounts::resolve(&config, &host_config, volumes(), &|_| Ok(Vec::new()))?;
+    let resolved = create::mounts::resolve(&config, &host_config, volumes, &|_| Ok(Vec::new()))?;
     for volume in &resolved.volumes {
-        let _ = volumes().remove(&volume.0, true);
+        let _ = volumes.remove(&volume.0, true);
     }
     let points: Vec<&MountPoint> = resolved.mounts.iter().map(|mount| &mount.point).collect();
     assert!(points.iter().all(|point| is_clean(&point.destination)), "{points:?}");
@@ -114,14 +114,12 @@ fn is_clean(path: &str) -> bool {
     path.starts_with('/') && !path.split('/').any(|part| part == "..")
 }
 
-fn volumes() -> &'static Volumes {
-    static VOLUMES: OnceLock<(tempfile::TempDir, Volumes)> = OnceLock::new();
-    let made = VOLUMES.get_or_init(|| {
+thread_local! {
+    // For all inputs; of a thread, and not for ever, so that their directory goes with them.
+    static VOLUMES: (Volumes, tempfile::TempDir) = {
         let home = tempfile::tempdir().expect("a scratch directory");
-        let volumes = Volumes::open(home.path(), Db::in_memory().expect("a database")).expect("volumes");
-        (home, volumes)
-    });
-    &made.1
+        (Volumes::open(home.path(), Db::in_memory().expect("a database")).expect("volumes"), home)
+    };
 }
 
 fn settings() -> &'static Settings {

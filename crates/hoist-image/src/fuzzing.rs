@@ -4,7 +4,7 @@
 #![expect(clippy::expect_used, reason = "what fails here is to be found")]
 
 use std::io::Read;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use hoist_db::Db;
 use hyper::StatusCode;
@@ -107,13 +107,18 @@ pub fn layer(bytes: &[u8]) {
 
 /// `docker load`, of any kind of archive.
 pub fn archive(bytes: &[u8]) {
-    static STORE: OnceLock<(tempfile::TempDir, Store)> = OnceLock::new();
-    let (_, store) = STORE.get_or_init(|| {
-        let home = tempfile::tempdir().expect("a scratch directory");
-        let db = Db::in_memory().expect("a database");
-        let store = Store::open(&home.path().join("images"), db, Config::default()).expect("a store");
-        (home, store)
-    });
+    thread_local! {
+        // One for all inputs; of a thread, and not for ever, so that its directory goes with it.
+        static STORE: (Store, tempfile::TempDir) = {
+            let home = tempfile::tempdir().expect("a scratch directory");
+            let db = Db::in_memory().expect("a database");
+            (Store::open(&home.path().join("images"), db, Config::default()).expect("a store"), home)
+        };
+    }
+    STORE.with(|(store, _)| load_and_remove(store, bytes));
+}
+
+fn load_and_remove(store: &Store, bytes: &[u8]) {
     let tar = with_checksums(bytes);
     let silent: ProgressSink = Arc::new(|_| {});
     let _ = store.load(&mut tar.as_slice(), &[], &silent);

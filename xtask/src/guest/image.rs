@@ -6,8 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::e2e::{self, Scope};
 use crate::project::{cargo, output, succeed};
-use crate::{e2e, test_bed};
+use crate::test_bed;
 
 const PACKAGES: &str = "linux-image-cloud-amd64,busybox-static,iproute2,nftables,procps,kmod,util-linux,e2fsprogs";
 /// The programs of tests, by the names of their targets.
@@ -42,7 +43,7 @@ pub(super) fn make_root(guest: &Path, suite: &str) -> Result<()> {
 }
 
 /// The second disk: the binary, the tests, and `command`, the lines of a shell that the guest is booted for.
-pub(super) fn make_payload(guest: &Path, command: &str) -> Result<()> {
+pub(super) fn make_payload(scope: Scope, guest: &Path, command: &str) -> Result<()> {
     let payload = guest.join("payload");
     let _ = fs::remove_dir_all(&payload);
     fs::create_dir_all(payload.join("bed"))?;
@@ -51,7 +52,7 @@ pub(super) fn make_payload(guest: &Path, command: &str) -> Result<()> {
         None => e2e::build_release()?,
     };
     let bed = test_bed::make()?;
-    let mut files = executables()?;
+    let mut files = executables(scope)?;
     files.push((binary, "hoist".into()));
     for program in ["docker", "docker-registry"] {
         files.push((bed.join(program), format!("bed/{program}")));
@@ -71,8 +72,12 @@ pub(super) fn make_payload(guest: &Path, command: &str) -> Result<()> {
 }
 
 /// The tests and the program that the suite puts into images, built.
-fn executables() -> Result<Vec<(PathBuf, String)>> {
-    let mut build = cargo(["test", "--no-run", "--locked", "-p", "hoist-tests", "-p", "hoist-runtime"]);
+fn executables(scope: Scope) -> Result<Vec<(PathBuf, String)>> {
+    let mut build = cargo(["test", "--no-run", "--locked"]);
+    build.args(match scope {
+        Scope::Suite => ["-p", "hoist-tests", "-p", "hoist-runtime"].as_slice(),
+        Scope::Workspace => &["--workspace"],
+    });
     build.args([
         "--lib",
         "--bin",

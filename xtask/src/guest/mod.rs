@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::e2e::Scope;
 use crate::project::{has_program, target};
 use machine::Machine;
 
@@ -42,29 +43,34 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         return Ok(());
     }
     match arguments {
-        [] => all(),
+        [] => all(Scope::Suite),
         [first, rest @ ..] if first == "power-cut" => {
             let number = |at: usize| rest.get(at).map(|text| text.parse::<u64>()).transpose();
-            power_cut::run(&root()?, u32::try_from(number(0)?.unwrap_or(12))?, number(1)?.unwrap_or(SEED))
+            power_cut::run(Scope::Suite, &root()?, u32::try_from(number(0)?.unwrap_or(12))?, number(1)?.unwrap_or(SEED))
         }
-        filters => tests(&format!("exec {}\n", suite(filters))),
+        filters => tests(Scope::Suite, &format!("exec {}\n", suite(filters))),
     }
+}
+
+/// What of the stage takes no processor: the guest's root comes from a mirror.
+pub(crate) fn prepare() -> Result<()> {
+    root().map(drop)
 }
 
 /// The stage of `cargo xtask ci`: the tests, then a few cuts.
 pub(crate) fn in_ci() -> Result<()> {
-    all()?;
-    power_cut::run(&root()?, CUTS_IN_CI, SEED)
+    all(Scope::Workspace)?;
+    power_cut::run(Scope::Workspace, &root()?, CUTS_IN_CI, SEED)
 }
 
-fn all() -> Result<()> {
+fn all(scope: Scope) -> Result<()> {
     let dependent = DEPENDENT.map(str::to_string);
     let mut command = "code=0\n".to_string();
     for program in ["hoist_runtime --test-threads=2 cgroup::", "oci", "runtime"] {
         command.push_str(&format!("/payload/{program} || code=1\n"));
     }
     command.push_str(&format!("{} || code=1\nexit $code\n", suite(&dependent)));
-    tests(&command)
+    tests(scope, &command)
 }
 
 /// The end-to-end suite's command for the guest's shell.
@@ -73,9 +79,9 @@ fn suite(filters: &[String]) -> String {
     format!("/payload/e2e --test-threads=2 {}", quoted.join(" "))
 }
 
-fn tests(command: &str) -> Result<()> {
+fn tests(scope: Scope, command: &str) -> Result<()> {
     let guest = root()?;
-    image::make_payload(&guest, command)?;
+    image::make_payload(scope, &guest, command)?;
     let machine = Machine::boot(&guest, &[], "")?;
     match machine.exit_code(deadline())? {
         0 => Ok(()),

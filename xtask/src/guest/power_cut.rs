@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 use super::disk::{Disk, Loss, Random};
 use super::image;
 use super::machine::{Machine, Next, exit_code};
+use crate::e2e::Scope;
 
 /// The kernel writes early, so that the disk's cache has much to lose and not only the page cache.
 const COMMAND: &str = "echo 10 > /proc/sys/vm/dirty_writeback_centisecs\n\
@@ -23,8 +24,8 @@ const MARK: &str = "power: ";
 /// What the disk of the journal has room for.
 const JOURNAL_BYTES: usize = 4 << 20;
 
-pub(super) fn run(guest: &Path, cuts: u32, seed: u64) -> Result<()> {
-    image::make_payload(guest, COMMAND)?;
+pub(super) fn run(scope: Scope, guest: &Path, cuts: u32, seed: u64) -> Result<()> {
+    image::make_payload(scope, guest, COMMAND)?;
     let empty = guest.join("empty");
     fs::create_dir_all(&empty)?;
     let data = guest.join("data.img");

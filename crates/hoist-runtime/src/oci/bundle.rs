@@ -1,6 +1,7 @@
 //! Bundles: reading `config.json` and checking what can be checked without a container; writing a first one (`spec`).
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Process, Root, Spec};
@@ -46,8 +47,15 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str)
         }
         file => file.trying(|| format!("open {}", path.display()))?,
     };
-    let reader = std::io::BufReader::new(std::io::Read::take(file, MAX_CONFIG_BYTES));
-    serde_json::from_reader(reader).map_err(|error| Fault::new(format!("parse {}: {error}", path.display())))
+    let json = read_up_to(file, MAX_CONFIG_BYTES).trying(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&json).map_err(|error| Fault::new(format!("parse {}: {error}", path.display())))
+}
+
+/// The first bytes of a file, all of it if it is no longer than `limit`.
+pub(super) fn read_up_to(file: impl Read, limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 pub(super) fn check(config: &Spec) -> Result<()> {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+use super::bundle;
 use super::fault::{Fault, Result, Trying};
 use crate::cgroup::{self, Cgroup};
 
@@ -72,8 +73,8 @@ impl Record {
             }
             file => file.trying(|| format!("open {}", path.display()))?,
         };
-        let reader = std::io::BufReader::new(std::io::Read::take(file, MAX_STATE_BYTES));
-        let record: Record = serde_json::from_reader(reader)
+        let json = bundle::read_up_to(file, MAX_STATE_BYTES).trying(|| format!("read {}", path.display()))?;
+        let record: Record = serde_json::from_slice(&json)
             .map_err(|error| Fault::new(format!("unreadable state {}: {error}", path.display())))?;
         Ok(Record { directory, ..record })
     }

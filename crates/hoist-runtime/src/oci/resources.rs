@@ -1,6 +1,5 @@
 //! `update` and `events`: limits and figures of a running container.
 
-use std::io::Read;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -22,10 +21,9 @@ const POLL: Duration = Duration::from_millis(200);
 pub(super) fn update(mut record: Record, arguments: &Arguments) -> Result<()> {
     let new = match arguments.get("resources") {
         Some("-") => {
-            let mut text = String::new();
-            let mut stdin = std::io::stdin().take(MAX_RESOURCES_BYTES);
-            stdin.read_to_string(&mut text).trying(|| "read resources from standard input")?;
-            serde_json::from_str(&text).map_err(|error| Fault::new(format!("parse resources: {error}")))?
+            let json = bundle::read_up_to(std::io::stdin(), MAX_RESOURCES_BYTES)
+                .trying(|| "read resources from standard input")?;
+            serde_json::from_slice(&json).map_err(|error| Fault::new(format!("parse resources: {error}")))?
         }
         Some(path) => bundle::read_json(Path::new(path), "resources file")?,
         None => from_flags(arguments)?,
