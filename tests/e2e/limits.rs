@@ -74,6 +74,24 @@ fn ulimits_sysctls_shm_and_oom_score_are_set() {
 }
 
 #[test]
+fn anybody_may_use_the_usual_devices_listen_on_low_ports_and_ping() {
+    both(|t| {
+        let modes = "stat -c %a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty";
+        t.cli(&format!("run --rm busybox {modes}")).ok().prints(&["666"; 6].join("\n"));
+        t.cli(&format!("run --rm --network none --read-only busybox {modes}")).ok().prints(&["666"; 6].join("\n"));
+        t.cli("run --rm -u worker busybox sh -c 'echo a > /dev/null'").ok();
+        let ports = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+        let show = format!("busybox cat {ports} /proc/sys/net/ipv4/ping_group_range");
+        t.cli(&format!("run --rm {show}")).ok().prints("0\n0\t2147483647");
+        t.cli(&format!("run --rm --network none {show}")).ok().prints("0\n0\t2147483647");
+        let own = "--sysctl net.ipv4.ip_unprivileged_port_start=500";
+        t.cli(&format!("run --rm {own} {show}")).ok().prints("500\n0\t2147483647");
+        let of_host = std::fs::read_to_string(ports).unwrap();
+        t.cli(&format!("run --rm --network host busybox cat {ports}")).ok().prints(of_host.trim());
+    });
+}
+
+#[test]
 fn a_device_is_given_with_its_permissions() {
     both(|t| {
         // What every container may use anyway (zero, null and so on) would show nothing.

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use oci_spec::runtime::{
     Linux, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, LinuxResources, Mount, Process,
@@ -73,7 +74,7 @@ const ALLOWED_DEVICES: [(LinuxDeviceType, i64, i64); 6] = [
 ];
 
 /// The spec of a container run with no options, without what an image or a network adds: process arguments,
-/// environment, hostname, `/etc` mounts, [`network_sysctls`] and the seccomp profile.
+/// environment, hostname, `/etc` mounts and the seccomp profile.
 pub fn default_spec(version: Version) -> Spec {
     let mut process = Process::default();
     process
@@ -128,7 +129,7 @@ fn default_linux(version: Version) -> Linux {
         .set_resources(Some(resources))
         .set_namespaces(Some(default_namespaces(version)))
         .set_devices(None)
-        .set_sysctl(None)
+        .set_sysctl(Some(network_sysctls().clone()))
         .set_seccomp(None)
         .set_rootfs_propagation(None)
         .set_masked_paths(Some(masked_paths()))
@@ -180,13 +181,16 @@ pub fn masked_paths() -> Vec<String> {
 }
 
 /// Sysctls that Docker sets in a network namespace of the container's own: ping without `CAP_NET_RAW`, low ports
-/// without `CAP_NET_BIND_SERVICE`. Not for `--network host` or `container:`, nor in a user namespace.
-pub fn network_sysctls() -> HashMap<String, String> {
-    [("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0")]
-        .into_iter()
-        .filter(|(name, _)| Path::new("/proc/sys").join(name.replace('.', "/")).exists())
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+/// without `CAP_NET_BIND_SERVICE`. Those that this kernel has.
+pub fn network_sysctls() -> &'static HashMap<String, String> {
+    static FOUND: OnceLock<HashMap<String, String>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        [("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0")]
+            .into_iter()
+            .filter(|(name, _)| Path::new("/proc/sys").join(name.replace('.', "/")).exists())
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    })
 }
 
 /// Turns a spec into that of a `--privileged` container: all capabilities and host devices, any device access, `/sys`

@@ -40,6 +40,8 @@ pub(crate) struct Network {
     pub(crate) outside: Socket,
     /// `/sys` shows the devices of the namespace that it was mounted in.
     sysfs: Option<Ready>,
+    /// What Docker sets there was set.
+    has_sysctls: bool,
 }
 
 /// A detached mount, and the entry of a spec that asks for it.
@@ -49,8 +51,15 @@ struct Ready {
 }
 
 impl Kit {
-    /// Makes one. For single-threaded processes: the network namespace is changed and changed back.
+    /// Makes one. For single-threaded processes: the network namespace and the umask are changed and changed back.
     pub(crate) fn make() -> Kit {
+        let umask = rustix::process::umask(Mode::empty());
+        let kit = Kit::make_with_any_mode();
+        rustix::process::umask(umask);
+        kit
+    }
+
+    fn make_with_any_mode() -> Kit {
         let spec = defaults::default_spec(cgroup::version());
         let wanted = |kinds: &[&str]| -> Vec<Mount> {
             let is_wanted = |mount: &&Mount| mount.typ().as_deref().is_some_and(|kind| kinds.contains(&kind));
@@ -68,6 +77,16 @@ impl Kit {
 
     pub(crate) fn network(&self) -> Option<&Network> {
         self.network.as_ref()
+    }
+
+    /// Takes out of the spec what was set already.
+    pub(crate) fn take_sysctls_from(&self, spec: &mut Spec) {
+        let are_set = self.network.as_ref().is_some_and(|network| network.has_sysctls);
+        if let Some(wanted) = spec.linux_mut().as_mut().and_then(|linux| linux.sysctl_mut().as_mut())
+            && are_set
+        {
+            wanted.retain(|name, value| defaults::network_sysctls().get(name) != Some(value));
+        }
     }
 
     /// The network, for its set-up.
@@ -102,6 +121,12 @@ fn ready(mount: Mount) -> Option<Ready> {
     Some(Ready { mount, tree })
 }
 
+/// In the network namespace of the caller, which is what the kernel goes by.
+fn set_sysctls() -> io::Result<()> {
+    let path = |name: &str| Path::new("/proc/sys").join(name.replace('.', "/"));
+    defaults::network_sysctls().iter().try_for_each(|(name, value)| std::fs::write(path(name), value))
+}
+
 /// The nodes and links of every container, and the places of what is mounted below.
 fn fill_devices(directory: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
     init::make_usual_devices(directory)?;
@@ -119,7 +144,9 @@ impl Network {
         namespace::unshare(Namespaces::NETWORK)?;
         let made = (|| {
             let namespace = File::open("/proc/self/ns/net")?.into();
-            Ok(Network { namespace, inside: Socket::open(Protocol::Route)?, outside, sysfs: sysfs.and_then(ready) })
+            let has_sysctls = set_sysctls().is_ok();
+            let inside = Socket::open(Protocol::Route)?;
+            Ok(Network { namespace, inside, outside, sysfs: sysfs.and_then(ready), has_sysctls })
         })();
         namespace::join(own.as_fd(), Namespaces::NETWORK)?;
         made
@@ -136,6 +163,6 @@ impl Network {
         let inside = Socket::open(Protocol::Route);
         namespace::join(own.as_fd(), Namespaces::NETWORK).or_fail(|| "return to own network namespace")?;
         let inside = inside.or_fail(|| "open netlink socket in the container")?;
-        Ok(Network { namespace, inside, outside, sysfs: None })
+        Ok(Network { namespace, inside, outside, sysfs: None, has_sysctls: false })
     }
 }

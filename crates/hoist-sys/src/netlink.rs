@@ -88,7 +88,7 @@ impl Socket {
         self.drain()?;
         self.send(batch)?;
         let mut first: Option<BatchError> = None;
-        let mut buffer = vec![0u8; 32 * 1024];
+        let mut buffer = Vec::new();
         while pending > 0 || first.is_some() {
             // After an error the number of acks is no longer known; but all answers were queued during sendmsg.
             let flags = if first.is_some() { libc::MSG_DONTWAIT } else { 0 };

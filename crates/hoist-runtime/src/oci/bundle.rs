@@ -108,6 +108,7 @@ fn first_config() -> Spec {
             .set_oom_score_adj(None);
     }
     if let Some(linux) = spec.linux_mut() {
+        linux.set_sysctl(None);
         let mut namespaces = linux.namespaces().clone().unwrap_or_default();
         if !namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Cgroup) {
             let mut namespace = LinuxNamespace::default();

@@ -301,6 +301,7 @@ impl Making {
         let mut plan = namespaces::plan(&self.launch.spec)?;
         plan.check_plain()?;
         plan.join_ready_network(&mut self.kit)?;
+        self.kit.take_sysctls_from(&mut self.launch.spec);
         let proc = init::HostProc::open()?;
         let shared_sources = sources::open(&self.launch)?;
         let (parent, child) = channel::pair().or_fail(|| "make channel to init")?;

@@ -135,7 +135,7 @@ fn process_settings(spawner: &Spawner) {
 fn confinement(spawner: &Spawner) {
     let script = "grep -E 'Cap|Seccomp:|NoNewPrivs' /proc/self/status | sed 's/\\s\\+/ /'; ls /proc/self/fd | wc -l; \
                   echo x > /proc/sys/kernel/core_pattern; cat /proc/keys; mount -t tmpfs x /tmp; ip link | grep -c lo:; \
-                  ls /dev | tr '\\n' ' '; wc -c < /proc/interrupts; cat /proc/1/comm; exit 0";
+                  ls /dev | tr '\\n' ' '; stat -c %a /dev/null /dev/tty | tr '\\n' ' '; wc -c < /proc/interrupts; cat /proc/1/comm; exit 0";
     let mut container = Container::new(&["sh", "-c", script]);
     let capabilities: Vec<String> =
         hoist_runtime::defaults::DEFAULT_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect();
@@ -145,7 +145,7 @@ fn confinement(spawner: &Spawner) {
     let text = container.stdout(spawner);
     let expected = "CapInh: 0000000000000000\nCapPrm: 00000000a80425fb\nCapEff: 00000000a80425fb\n\
         CapBnd: 00000000a80425fb\nCapAmb: 0000000000000000\nNoNewPrivs: 0\nSeccomp: 2\n4\n1\n\
-        fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero 0\nsh\n";
+        fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero 666 666 0\nsh\n";
     assert_eq!(text.replace("core fd", "fd"), expected);
 }
 
@@ -310,7 +310,8 @@ fn refused(spawner: &Spawner) {
     assert!(container.failure(spawner).message.contains("not in a separate kernel namespace"));
     let mut container = Container::new(&["true"]);
     let user = r#"[{"type":"mount"},{"type":"user"}]"#;
-    container.launch.spec.linux_mut().as_mut().unwrap().set_namespaces(serde_json::from_str(user).unwrap());
+    let linux = container.launch.spec.linux_mut().as_mut().unwrap();
+    linux.set_namespaces(serde_json::from_str(user).unwrap()).set_sysctl(None);
     assert!(container.failure(spawner).message.contains("user and time namespaces are not supported"));
     container.assert_nothing_left();
 }
