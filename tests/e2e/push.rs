@@ -41,6 +41,11 @@ fn a_pushed_image_comes_back_with_the_same_digest_and_a_second_push_sends_nothin
         assert_eq!(pushed.stdout.matches(": Pushed").count(), 2, "{pushed}");
         let pinned = format!("{}@{digest}", registry.name("some/image"));
         t.args(&["image", "inspect", "--format", "{{.RepoDigests}}", &name]).ok().says(&pinned);
+        // Its digest there is no row of another repository's.
+        t.cli(&format!("tag {name} {seed}:v1")).ok();
+        let rows = t.cli(&format!("images {seed}")).ok();
+        assert_eq!(rows.lines().len(), 2, "{rows}");
+        t.cli(&format!("rmi {seed}:v1")).ok();
         let again = t.cli(&format!("push {name}")).ok().says_not("Pushed");
         assert_eq!(again.stdout.matches(": Layer already exists").count(), 2, "{again}");
         assert_eq!(digest_of(&again.stdout), digest);

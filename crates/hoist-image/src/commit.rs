@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::import::draft;
 use crate::ingest::{ImageDraft, Ingest};
 use crate::unpack::Whiteouts;
-use crate::{Digest, Error, Image, Platform, Store, digest};
+use crate::{Digest, Error, Image, Platform, Store, digest, tags};
 
 /// The digest of a tar without entries: a commit of nothing adds no layer.
 const EMPTY_TAR: &str = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
@@ -38,6 +38,7 @@ impl Store {
         commit: &Commit,
         reference: Option<&Reference>,
     ) -> Result<Digest, Error> {
+        reference.map_or(Ok(()), tags::check_name)?;
         let ingest = Ingest::begin(&self.shared)?;
         let mut diff_ids = base.map(|image| image.diff_ids.clone()).unwrap_or_default();
         if let Some(gone) = diff_ids.iter().find(|id| !ingest.hold_existing(id)) {

@@ -11,7 +11,7 @@ use crate::ingest::{ImageDraft, Ingest};
 use crate::manifest::MEDIA_DOCKER_CONFIG;
 use crate::signature::local::Source;
 use crate::unpack::Whiteouts;
-use crate::{Digest, Error, Platform, Shared, Store, config, digest};
+use crate::{Digest, Error, Platform, Shared, Store, config, digest, tags};
 
 impl Store {
     /// `docker import`: a root filesystem tar becomes an image of one layer. Returns its id. Blocking.
@@ -31,6 +31,7 @@ impl Store {
             )));
         }
         let names = reference.map(|r| vec![r.clone().with_default_tag()]).unwrap_or_default();
+        names.iter().try_for_each(tags::check_name)?;
         self.check_arrival(Source::Tarball, "", &names)?;
         let ingest = Ingest::begin(&self.shared)?;
         let layer = ingest.unpack(tar, Whiteouts::Plain)?;

@@ -166,7 +166,8 @@ impl Pull {
 
     async fn describe(&self, reference: &Reference) -> Result<Described, Error> {
         let mut manifests = vec![self.top_manifest(reference).await?];
-        let wanted = reference.digest.as_deref().or(reference.tag.as_deref());
+        let whole = reference.digest.is_some().then(|| reference.familiar());
+        let wanted = whole.as_deref().or(reference.tag.as_deref());
         (self.progress)(Progress::status(wanted, format!("Pulling from {}", reference.path)));
         let image = loop {
             let last = &manifests[manifests.len() - 1];

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::ingest::Ingest;
 use crate::manifest::{MEDIA_OCI_CONFIG, MEDIA_OCI_INDEX, MEDIA_OCI_MANIFEST};
-use crate::{Error, Image, Platform, Shared, Store, digest, unpack};
+use crate::{Digest, Error, Image, Platform, Shared, Store, digest, unpack};
 
 const MEDIA_OCI_PLAIN_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const LAYOUT: &str = r#"{"imageLayoutVersion": "1.0.0"}"#;
@@ -40,6 +40,8 @@ type Named = (Arc<Image>, Option<Reference>);
 struct Chosen {
     image: Arc<Image>,
     tags: Vec<Reference>,
+    /// The image that it was made of, if that is in the archive too.
+    parent: Option<Digest>,
 }
 
 impl Store {
@@ -52,7 +54,7 @@ impl Store {
                 check_platform(&image, platforms)?;
                 let position = images.iter().position(|chosen| chosen.image.id == image.id).unwrap_or(images.len());
                 if position == images.len() {
-                    images.push(Chosen { image, tags: Vec::new() });
+                    images.push(Chosen { image, tags: Vec::new(), parent: None });
                 }
                 let tags = &mut images[position].tags;
                 tags.extend(tag.filter(|tag| !tags.contains(tag)));
@@ -63,6 +65,10 @@ impl Store {
             if let Some(gone) = chosen.image.diff_ids.iter().find(|diff_id| !held.hold_existing(diff_id)) {
                 return Err(Error::Other(format!("layer {gone} of image {} is not there", chosen.image.id)));
             }
+        }
+        let ids: HashSet<Digest> = images.iter().map(|chosen| chosen.image.id.clone()).collect();
+        for chosen in &mut images {
+            chosen.parent = self.parent(&chosen.image).filter(|parent| ids.contains(parent));
         }
         Ok(Archive { shared: self.shared.clone(), images, _held: held })
     }
@@ -134,7 +140,7 @@ impl Archive {
         tar.directory("blobs/sha256/")?;
         let (mut manifests, mut items) = (Vec::new(), Vec::new());
         let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-        for Chosen { image, tags } in &self.images {
+        for Chosen { image, tags, parent } in &self.images {
             let config = self.shared.disk.blobs.read(&image.id)?;
             let layers = self.write_layers(image, &mut tar)?;
             tar.document(&path_of(&image.id)?, &config)?;
@@ -148,7 +154,11 @@ impl Archive {
             tar.document(&path_of(&manifest_digest)?, &manifest)?;
             let entry = descriptor(MEDIA_OCI_MANIFEST, &manifest_digest, manifest.len() as u64);
             manifests.extend(entries(&entry, tags));
-            items.push(item(image, tags, &layers)?);
+            let mut item = item(image, tags, &layers)?;
+            if let Some(parent) = parent {
+                item["Parent"] = parent.as_str().into();
+            }
+            items.push(item);
             for tag in tags {
                 let top = image.diff_ids.last().map(|diff_id| digest::hex_of(diff_id)).transpose()?;
                 let versions = repositories.entry(tag.familiar_name()).or_default();

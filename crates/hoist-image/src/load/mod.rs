@@ -15,7 +15,7 @@ use hoist_api::reference::Reference;
 
 use crate::ingest::{ImageDraft, Ingest};
 use crate::signature::local::Source;
-use crate::{Error, Platform, Progress, ProgressSink, Store, config, decompress, digest};
+use crate::{Error, Platform, Progress, ProgressSink, Store, config, decompress, digest, tags};
 use archive::Archive;
 
 /// An image found in an archive and what to say about it.
@@ -46,6 +46,7 @@ impl Store {
         let drafts: Vec<ImageDraft> = found.into_iter().map(|found| found.draft).collect();
         let drafts = of_platforms(drafts, platforms)?;
         for draft in &drafts {
+            draft.names.iter().try_for_each(tags::check_name)?;
             self.check_arrival(source, &digest::of_bytes(&draft.config), &draft.names)?;
             hold_layers(&ingest, &archive, draft)?;
         }
@@ -105,8 +106,8 @@ fn check_layers(archive: &Archive, document: &config::Document, paths: &[String]
     if paths.len() != document.diff_ids.len() {
         return Err(Error::Invalid(format!(
             "invalid manifest, layers length mismatch: expected {}, got {}",
-            document.diff_ids.len(),
-            paths.len()
+            paths.len(),
+            document.diff_ids.len()
         )));
     }
     for (position, (path, wanted)) in paths.iter().zip(&document.diff_ids).enumerate() {

@@ -255,7 +255,7 @@ fn broken_archives_are_refused_and_leave_nothing() {
         tar(&[("manifest.json", manifest.as_bytes()), ("c.json", &config), ("l.tar", layer)])
     };
     let few = archive(&manifest(r#"["l.tar"]"#), &one);
-    assert!(Place::new().refuse(&few).contains("layers length mismatch: expected 2, got 1"));
+    assert!(Place::new().refuse(&few).contains("layers length mismatch: expected 1, got 2"));
     let wrong = archive(&manifest(r#"["l.tar","l.tar"]"#), &layer("two"));
     assert!(Place::new().refuse(&wrong).contains("invalid diffID for layer 0"));
     let absent = archive(&manifest(r#"["l.tar","../../etc/passwd"]"#), &one);

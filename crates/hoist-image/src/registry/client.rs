@@ -19,6 +19,8 @@ use crate::{Config, Credentials, Error, ProgressSink};
 
 const REDIRECTS_MAX: usize = 10;
 const ERROR_BODY_MAX_BYTES: u64 = 64 * 1024;
+/// How often something small is asked for that does not come, if the registry does not say when to ask again.
+const REQUEST_ATTEMPTS: u32 = 3;
 /// Docker's default of `max-download-attempts`.
 const ATTEMPTS: u32 = 5;
 /// What is to be done with a repository.
@@ -140,7 +142,9 @@ impl Repository {
                 Err(failure) => failure,
             };
             attempt += 1;
-            let pause = self.pause(&failure, attempt).ok_or(failure)?;
+            // Somebody waits for the answer, and hears nothing meanwhile.
+            let is_worth_it = attempt < REQUEST_ATTEMPTS || failure.retry_after().is_some();
+            let pause = self.pause(&failure, attempt).filter(|_| is_worth_it).ok_or(failure)?;
             tracing::debug!(what, attempt, "registry request is tried again");
             tokio::time::sleep(pause).await;
         }

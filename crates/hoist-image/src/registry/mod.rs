@@ -20,6 +20,7 @@ mod tls;
 mod transport;
 mod upload;
 mod url;
+mod verifier;
 
 pub(crate) use blob::{ChunkSink, FetchedManifest, LayerEvent, channel, not_wanted};
 pub(crate) use client::{Access, Repository, places};

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use super::endpoint::Trust;
+use super::verifier::{AnyCertificate, WithNamed};
 
 const DOCKER_DIRECTORY: &str = "/etc/docker/certs.d";
 
@@ -19,7 +20,14 @@ const DOCKER_DIRECTORY: &str = "/etc/docker/certs.d";
 #[derive(Default)]
 pub(super) struct Tls {
     directory: PathBuf,
-    system: OnceLock<Arc<RootCertStore>>,
+    system: OnceLock<System>,
+}
+
+/// The system's certificates: as authorities, and as they are.
+#[derive(Clone)]
+struct System {
+    roots: Arc<RootCertStore>,
+    certificates: Arc<Vec<CertificateDer<'static>>>,
 }
 
 impl Tls {
@@ -35,18 +43,21 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|e| format!("tls: {e}"))?;
         let found = self.files(authority)?;
-        let builder = if trust.insecure {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate { provider }))
+        let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure {
+            Arc::new(AnyCertificate { provider })
         } else {
-            let mut roots = self.system_roots();
+            let System { mut roots, certificates: mut named } = self.system();
             for path in trust.ca.iter().chain(&found.roots) {
                 for certificate in certificates(path)? {
-                    let added = Arc::make_mut(&mut roots).add(certificate);
+                    let added = Arc::make_mut(&mut roots).add(certificate.clone());
                     added.map_err(|e| format!("tls: {}: {e}", path.display()))?;
+                    Arc::make_mut(&mut named).push(certificate);
                 }
             }
-            builder.with_root_certificates(roots)
+            let usual = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+            Arc::new(WithNamed { usual: usual.map_err(|e| format!("tls: {e}"))?, named })
         };
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let config = match identity(trust.client.iter().chain(&found.client).next())? {
             Some((chain, key)) => {
                 let text = |e| format!("tls: client certificate for {authority}: {e}");
@@ -57,7 +68,7 @@ impl Tls {
         Ok(Arc::new(config))
     }
 
-    fn system_roots(&self) -> Arc<RootCertStore> {
+    fn system(&self) -> System {
         let read = || {
             let found = rustls_native_certs::load_native_certs();
             for error in &found.errors {
@@ -65,8 +76,8 @@ impl Tls {
             }
             let mut roots = RootCertStore::empty();
             // Old stores hold certificates that no parser takes; the others count.
-            roots.add_parsable_certificates(found.certs);
-            Arc::new(roots)
+            roots.add_parsable_certificates(found.certs.iter().cloned());
+            System { roots: Arc::new(roots), certificates: Arc::new(found.certs) }
         };
         self.system.get_or_init(read).clone()
     }
@@ -133,6 +144,12 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     CertificateDer::pem_file_iter(path).map_err(text)?.collect::<Result<_, _>>().map_err(text)
 }
 
+const UNKNOWN: &str = "certificate signed by unknown authority";
+
+fn is_authority(error: &rustls::OtherError) -> bool {
+    matches!(error.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
 /// What went wrong in a handshake, in the words Go's clients use.
 pub(super) fn handshake_text(error: &std::io::Error, host: &str) -> String {
     let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
@@ -146,7 +163,9 @@ pub(super) fn handshake_text(error: &std::io::Error, host: &str) -> String {
         other => return format!("tls: {other}"),
     };
     let text = match reason {
-        CertificateError::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
+        CertificateError::UnknownIssuer => UNKNOWN.to_owned(),
+        // Made with `openssl req -x509`: an authority of its own that nobody here was told of.
+        CertificateError::Other(other) if is_authority(other) => UNKNOWN.to_owned(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "certificate has expired or is not yet valid".to_owned()
         }
@@ -156,47 +175,4 @@ pub(super) fn handshake_text(error: &std::io::Error, host: &str) -> String {
         other => format!("{other:?}"),
     };
     format!("tls: failed to verify certificate: x509: {text}")
-}
-
-/// Takes whatever certificate comes; only for registries named insecure.
-#[derive(Debug)]
-struct AnyCertificate {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

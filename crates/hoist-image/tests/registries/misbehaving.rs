@@ -50,7 +50,7 @@ fn users_see_what_docker_shows() {
     assert_eq!(place.statuses(), wanted);
     let pinned = format!("{}/x@{manifest}", server.address);
     place.pull(&pinned).unwrap();
-    assert_eq!(place.statuses()[0], format!("{manifest}: Pulling from x"));
+    assert_eq!(place.statuses()[0], format!("{pinned}: Pulling from x"));
 }
 
 #[test]

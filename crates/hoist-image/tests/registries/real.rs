@@ -225,7 +225,6 @@ fn certificate(directory: &tempfile::TempDir, name: &str, address: IpAddr) -> Op
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
         .args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=IP:{address}")])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .arg("-keyout")
         .arg(file.with_extension("key"))
         .arg("-out")

@@ -1,0 +1,145 @@
+//! Who decides whether a registry's certificate is good: authorities and certificates that were named, or nobody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+
+/// The usual rules of RFC 5280, and besides, a server may have one of the `named` certificates itself, authority or not:
+/// what `openssl req -x509` makes for a registry is both. Go's verifier takes it too.
+#[derive(Debug)]
+pub(super) struct WithNamed {
+    pub(super) usual: Arc<WebPkiServerVerifier>,
+    pub(super) named: Arc<Vec<CertificateDer<'static>>>,
+}
+
+impl ServerCertVerifier for WithNamed {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if !self.named.contains(end_entity) {
+            return self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        }
+        rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        if !is_valid_at(end_entity, now)? {
+            return Err(CertificateError::Expired.into());
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.usual.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.usual.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
+    }
+}
+
+fn is_valid_at(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<bool, Error> {
+    let read = Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let validity = read.tbs_certificate.validity;
+    let now = Duration::from_secs(now.as_secs());
+    Ok(validity.not_before.to_unix_duration() <= now && now <= validity.not_after.to_unix_duration())
+}
+
+/// Takes whatever certificate comes; only for registries named insecure.
+#[derive(Debug)]
+pub(super) struct AnyCertificate {
+    pub(super) provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use rustls::RootCertStore;
+
+    use super::*;
+
+    #[test]
+    fn a_server_may_have_a_certificate_that_was_named_and_is_an_authority_too() {
+        let mut params = CertificateParams::new(vec!["registry.example".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2024, 1, 1), rcgen::date_time_ymd(2025, 1, 1));
+        let own = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
+        let another = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
+        let mut roots = RootCertStore::empty();
+        roots.add(own.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let verifier = WithNamed { usual, named: Arc::new(vec![own.clone()]) };
+        let verify = |certificate: &CertificateDer<'_>, name: &'static str, unix_s: u64| {
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(unix_s));
+            let name = ServerName::try_from(name).unwrap();
+            verifier.verify_server_cert(certificate, &[], &name, &[], now).map(drop)
+        };
+        let (within, after) = (1_720_000_000, 1_740_000_000);
+        verify(&own, "registry.example", within).unwrap();
+        assert_eq!(verify(&own, "registry.example", after), Err(CertificateError::Expired.into()));
+        assert!(verify(&own, "other.example", within).unwrap_err().to_string().contains("not valid for name"));
+        verify(&another, "registry.example", within).unwrap_err();
+    }
+}
