@@ -14,6 +14,8 @@ use crate::link::{
 };
 use crate::message::{Batch, flag, split, u32_at};
 
+/// ENODEV
+const NO_SUCH_DEVICE: i32 = 19;
 const RTM_DELADDR: u16 = 21;
 const IFINFOMSG_BYTES: usize = 16;
 const IFADDRMSG_BYTES: usize = 8;
@@ -55,6 +57,14 @@ pub(crate) fn find(socket: &Socket, name: &str) -> Result<Option<u32>, Error> {
         Some(device) => Err(Error::Other(format!("device {name} exists already and is no bridge: {:?}", device.kind))),
         None => Ok(None),
     }
+}
+
+/// Whether the device is still there. What else goes wrong shows when the device is used.
+pub(crate) fn is_there(socket: &Socket, index: u32) -> bool {
+    let mut request = Batch::new();
+    request.add(RTM_GETLINK, 0, &link_header(index, 0, 0), |_| {});
+    let answer = socket.request_dump(request.as_bytes());
+    !answer.is_err_and(|error| error.raw_os_error() == Some(NO_SUCH_DEVICE))
 }
 
 /// Makes a bridge (down, without address) and returns its index. A fixed hardware address of its own keeps it from

@@ -91,6 +91,18 @@ pub(crate) fn ensure(db: &Db, socket: &Socket, config: &Config) -> Result<(Store
     settled
 }
 
+/// Makes a bridge of ours again that somebody removed, as it was; returns the device's index.
+pub(crate) fn make_again(socket: &Socket, network: &Network) -> Result<u32, Error> {
+    let index = bridge::create(socket, &network.bridge)?;
+    let made = bridge::add_address(socket, index, (network.gateway, network.subnet.1))
+        .and_then(|()| bridge::bring_up(socket, &network.bridge, index, network.mtu, true));
+    if let Err(error) = made {
+        let _kept_on_failure = bridge::delete(socket, index);
+        return Err(error);
+    }
+    Ok(index)
+}
+
 fn same(a: &Stored, b: &Stored) -> bool {
     let text = |stored: &Stored| serde_json::to_string(&stored.network).ok();
     a.own_bridge == b.own_bridge && text(a) == text(b)

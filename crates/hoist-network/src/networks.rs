@@ -131,6 +131,7 @@ impl Networks {
             });
         let wish = wish.transpose()?;
         let books = &mut *self.books();
+        books.mend_bridge()?;
         let ip = match request.ip {
             Some(ip) => books.pool.take_this(ip).map(|()| ip)?,
             None => books.pool.take()?,
@@ -289,6 +290,24 @@ impl Books {
             Err(error) => tracing::error!(bridge = %self.rules.bridge, %error, "put the nf_tables rules back"),
         }
         self.open_firewalls();
+    }
+
+    /// Somebody may have removed the bridge. Containers that were on it are cut off until they are started again.
+    fn mend_bridge(&mut self) -> Result<(), Error> {
+        if bridge::is_there(&self.route, self.bridge_index) {
+            return Ok(());
+        }
+        let name = &self.rules.bridge;
+        if !self.default.own_bridge {
+            return Err(Error::Other(format!("the bridge {name} is gone: make it again and restart the engine")));
+        }
+        self.bridge_index = default_bridge::make_again(&self.route, &self.default.network)?;
+        if self.rules.loopback {
+            bridge::route_loopback(name)?;
+        }
+        self.open_firewalls();
+        tracing::warn!(bridge = %name, "somebody removed the bridge: made again, running containers need a restart");
+        Ok(())
     }
 
     /// Clears away what other engines left whose bridges are gone. Only at a start: two engines that did it whenever the

@@ -60,6 +60,29 @@ fn a_taken_port_is_a_clear_error_and_leaves_nothing() {
 }
 
 #[test]
+fn a_bridge_that_somebody_removed_is_made_again() {
+    if !can_run() {
+        return;
+    }
+    let machine = Machine::new();
+    let networks = Arc::new(machine.open(config()));
+    machine.host.sh(&format!("ip link del {BRIDGE}"));
+    let (endpoint, setup) = machine.allocate(&networks, vec![publish("", 8080, 80, Tcp)]).unwrap();
+    let container = machine.wire(&setup);
+    assert_eq!(veths(&machine), 1);
+    container.serve_tcp(80, "web");
+    assert_eq!(container.ask_tcp("172.17.0.1:8080").unwrap(), machine.host.ask_tcp("127.0.0.1:8080").unwrap());
+    networks.release(&endpoint);
+    // One of the administrator's is not.
+    let machine = Machine::new();
+    machine.host.sh(&format!("ip link add {BRIDGE} type bridge && ip addr add 172.20.0.1/16 dev {BRIDGE}"));
+    let networks = Arc::new(machine.open(config()));
+    machine.host.sh(&format!("ip link del {BRIDGE}"));
+    let error = machine.allocate(&networks, Vec::new()).unwrap_err().to_string();
+    assert_eq!(error, format!("the bridge {BRIDGE} is gone: make it again and restart the engine"));
+}
+
+#[test]
 fn ranges_and_any_port_find_the_first_free_one_the_same_for_both_families() {
     if !can_run() {
         return;
