@@ -67,13 +67,21 @@ impl From<io::Error> for Failure {
 
 /// Why a file could not be opened, in the words of the kernel's error list.
 pub(crate) fn open_error(path: &str, error: &io::Error) -> String {
-    let text = match error.kind() {
-        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::IsADirectory => "is a directory".to_owned(),
-        _ => error.to_string(),
-    };
-    format!("open {path}: {text}")
+    format!("open {path}: {}", kernel_text(error))
+}
+
+/// Why an open file could not be read, in the same words.
+pub(crate) fn read_error(path: &str, error: &io::Error) -> String {
+    format!("read {path}: {}", kernel_text(error))
+}
+
+/// The kernel's errors as Docker's client has them: in small letters, without their number.
+fn kernel_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => text.trim_end_matches(&format!(" (os error {number})")).to_lowercase(),
+        None => text,
+    }
 }
 
 /// The text Docker's client has for an error of the connection or the engine.

@@ -23,6 +23,7 @@ mod output;
 mod progress;
 mod stream;
 mod template;
+mod upload;
 
 use std::ffi::OsString;
 

@@ -230,3 +230,76 @@ fn failures_of_our_own_routes_are_told_and_other_engines_lack_of_them_is_not() {
         assert_eq!(lacking(&["image", command, "x"]), (1, explained));
     }
 }
+
+#[test]
+fn an_archive_that_cannot_be_read_to_its_end_is_broken_off_and_told() {
+    let engine = Engine::start(|_, stream| answer(stream, "200 OK", ""));
+    // it can be opened, and reading its beginning fails
+    let broken = "/proc/self/mem";
+    for args in [&["load", "-i", broken][..], &["import", broken]] {
+        let output = engine.run(args);
+        assert_eq!((output.code, output.stderr), (1, format!("read {broken}: input/output error\n")), "{args:?}");
+    }
+    for args in [&["load", "-i", "/"][..], &["import", "/"]] {
+        let output = engine.run(args);
+        assert_eq!((output.code, output.stderr.as_str()), (1, "read /: is a directory\n"), "{args:?}");
+    }
+    let output = engine.run_on_directory(&["load"]);
+    assert_eq!((output.code, output.stderr.as_str()), (1, "read /dev/stdin: is a directory\n"));
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused_without_a_request() {
+    let engine = Engine::start(|_, stream| answer(stream, "200 OK", "{}"));
+    let digest = format!("busybox@sha256:{}", "0a".repeat(32));
+    let platform = "\"a/b/c/d\": cannot parse platform specifier: invalid argument";
+    let of_create = format!("error parsing specified platform: {platform}");
+    let of_run = format!("hoist: {of_create}\n\nRun 'hoist run --help' for more information");
+    for (args, code, why) in [
+        (&["push", &digest][..], 1, "cannot push a digest reference"),
+        (&["push", "-q", &digest], 1, "cannot push a digest reference"),
+        (&["rmi", "--platform", "a/b/c/d", "x"], 1, platform),
+        (&["create", "--platform", "a/b/c/d", "x"], 1, &of_create),
+        (&["run", "--platform", "a/b/c/d", "x"], 125, &of_run),
+    ] {
+        let output = engine.run(args);
+        assert_eq!((output.code, output.stderr), (code, format!("{why}\n")), "{args:?}");
+    }
+    assert_eq!(engine.seen.lock().unwrap().len(), 0);
+}
+
+#[test]
+fn an_empty_time_is_none() {
+    let engine = Engine::start(|_, stream| answer(stream, "200 OK", "{}"));
+    for args in [&["events", "--since", "", "--until", ""][..], &["logs", "--since", "", "--until", "", "c"]] {
+        let output = engine.run(args);
+        assert_eq!(output.code, 0, "{args:?}: {}", output.stderr);
+    }
+    assert!(engine.seen.lock().unwrap().iter().all(|line| !line.contains("since") && !line.contains("until")));
+}
+
+#[test]
+fn sizes_are_for_containers_alone() {
+    let engine = Engine::start(|request, stream| match request.line.contains("/images/") {
+        true => answer(stream, "200 OK", r#"{"Id":"sha256:0","Config":{}}"#),
+        false => answer(stream, "404 Not Found", r#"{"message":"No such container: b"}"#),
+    });
+    let output = engine.run(&["inspect", "-s", "-f", "{{.Config.User}}|{{.Config.Entrypoint}}", "b"]);
+    assert_eq!((output.code, output.stdout.as_str()), (0, "|[]\n"));
+    assert_eq!(output.stderr, "WARNING: --size ignored for image\n");
+}
+
+#[test]
+fn what_is_deprecated_is_done_and_told() {
+    let engine = Engine::start(|request, stream| match request.is("POST", "/create") {
+        true => answer(stream, "201 Created", r#"{"Id":"abc"}"#),
+        false => answer(stream, "204 No Content", ""),
+    });
+    let output = engine.run(&["stop", "--time", "2", "a"]);
+    assert_eq!((output.code, output.stdout.as_str()), (0, "a\n"));
+    assert_eq!(output.stderr, "Flag --time has been deprecated, use --timeout instead\n");
+    assert!(engine.seen.lock().unwrap()[0].contains("/containers/a/stop?t=2 "));
+    let output = engine.run(&["create", "--mount", "type=bind,src=/a,dst=/b,bind-nonrecursive=false", "x"]);
+    assert_eq!((output.code, output.stdout.as_str()), (0, "abc\n"));
+    assert_eq!(output.stderr, "WARNING: bind-nonrecursive is deprecated, use bind-recursive=disabled instead\n");
+}

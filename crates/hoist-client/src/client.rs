@@ -266,7 +266,12 @@ impl Client {
             return Ok((stream, head, early));
         }
         let mut stream = self.endpoint.connect()?;
-        let written = write_request(&mut stream, &head, &mut request.upload);
+        let written = match write_request(&mut stream, &head, &mut request.upload) {
+            // The connection goes with the stream: what was sent must not be taken for the whole.
+            Err(Unsent::Unread(error)) => return Err(Error::Upload(error)),
+            Err(Unsent::Broken(error)) => Err(error),
+            Ok(()) => Ok(()),
+        };
         // an engine may refuse before it has read everything: its answer tells more than our failed write
         match (head::read(&mut stream), written) {
             (Ok(Some((head, early))), _) => Ok((stream, head, early)),
@@ -316,14 +321,28 @@ impl Client {
     }
 }
 
-fn write_request(stream: &mut Stream, head: &str, upload: &mut Upload<'_>) -> std::io::Result<()> {
+/// Why a request did not get to the engine as a whole.
+enum Unsent {
+    /// The connection broke.
+    Broken(std::io::Error),
+    /// What was to be sent could not be read.
+    Unread(std::io::Error),
+}
+
+impl From<std::io::Error> for Unsent {
+    fn from(error: std::io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+fn write_request(stream: &mut Stream, head: &str, upload: &mut Upload<'_>) -> std::result::Result<(), Unsent> {
     match upload {
-        Upload::None => stream.write_all(head.as_bytes()),
+        Upload::None => stream.write_all(head.as_bytes())?,
         Upload::Json(bytes) => {
             let mut whole = Vec::with_capacity(head.len() + bytes.len());
             whole.extend_from_slice(head.as_bytes());
             whole.extend_from_slice(bytes);
-            stream.write_all(&whole)
+            stream.write_all(&whole)?;
         }
         Upload::Stream { reader, .. } => {
             stream.write_all(head.as_bytes())?;
@@ -331,10 +350,11 @@ fn write_request(stream: &mut Stream, head: &str, upload: &mut Upload<'_>) -> st
             loop {
                 let count = match reader.read(&mut buffer) {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                    other => other?,
+                    other => other.map_err(Unsent::Unread)?,
                 };
                 if count == 0 {
-                    return stream.write_all(b"0\r\n\r\n");
+                    stream.write_all(b"0\r\n\r\n")?;
+                    break;
                 }
                 stream.write_all(format!("{count:x}\r\n").as_bytes())?;
                 stream.write_all(&buffer[..count])?;
@@ -342,6 +362,7 @@ fn write_request(stream: &mut Stream, head: &str, upload: &mut Upload<'_>) -> st
             }
         }
     }
+    Ok(())
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32)> {

@@ -18,6 +18,9 @@ pub enum Error {
     Protocol(String),
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// What was to be sent could not be read to its end; the request was broken off.
+    #[error("{0}")]
+    Upload(io::Error),
     #[error("invalid JSON from the engine: {0}")]
     Json(#[from] serde_json::Error),
 }

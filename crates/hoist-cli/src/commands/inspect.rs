@@ -52,23 +52,40 @@ const KINDS: &[(&str, &str)] = &[
 
 fn run(app: &App, args: &Parsed) -> Outcome {
     let kind = args.text("type");
-    if args.has("type") && !KINDS.iter().any(|(known, _)| *known == kind) {
-        let later = ["config", "node", "plugin", "secret", "service", "task"];
-        return match kind {
-            "" => Err("type is empty: must be one of \"container\", \"image\", \"network\", \"volume\"".into()),
-            kind if later.contains(&kind) => Err(format!("--type {kind}: the engine has no such objects").into()),
-            kind => Err(format!(
-                "unknown type: {}: must be one of \"container\", \"image\", \"network\", \"volume\"",
-                crate::flags::check::quote(kind)
-            )
-            .into()),
-        };
+    if args.has("type") {
+        check_type(kind)?;
     }
     let size = args.is("size");
-    if size && !matches!(kind, "" | "container") {
-        eprintln!("WARNING: --size ignored for {kind}");
+    print(args, |name| {
+        let found = any(app.client()?, name, kind, size)?;
+        if let Some((kind, _)) = KINDS.iter().find(|(_, type_name)| *type_name == found.type_name)
+            && size
+            && *kind != KINDS[0].0
+        {
+            eprintln!("WARNING: --size ignored for {kind}");
+        }
+        Ok(found)
+    })
+}
+
+/// Types of Docker's objects that an engine of one machine does not have.
+const ELSEWHERE: [&str; 6] = ["config", "node", "plugin", "secret", "service", "task"];
+
+fn check_type(kind: &str) -> Result<(), String> {
+    let mut known: Vec<&str> = KINDS.iter().map(|(known, _)| *known).collect();
+    if known.contains(&kind) {
+        return Ok(());
     }
-    print(args, |name| any(app.client()?, name, kind, size))
+    if ELSEWHERE.contains(&kind) {
+        return Err(format!("--type {kind}: the engine has no such objects"));
+    }
+    known.extend(ELSEWHERE);
+    known.sort_unstable();
+    let known = known.join("\", \"");
+    match kind {
+        "" => Err(format!("type is empty: must be one of \"{known}\"")),
+        kind => Err(format!("unknown type: {}: must be one of \"{known}\"", crate::flags::check::quote(kind))),
+    }
 }
 
 /// The first object of this name.
@@ -156,5 +173,20 @@ fn fill(template: &Template, found: &Found) -> Result<String, String> {
     match template.execute(&Val::typed(value.clone(), found.type_name)) {
         Ok(line) => Ok(line),
         Err(_) => template.execute(&Val::raw(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_type_is_told_all_there_are() {
+        let all =
+            r#""config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume""#;
+        assert_eq!(check_type("foo").unwrap_err(), format!("unknown type: \"foo\": must be one of {all}"));
+        assert_eq!(check_type("").unwrap_err(), format!("type is empty: must be one of {all}"));
+        assert_eq!(check_type("task").unwrap_err(), "--type task: the engine has no such objects");
+        assert!(check_type("volume").is_ok());
     }
 }

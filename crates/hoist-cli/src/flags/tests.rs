@@ -40,7 +40,7 @@ fn help_and_hostname_share_a_letter_only_in_run() {
 #[test]
 fn old_spellings_still_work() {
     assert_eq!(of("run", &["--net", "host", "img"]).unwrap().text("network"), "host");
-    assert_eq!(of("stop", &["--time", "3", "c"]).unwrap().int("timeout"), Some(3));
+    assert_eq!(of("stop", &["--time", "3", "c"]).unwrap().int("time"), Some(3));
 }
 
 #[test]

@@ -42,12 +42,15 @@ pub(crate) struct Surroundings {
     pub(crate) variables: Vec<(String, String)>,
 }
 
+/// Refuses a `--platform` that is none.
+pub(crate) fn check_platform(args: &Parsed) -> Result<(), String> {
+    let Some(platform) = args.filled("platform") else { return Ok(()) };
+    Platform::parse(platform).map(drop).map_err(|why| format!("error parsing specified platform: {why}"))
+}
+
 /// Builds the request; `args.args` are the image and the command.
 pub(crate) fn build(args: &Parsed, surroundings: &Surroundings) -> Result<Create, String> {
     let (image, command) = args.args.split_first().ok_or("no image given")?;
-    if let Some(platform) = args.filled("platform") {
-        Platform::parse(platform).map_err(|why| format!("error parsing specified platform: {why}"))?;
-    }
     let streams = streams(args);
     let ports = port::parse(&args.all("publish"), &args.all("expose"))?;
     let (binds, anonymous) = mount::volumes(&args.all("volume"))?;
@@ -307,16 +310,20 @@ mod tests {
     use super::*;
     use crate::{commands::ROOT, flags};
 
-    fn body(line: &str) -> Result<Value, String> {
+    fn parsed(line: &str) -> Result<Parsed, String> {
         let crate::commands::Run::Group(commands) = ROOT.run else { unreachable!() };
         let run = commands.iter().find(|command| command.name == "run").unwrap();
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        flags::parse(run, &words)
+    }
+
+    fn body(line: &str) -> Result<Value, String> {
         let variables = [("HTTP_PROXY", "p"), ("http_proxy", "p")];
         let surroundings = Surroundings {
             socket: "/s".to_owned(),
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         };
-        build(&flags::parse(run, &words)?, &surroundings).map(|create| create.body)
+        build(&parsed(line)?, &surroundings).map(|create| create.body)
     }
 
     #[test]
@@ -357,5 +364,10 @@ mod tests {
         assert!(body("--memory-swappiness 101 x").unwrap_err().contains("range is 0-100"));
         assert!(body("--pid foo x").unwrap_err().contains("invalid PID mode"));
         assert!(body("--log-driver none --log-opt a=b x").is_err());
+        let why = check_platform(&parsed("--platform a/b/c/d x").unwrap()).unwrap_err();
+        assert_eq!(
+            why,
+            "error parsing specified platform: \"a/b/c/d\": cannot parse platform specifier: invalid argument"
+        );
     }
 }

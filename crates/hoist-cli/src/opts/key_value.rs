@@ -1,12 +1,15 @@
 //! Environment, labels, and the files that hold them.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs::File, io::Read};
 
 use serde_json::{Map, Value};
 
-use crate::{app::open_error, env};
+use crate::{
+    app::{open_error, read_error},
+    env,
+};
 
-/// Longest line of an environment or label file.
+/// Longest environment or label file.
 const FILE_LIMIT: u64 = 16 << 20;
 
 pub(crate) fn check_env(text: &str) -> Result<(), String> {
@@ -71,12 +74,14 @@ pub(crate) fn json_map(pairs: BTreeMap<String, String>) -> Value {
 }
 
 fn read_file(path: &str, is_env: bool) -> Result<Vec<String>, String> {
-    let go_error = |error| open_error(path, &error);
-    let length = fs::metadata(path).map_err(go_error)?.len();
-    if length > FILE_LIMIT {
-        return Err(format!("{path}: file of {length} bytes is too long"));
+    let file = File::open(path).map_err(|why| open_error(path, &why))?;
+    let mut bytes = Vec::new();
+    let length = file.take(FILE_LIMIT + 1).read_to_end(&mut bytes);
+    let length = length.map_err(|why| format!("invalid env file ({path}): {}", read_error(path, &why)))?;
+    if length as u64 > FILE_LIMIT {
+        return Err(format!("invalid env file ({path}): it has more than {FILE_LIMIT} bytes"));
     }
-    parse_file(path, &fs::read(path).map_err(go_error)?, is_env)
+    parse_file(path, &bytes, is_env)
 }
 
 pub(crate) fn parse_file(path: &str, bytes: &[u8], is_env: bool) -> Result<Vec<String>, String> {
@@ -85,7 +90,9 @@ pub(crate) fn parse_file(path: &str, bytes: &[u8], is_env: bool) -> Result<Vec<S
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Ok(line) = std::str::from_utf8(line) else {
-            return Err(format!("invalid env file ({path}): invalid utf8 bytes at line {}", number + 1));
+            let bytes: Vec<String> = line.iter().map(u8::to_string).collect();
+            let bytes = bytes.join(" ");
+            return Err(format!("invalid env file ({path}): invalid utf8 bytes at line {}: [{bytes}]", number + 1));
         };
         let line = line.trim_start();
         if line.is_empty() || line.starts_with('#') {
@@ -122,7 +129,15 @@ mod tests {
         assert_eq!(parse_file("f", b"only\na=\n", false).unwrap(), ["a="]);
         assert!(parse_file("f", b"A B=1", true).unwrap_err().contains("contains whitespaces"));
         assert!(parse_file("f", b"=1", true).unwrap_err().contains("no variable name"));
-        assert!(parse_file("f", b"a=\xff", true).unwrap_err().contains("line 1"));
+        assert!(parse_file("f", b"a=\xff", true).unwrap_err().ends_with("invalid utf8 bytes at line 1: [97 61 255]"));
+    }
+
+    #[test]
+    fn a_directory_is_no_file_of_variables() {
+        let why = "invalid env file (/): read /: is a directory";
+        assert_eq!(environment(&["/"], &[]).unwrap_err(), why);
+        assert_eq!(labels(&["/"], &[]).unwrap_err(), why);
+        assert_eq!(environment(&["/no/such"], &[]).unwrap_err(), "open /no/such: no such file or directory");
     }
 
     #[test]

@@ -25,6 +25,14 @@ pub(crate) fn parse(text: &str) -> Result<Value, String> {
     Ok(mount)
 }
 
+/// What to tell whoever gives this `--mount`.
+pub(crate) fn deprecation(text: &str) -> Option<&'static str> {
+    // as with Docker, the key without a value is taken in silence
+    let is_old = |field: &String| field.to_lowercase().starts_with("bind-nonrecursive=");
+    let is_old = csv::fields(text.trim()).is_ok_and(|fields| fields.iter().any(is_old));
+    is_old.then_some("bind-nonrecursive is deprecated, use bind-recursive=disabled instead")
+}
+
 fn set_field(mount: &mut Value, field: &str) -> Result<(), String> {
     let (key, value) = match field.split_once('=') {
         Some((key, value)) => (key, Some(value)),
@@ -215,6 +223,13 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(parse(text).unwrap_err(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn an_old_key_with_a_value_is_told() {
+        assert!(deprecation("type=bind,src=/a,dst=/b,bind-nonrecursive=false").is_some());
+        assert_eq!(deprecation("type=bind,src=/a,dst=/b,bind-nonrecursive"), None);
+        assert_eq!(deprecation("type=bind,src=/a,dst=/b,bind-recursive=disabled"), None);
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub(crate) fn parse(publish: &[&str], expose: &[&str]) -> Result<Ports, String> 
         add_published(&mut ports, &standard)?;
     }
     for spec in expose {
+        if spec.contains(':') {
+            return Err(format!("invalid port format for --expose: {spec}"));
+        }
         let (range, proto) = split_proto(spec);
         let bad = |why: String| format!("invalid range format for --expose: {range}, error: {why}");
         let (first, last) = parse_range(range).map_err(bad)?;
@@ -94,8 +97,8 @@ fn split_parts(spec: &str) -> (&str, &str, &str) {
 }
 
 fn add_published(ports: &mut Ports, spec: &str) -> Result<(), String> {
-    let (address, proto) = split_proto(spec);
-    let (ip, host, container) = split_parts(address);
+    let (ip, host, container) = split_parts(spec);
+    let (container, proto) = split_proto(container);
     let ip = check_ip(ip)?;
     if container.is_empty() {
         return Err(format!("No port specified: {spec}<empty>"));
@@ -174,6 +177,8 @@ mod tests {
             ("80:", "No port specified: 80:<empty>"),
             ("1-3:3-4", "Invalid ranges specified for container and host Ports: 3-4 and 1-3"),
             ("80/foo", "Invalid proto: foo"),
+            ("80:80/tcp/udp", "Invalid proto: tcp/udp"),
+            ("8080/tcp:80", "Invalid hostPort: 8080/tcp"),
             ("999.1.1.1:1:2", "Invalid ip address: 999.1.1.1"),
             ("70000:80", "Invalid hostPort: 70000"),
             ("::1:80:80", "Invalid ip address ::1: address ::1:: too many colons in address"),
@@ -188,5 +193,6 @@ mod tests {
         let ports = parse(&[], &["80", "90-91/udp"]).unwrap();
         assert_eq!(ports.exposed.keys().collect::<Vec<_>>(), ["80/tcp", "90/udp", "91/udp"]);
         assert!(parse(&[], &["x"]).unwrap_err().starts_with("invalid range format for --expose: "));
+        assert_eq!(parse(&[], &["80:80"]).unwrap_err(), "invalid port format for --expose: 80:80");
     }
 }

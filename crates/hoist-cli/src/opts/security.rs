@@ -1,10 +1,13 @@
 //! `--security-opt`: profiles are read here and sent as JSON, because the engine may be elsewhere.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs::File, io::Read};
 
 use serde_json::Value;
 
-use crate::flags::check::quote;
+use crate::{
+    app::{open_error, read_error},
+    flags::check::quote,
+};
 
 /// Longest seccomp profile.
 const PROFILE_LIMIT: u64 = 16 << 20;
@@ -63,14 +66,12 @@ fn full_names(names: &[&str]) -> BTreeSet<String> {
 
 fn profile(path: &str) -> Result<String, String> {
     let failed = |why: String| format!("opening seccomp profile ({path}) failed: {why}");
-    let reason = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => failed(format!("open {path}: no such file or directory")),
-        _ => failed(format!("open {path}: {error}")),
-    };
-    if fs::metadata(path).map_err(reason)?.len() > PROFILE_LIMIT {
+    let file = File::open(path).map_err(|why| failed(open_error(path, &why)))?;
+    let mut text = String::new();
+    let length = file.take(PROFILE_LIMIT + 1).read_to_string(&mut text);
+    if length.map_err(|why| failed(read_error(path, &why)))? as u64 > PROFILE_LIMIT {
         return Err(failed("file is too long".to_owned()));
     }
-    let text = fs::read_to_string(path).map_err(reason)?;
     let parsed: Value = serde_json::from_str(&text)
         .map_err(|why| format!("compacting json for seccomp profile ({path}) failed: {why}"))?;
     Ok(parsed.to_string())
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn profiles_are_sent_as_json() {
         let path = std::env::temp_dir().join(format!("hoist-seccomp-{}.json", std::process::id()));
-        fs::write(&path, "{ \"defaultAction\":\n \"SCMP_ACT_ALLOW\" }").unwrap();
+        std::fs::write(&path, "{ \"defaultAction\":\n \"SCMP_ACT_ALLOW\" }").unwrap();
         let option = format!("seccomp={}", path.display());
         let parsed = parse(&[&option, "label:disable", "systempaths=unconfined", "no-new-privileges"]).unwrap();
         assert_eq!(
@@ -99,8 +100,9 @@ mod tests {
             ["seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}", "label:disable", "no-new-privileges"]
         );
         assert!(parsed.open_paths);
-        fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
         assert!(parse(&[&option]).unwrap_err().contains("no such file or directory"));
+        assert_eq!(parse(&["seccomp=/"]).unwrap_err(), "opening seccomp profile (/) failed: read /: is a directory");
         assert_eq!(parse(&["foo"]).unwrap_err(), "Invalid --security-opt: \"foo\"");
     }
 }

@@ -1,9 +1,9 @@
 //! Parts of values: fields by name, elements by number or key.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
-    schema,
+    schema, structs,
     value::{Nil, Shape, Val, element_shape, is_map},
 };
 
@@ -21,10 +21,10 @@ pub(super) fn field(value: &Val, name: &str, args: &[Val], strict: bool) -> Foun
                 return Err(no_method());
             }
             let found = match shape {
-                Shape::Typed { is_root, .. } if !is_map(shape) => {
+                Shape::Typed { field, is_root } if !is_map(shape) => {
                     // an object that has no `Id` really has an `ID`
-                    let is_renamed = *is_root && map.contains_key("Id");
-                    schema::json_name(name, is_renamed).and_then(|name| map.get(name))
+                    let has_id = *is_root && map.contains_key("Id");
+                    schema::json_name(field, name, has_id).and_then(|name| map.get(name))
                 }
                 _ => map.get(name),
             };
@@ -37,20 +37,30 @@ pub(super) fn field(value: &Val, name: &str, args: &[Val], strict: bool) -> Foun
                     let shape = Shape::Typed { field: schema::field_name(field, name), is_root: false };
                     Ok(Val::from_json(found.clone(), shape))
                 }
-                (None, Shape::Typed { field, .. }) => match schema::absent(name) {
-                    Some(schema::Absent::Pointer) => Ok(Val::Nil(Nil::Pointer)),
-                    Some(schema::Absent::Map) => Ok(Val::Nil(Nil::Map)),
-                    Some(schema::Absent::List) => Ok(Val::Nil(Nil::List)),
-                    Some(schema::Absent::Text) => Ok(Val::text("")),
-                    Some(schema::Absent::False) => Ok(Val::Bool(false)),
-                    None => Err(format!("can't evaluate field {name} in type {field}")),
-                },
+                (None, Shape::Typed { field, .. }) => absent(map, field, name),
             }
         }
         Val::Missing if strict => Err(format!("nil data; no entry for key {}", crate::flags::check::quote(name))),
         Val::Missing => Ok(Val::Missing),
+        // a map that is nothing has no keys
+        Val::Nil(Nil::Map) => Ok(Val::Missing),
         Val::Nil(_) => Err(format!("nil pointer evaluating interface {{}}.{name}")),
         other => Err(format!("can't evaluate field {name} in type {}", other.type_name())),
+    }
+}
+
+/// What a field is that the JSON leaves out of the struct `parent`.
+fn absent(map: &Map<String, Value>, parent: &str, name: &str) -> Found {
+    let Some(empty) = structs::absent(parent, name) else {
+        return Err(format!("can't evaluate field {name} in type {parent}"));
+    };
+    let default = map.get("Networks").and_then(|networks| networks.get("bridge")).and_then(|bridge| bridge.get(name));
+    match default {
+        // engines stopped to tell this twice with API 1.52
+        Some(found) if parent == "NetworkSettings" && structs::is_of_default_network(name) => {
+            Ok(Val::from_json(found.clone(), Shape::Typed { field: name.to_owned(), is_root: false }))
+        }
+        _ => Ok(empty.into()),
     }
 }
 

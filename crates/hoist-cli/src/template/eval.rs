@@ -279,6 +279,11 @@ impl<'t> Eval<'t> {
             };
             match why {
                 funcs::Why::Call(why) => self.error(at.at, &context, format!("error calling {name}: {why}")),
+                funcs::Why::NoFunction { got } => {
+                    let what = exprs.first().map(ToString::to_string).unwrap_or_default();
+                    let why = format!("error calling {name}: non-function {what} of type {got}");
+                    self.error(at.at, &context, why)
+                }
                 funcs::Why::Type { index, expected, got } => {
                     let arg = exprs.get(index);
                     let why = match arg.map(|arg| &arg.kind) {

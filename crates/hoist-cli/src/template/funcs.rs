@@ -14,7 +14,15 @@ use crate::format::json;
 /// Why a call failed: inside the function, or an argument of a wrong type.
 pub(super) enum Why {
     Call(String),
-    Type { index: usize, expected: &'static str, got: Option<String> },
+    /// No value of a template is a function.
+    NoFunction {
+        got: String,
+    },
+    Type {
+        index: usize,
+        expected: &'static str,
+        got: Option<String>,
+    },
 }
 
 impl From<String> for Why {
@@ -27,6 +35,7 @@ impl From<String> for Why {
 const FUNCTIONS: &[(&str, usize, usize)] = &[
     ("and", 1, usize::MAX),
     ("or", 1, usize::MAX),
+    ("call", 1, usize::MAX),
     ("not", 1, 1),
     ("len", 1, 1),
     ("index", 1, usize::MAX),
@@ -77,6 +86,8 @@ pub(super) fn check_count(name: &str, count: usize) -> Result<(), String> {
 
 pub(super) fn call(name: &str, args: &[Val]) -> Result<Val, Why> {
     Ok(match name {
+        "call" if matches!(args[0], Val::Missing | Val::Nil(_)) => return Err(Why::Call("call of nil".to_owned())),
+        "call" => return Err(Why::NoFunction { got: args[0].type_name() }),
         "not" => Val::Bool(!args[0].is_true()),
         "len" => Val::Int(length(&args[0])?),
         "index" => args[1..].iter().try_fold(args[0].clone(), |value, key| index(&value, key))?,

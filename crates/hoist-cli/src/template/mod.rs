@@ -1,6 +1,6 @@
 //! Go's template language as far as `--format` needs it: text, pipelines, `if`/`with`/`range`, variables, defined
 //! templates, the predeclared functions and Docker's own. Parsing is `parse` and `pipeline`, meaning is `eval` and `access`; values are `value`,
-//! with what Go's types would have told about Docker's answers in `schema`.
+//! with what Go's types would have told about Docker's answers in `schema` and `structs`.
 
 mod access;
 mod ast;
@@ -11,6 +11,7 @@ mod parse;
 mod pipeline;
 mod printf;
 mod schema;
+mod structs;
 mod value;
 
 pub(crate) use value::{Nil, Object, Val};

@@ -1,5 +1,5 @@
 //! The little that templates must know of the Go types behind Docker's answers: which objects are maps (their keys
-//! are data, a missing one is no error), what a `null` is, and which optional fields may be absent.
+//! are data, a missing one is no error), and what a `null` is. Which fields may be absent is `structs`'.
 //! Names are of fields; elements of a map or list are known by the name of their container and a `*`.
 
 use super::value::Nil;
@@ -55,50 +55,25 @@ pub(super) fn nil_kind(field: &str) -> Nil {
         | "BindOptions"
         | "VolumeOptions"
         | "TmpfsOptions"
+        | "ImageOptions"
+        | "ClusterOptions"
+        | "DriverConfig"
+        | "UsageData"
+        | "ClusterVolume"
+        | "Image.Config"
         | "Containerd"
         | "FirewallBackend" => Nil::Pointer,
         _ => Nil::List,
     }
 }
 
-/// Fields that Go leaves out of the JSON when they are empty: what a template finds in their place.
-pub(super) fn absent(field: &str) -> Option<Absent> {
-    Some(match field {
-        "Health"
-        | "Healthcheck"
-        | "StopTimeout"
-        | "SizeRw"
-        | "SizeRootFs"
-        | "ImageManifestDescriptor"
-        | "Init"
-        | "Descriptor"
-        | "BindOptions"
-        | "VolumeOptions"
-        | "TmpfsOptions" => Absent::Pointer,
-        "Annotations" | "StorageOpt" | "Sysctls" | "Tmpfs" | "ExposedPorts" | "Warnings.map" => Absent::Map,
-        "Mounts" | "Shell" | "OnBuild" | "MaskedPaths" | "ReadonlyPaths" | "Warnings" | "Components" | "Aliases" => {
-            Absent::List
-        }
-        "StopSignal" | "MacAddress" | "Name" | "Comment" | "Author" | "DockerVersion" | "Container" | "Variant"
-        | "OsVersion" | "VolumeDriver" | "BuildTime" | "Source" | "Driver" => Absent::Text,
-        "NetworkDisabled" | "ArgsEscaped" | "Experimental" => Absent::False,
-        _ => return None,
-    })
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum Absent {
-    Pointer,
-    Map,
-    List,
-    Text,
-    False,
-}
-
 /// Fields whose Go name is not their JSON name: (Go, JSON). A template on typed answers knows the Go name only; the
 /// JSON name is found when the template is tried again on the JSON itself.
 const RENAMED: &[(&str, &str)] = &[
     ("APIVersion", "ApiVersion"),
+    ("AuxAddress", "AuxiliaryAddresses"),
+    ("CPUCount", "CpuCount"),
+    ("CPUPercent", "CpuPercent"),
     ("CPUPeriod", "CpuPeriod"),
     ("CPUQuota", "CpuQuota"),
     ("CPURealtimePeriod", "CpuRealtimePeriod"),
@@ -111,17 +86,28 @@ const RENAMED: &[(&str, &str)] = &[
     ("NanoCPUs", "NanoCpus"),
 ];
 
-/// The JSON name behind a Go name; `None` for what is a JSON name only.
-pub(super) fn json_name(name: &str, is_root: bool) -> Option<&str> {
-    match (name, is_root) {
+/// The same of events, where only some names begin with a small letter.
+const RENAMED_IN_EVENTS: &[(&str, &str)] = &[
+    ("Status", "status"),
+    ("ID", "id"),
+    ("From", "from"),
+    ("Scope", "scope"),
+    ("Time", "time"),
+    ("TimeNano", "timeNano"),
+];
+
+/// The JSON name behind a Go name; `None` for what is a JSON name only. Objects that have an `Id` call it `ID` in Go.
+pub(super) fn json_name<'a>(parent: &str, name: &'a str, has_id: bool) -> Option<&'a str> {
+    match (name, has_id) {
         ("ID", true) => return Some("Id"),
         ("Id", true) => return None,
         _ => {}
     }
-    if RENAMED.iter().any(|(_, json)| *json == name) {
+    let renamed = if parent == "*events.Message" { RENAMED_IN_EVENTS } else { RENAMED };
+    if renamed.iter().any(|(_, json)| *json == name) {
         return None;
     }
-    Some(RENAMED.iter().find(|(go, _)| *go == name).map_or(name, |(_, json)| *json))
+    Some(renamed.iter().find(|(go, _)| *go == name).map_or(name, |(_, json)| *json))
 }
 
 /// Whether values of this map are texts, so that `index` gives an empty one for a missing key.
@@ -144,6 +130,9 @@ pub(super) fn holds_text(field: &str) -> bool {
 pub(super) fn field_name(parent: &str, field: &str) -> String {
     match (parent, field) {
         ("LogConfig", "Config") => "LogConfig.Config".to_owned(),
+        ("*image.InspectResponse", "Config") => "Image.Config".to_owned(),
+        ("IPAM", "Config") => "IPAM.Config".to_owned(),
+        ("HostConfig", "Mounts") => "HostConfig.Mounts".to_owned(),
         _ => field.to_owned(),
     }
 }
@@ -153,30 +142,10 @@ pub(super) fn element_name(field: &str) -> &str {
     match field {
         "Networks" => "Networks*",
         "Mounts" => "Mounts*",
+        "HostConfig.Mounts" => "HostConfig.Mounts*",
+        "IPAM.Config" => "IPAM.Config*",
         "Ports" | "PortBindings" => "Ports*",
         "Ports*" => "Ports**",
         _ => "*",
     }
-}
-
-/// Structs with fields that may be left out of the JSON, in the order of their Go type.
-pub(super) fn struct_fields(field: &str) -> Option<&'static [&'static str]> {
-    Some(match field {
-        "State" => &[
-            "Status",
-            "Running",
-            "Paused",
-            "Restarting",
-            "OOMKilled",
-            "Dead",
-            "Pid",
-            "ExitCode",
-            "Error",
-            "StartedAt",
-            "FinishedAt",
-            "Health",
-        ],
-        "Mounts*" => &["Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation"],
-        _ => return None,
-    })
 }

@@ -77,9 +77,14 @@ fn execution_errors_name_place_and_expression() {
             "{{index .L 9}}",
             "template: :1:2: executing \"\" at <index .L 9>: error calling index: index out of range: 9",
         ),
+        ("{{call}}", "template: :1:2: executing \"\" at <call>: wrong number of args for call: want at least 1 got 0"),
+        (
+            "{{call .N}}",
+            "template: :1:2: executing \"\" at <call .N>: error calling call: non-function .N of type string",
+        ),
     ];
     for (template, expected) in cases {
-        let error = raw(template, json!({"State": {"A": 1}, "L": []})).unwrap_err();
+        let error = raw(template, json!({"State": {"A": 1}, "L": [], "N": "n"})).unwrap_err();
         assert_eq!(error, expected, "{template}");
     }
 }
@@ -116,6 +121,51 @@ fn typed_answers_know_maps_nulls_and_absent_fields() {
     assert_eq!(raw(index, data.clone()).as_deref(), Ok("8080"));
     let error = typed("{{.Nope}}", data).unwrap_err();
     assert!(error.ends_with("can't evaluate field Nope in type *container.InspectResponse"), "{error}");
+}
+
+#[test]
+fn fields_that_an_answer_leaves_out_are_empty() {
+    let image = json!({"Id": "sha256:0", "Config": {"Cmd": ["sh"]}, "RootFS": {"Type": "layers"}});
+    let of_image = |template: &str| {
+        Template::parse(template).unwrap().execute(&Val::typed(image.clone(), "*image.InspectResponse"))
+    };
+    let texts = "{{.Config.User}}{{.Config.WorkingDir}}{{.Config.StopSignal}}{{.Parent}}{{.Comment}}{{.DockerVersion}}{{.Author}}";
+    assert_eq!(of_image(texts).as_deref(), Ok(""));
+    let others = "{{.Config.Entrypoint}} {{.Config.Env}} {{.Config.Labels}} {{.Config.Volumes}} {{.Config.Healthcheck}} {{.ContainerConfig}} {{.VirtualSize}} {{json .Config.Labels}} {{json .Config.User}} {{.RootFS.Layers}} {{.Config.Labels.foo}}";
+    assert_eq!(of_image(others).as_deref(), Ok("[] [] map[] map[] <nil> <nil> 0 null \"\" [] <no value>"));
+    assert_eq!(of_image("{{.Config}}").as_deref(), Ok("{{ map[] [] [] [sh] map[]  map[]  false} {<nil> [] []}}"));
+    // what only the configuration of a container has
+    assert!(of_image("{{.Config.Hostname}}").is_err() && of_image("{{.Nope}}").is_err());
+}
+
+#[test]
+fn structs_are_printed_whole_and_old_addresses_are_found() {
+    let data = json!({
+        "Config": {"Hostname": "h", "AttachStdout": true, "Env": ["A=b"], "Cmd": ["sh"], "Image": "b", "Labels": {}},
+        "HostConfig": {"NetworkMode": "bridge", "LogConfig": {"Type": "json-file", "Config": {}}, "Memory": 5,
+            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "CpuShares": 7, "ConsoleSize": [0, 0],
+            "Mounts": [{"Type": "bind", "Source": "/a", "Target": "/b"}]},
+        "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.2", "IPPrefixLen": 16}}},
+    });
+    let cases = [
+        (
+            "{{.Config}}",
+            "{h   false true false map[] false false false [A=b] [sh] <nil> false b map[]  [] false  [] map[]  <nil> []}",
+        ),
+        (
+            "{{.HostConfig}}",
+            "{[]  {json-file map[]} bridge map[] {no 0} false  [] [0 0] map[] [] []  [] [] [] [] []   [] 0  false false false [] map[] map[]   0 map[]   {7 5 0  0 [] [] [] [] [] 0 0 0 0   [] [] [] 0 0 0 0 <nil> <nil> <nil> [] 0 0 0 0} [{bind /a /b false  <nil> <nil> <nil> <nil> <nil>}] [] [] <nil>}",
+        ),
+        ("{{.HostConfig.KernelMemory}} {{.HostConfig.CPUCount}} {{.HostConfig.Init}}", "0 0 <nil>"),
+        ("{{range .HostConfig.Mounts}}{{.ReadOnly}} {{.BindOptions}}{{end}}", "false <nil>"),
+        (
+            "{{.NetworkSettings.IPAddress}}/{{.NetworkSettings.IPPrefixLen}} {{.NetworkSettings.Bridge}}|",
+            "172.17.0.2/16 |",
+        ),
+    ];
+    for (template, expected) in cases {
+        assert_eq!(typed(template, data.clone()).as_deref(), Ok(expected), "{template}");
+    }
 }
 
 #[test]

@@ -4,7 +4,10 @@ use std::{fmt::Write, rc::Rc};
 
 use serde_json::Value;
 
-use super::schema;
+use super::{
+    schema,
+    structs::{self, Empty},
+};
 
 /// Which nothing it is; Go prints them differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,23 +202,30 @@ impl Val {
 
 fn print_struct(out: &mut String, map: &serde_json::Map<String, Value>, shape: &Shape) {
     let Shape::Typed { field, .. } = shape else { return };
-    let names: Vec<&str> = match schema::struct_fields(field) {
-        Some(names) => names.to_vec(),
-        None => map.keys().map(String::as_str).collect(),
+    let names: Vec<(&str, Option<Empty>)> = match structs::whole(field) {
+        Some(fields) => fields.iter().map(|(name, empty)| (*name, Some(*empty))).collect(),
+        None => map.keys().map(|name| (name.as_str(), None)).collect(),
     };
     out.push('{');
-    for (index, name) in names.iter().enumerate() {
-        if index > 0 {
+    let mut is_first = true;
+    for (name, empty) in names {
+        if name != "}" && !is_first {
             out.push(' ');
         }
+        is_first = name == "{";
+        if matches!(name, "{" | "}") {
+            out.push_str(name);
+            continue;
+        }
+        let key = if empty.is_some() { schema::json_name(field, name, false) } else { Some(name) };
         // left out of the JSON means empty
-        match map.get(*name) {
-            Some(value) => {
+        match (key.and_then(|key| map.get(key)), empty) {
+            (Some(value), _) => {
                 let shape = Shape::Typed { field: schema::field_name(field, name), is_root: false };
                 Val::from_json(value.clone(), shape).print_inner(out);
             }
-            None if matches!(schema::absent(name), Some(schema::Absent::Pointer)) => out.push_str("<nil>"),
-            None => {}
+            (None, Some(empty)) => Val::from(empty).print_inner(out),
+            (None, None) => {}
         }
     }
     out.push('}');

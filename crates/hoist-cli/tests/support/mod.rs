@@ -74,6 +74,14 @@ impl Engine {
         running.finish()
     }
 
+    /// With a directory as its input.
+    pub(crate) fn run_on_directory(&self, args: &[&str]) -> Output {
+        let host = format!("unix://{}", self.socket.display());
+        let (mut command, out) = command(args, &[("HOIST_HOST", &host)]);
+        let child = command.stdin(std::fs::File::open("/").unwrap()).spawn().unwrap();
+        Running { child, out }.finish()
+    }
+
     pub(crate) fn spawn(&self, args: &[&str]) -> Running {
         spawn(args, &[("HOIST_HOST", &format!("unix://{}", self.socket.display()))])
     }
@@ -150,6 +158,12 @@ const OUT: &str = "HOIST_CLI_TEST_OUT";
 
 /// Starts this test program again as `hoist`: the test `entry_of_the_command_line` becomes it.
 pub(crate) fn spawn(args: &[&str], env: &[(&str, &str)]) -> Running {
+    let (mut command, out) = command(args, env);
+    Running { child: command.spawn().unwrap(), out }
+}
+
+/// How it is started, and the file that gets what it prints.
+fn command(args: &[&str], env: &[(&str, &str)]) -> (Command, PathBuf) {
     let out = scratch("out");
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "entry_of_the_command_line", "--nocapture", "--test-threads=1"]);
@@ -159,7 +173,7 @@ pub(crate) fn spawn(args: &[&str], env: &[(&str, &str)]) -> Running {
     }
     command.env(ARGS, args.join("\u{1f}")).env(OUT, &out).env("DOCKER_CONFIG", "/nonexistent").env("TZ", "UTC");
     command.envs(env.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    Running { child: command.spawn().unwrap(), out }
+    (command, out)
 }
 
 /// Becomes the command line if this process was started for it.
@@ -167,6 +181,6 @@ pub(crate) fn become_the_command_line() {
     let Ok(args) = std::env::var(ARGS) else { return };
     let out = std::fs::File::create(Path::new(&std::env::var_os(OUT).unwrap())).unwrap();
     rustix::stdio::dup2_stdout(&out).unwrap();
-    let args = std::iter::once("hoist").chain(args.split('\u{1f}').filter(|arg| !arg.is_empty()));
+    let args = std::iter::once("hoist").chain(args.split('\u{1f}').skip_while(|_| args.is_empty()));
     std::process::exit(hoist_cli::main(args.map(Into::into).collect()));
 }

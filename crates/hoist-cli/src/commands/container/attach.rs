@@ -43,10 +43,10 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         return Err("You cannot attach to a stopped container, start it first".into());
     }
     if state["Paused"] == true {
-        return Err("cannot attach to a paused container, unpause it first".into());
+        return Err("You cannot attach to a paused container, unpause it first".into());
     }
     if state["Restarting"] == true {
-        return Err("cannot attach to a restarting container, wait until it is running".into());
+        return Err("You cannot attach to a restarting container, wait until it is running".into());
     }
     let id = container["Id"].as_str().unwrap_or(name);
     let is_tty = config["Tty"] == true;

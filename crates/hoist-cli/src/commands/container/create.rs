@@ -16,6 +16,7 @@ use crate::{
     opts::{
         create::{self, Create, Surroundings},
         create_flags::{FLAGS, OLD_FLAGS},
+        mount,
     },
 };
 
@@ -51,7 +52,17 @@ pub(crate) fn build(app: &App, command: &str, args: &Parsed) -> Outcome<Create> 
         // an engine elsewhere has Docker's
         Endpoint::Tcp { .. } => "/var/run/docker.sock".to_owned(),
     };
-    create::build(args, &Surroundings { socket, variables }).map_err(|why| with_help(app, command, 125, &why))
+    for warning in args.all("mount").into_iter().filter_map(mount::deprecation) {
+        eprintln!("WARNING: {warning}");
+    }
+    let create = create::build(args, &Surroundings { socket, variables });
+    let create = create.map_err(|why| with_help(app, command, 125, &why))?;
+    // the request is right by now: of `create` this is an error like those of the engine, as with Docker
+    create::check_platform(args).map_err(|why| match command {
+        "create" => Failure::from(why),
+        _ => with_help(app, command, 125, &why),
+    })?;
+    Ok(create)
 }
 
 /// `docker: why`, and where the help is.

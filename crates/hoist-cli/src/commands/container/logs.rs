@@ -36,7 +36,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let id = container["Id"].as_str().unwrap_or(&args.args[0]);
     let mut request = Request::get(path(id, "logs")).query("stdout", "1").query("stderr", "1");
     for (flag, what) in [("since", "since"), ("until", "until")] {
-        if let Some(text) = args.get(flag) {
+        if let Some(text) = args.filled(flag) {
             let point = time::point_in_time(text).map_err(|why| format!("invalid value for \"{what}\": {why}"))?;
             request = request.query(what, point);
         }

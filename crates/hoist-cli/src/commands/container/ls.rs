@@ -52,7 +52,7 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if !is_plain {
         list::check::<Container>(&format)?;
     }
-    let size = args.is("size") || (!is_plain && !quiet && !args.has("size") && list::mentions(&format, ".Size"));
+    let size = args.is("size") || (!is_plain && !quiet && !args.has("size") && wants_size(&format));
     let mut request = Request::get("/containers/json").switch("all", args.is("all")).switch("size", size);
     let last = args.int("last").unwrap_or(-1);
     let limit = if args.is("latest") && last == -1 { 1 } else { last };
@@ -64,6 +64,12 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let trunc = !args.is("no-trunc");
     let rows = items.into_iter().map(|item| Container { item, trunc });
     list::print(&template(&format, quiet, size), rows)
+}
+
+/// Does the template print sizes, by name or with the whole row? They are costly. `json` alone does not, as with Docker.
+fn wants_size(format: &str) -> bool {
+    let follows = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    list::mentions(format, ".Size") || format.split("json .").skip(1).any(|rest| !follows(rest))
 }
 
 fn template(format: &str, quiet: bool, size: bool) -> String {
@@ -340,6 +346,16 @@ mod tests {
         assert_eq!(text(true, "Image").unwrap(), "fedcba987654");
         assert_eq!(text(true, "Command").unwrap(), "\"sh -c 'while true; …\"");
         assert_eq!(text(true, "Labels").unwrap(), "a=1,b=2");
+    }
+
+    #[test]
+    fn sizes_are_asked_for_where_they_are_printed() {
+        for format in ["{{.Size}}", "{{json .}}", "{{.ID}} {{json . }}", "table {{.ID}}\t{{.Size}}"] {
+            assert!(wants_size(format), "{format}");
+        }
+        for format in ["json", "{{.ID}}", "{{json .Names}}", "{{json .ID}} {{.Image}}"] {
+            assert!(!wants_size(format), "{format}");
+        }
     }
 
     struct Shown(Val);

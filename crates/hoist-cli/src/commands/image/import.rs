@@ -1,7 +1,5 @@
 //! `import`: an image of one layer from a tar archive.
 
-use std::{fs, io};
-
 use hoist_api::reference::Reference;
 use hoist_client::Request;
 
@@ -10,9 +8,10 @@ use super::{
     wanted_platform,
 };
 use crate::{
-    app::{App, Outcome, open_error},
+    app::{App, Outcome},
     flags::{Flag, Parsed, list, text},
     progress::{self, To},
+    upload::Source,
 };
 
 const FLAGS: &[Flag] = &[
@@ -55,17 +54,12 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         request = request.query("platform", platform.to_lowercase());
     }
     let client = app.client()?;
-    let (mut stdin, mut file);
-    let request = match source {
-        _ if is_url => request,
-        "-" => {
-            stdin = io::stdin().lock();
-            request.stream("text/plain", &mut stdin)
-        }
-        path => {
-            file = fs::File::open(path).map_err(|error| open_error(path, &error))?;
-            request.stream("text/plain", &mut file)
-        }
+    let mut archive;
+    let request = if is_url {
+        request
+    } else {
+        archive = if source == "-" { Source::stdin()? } else { Source::open(source)? };
+        request.stream("text/plain", &mut archive)
     };
     progress::show(client.call(request)?, To::Stdout, |_| {})
 }

@@ -1,18 +1,16 @@
 //! `load`: images from an archive that `save` wrote.
 
-use std::{
-    fs,
-    io::{self, IsTerminal},
-};
+use std::io::{self, IsTerminal};
 
 use hoist_client::Request;
 
 use super::{super::Command, platform_json};
 use crate::{
-    app::{App, Outcome, open_error},
+    app::{App, Outcome},
     env,
     flags::{Flag, Parsed, switch, text},
     progress::{self, To},
+    upload::Source,
 };
 
 const FLAGS: &[Flag] = &[
@@ -33,19 +31,10 @@ fn run(app: &App, args: &Parsed) -> Outcome {
         request = request.query("platform", platform_json(platform)?);
     }
     let client = app.client()?;
-    let (mut stdin, mut file);
-    let request = match args.text("input") {
-        "" => {
-            if io::stdin().is_terminal() {
-                return Err("requested load from stdin, but stdin is empty".into());
-            }
-            stdin = io::stdin().lock();
-            request.stream("application/x-tar", &mut stdin)
-        }
-        path => {
-            file = fs::File::open(path).map_err(|error| open_error(path, &error))?;
-            request.stream("application/x-tar", &mut file)
-        }
+    let mut archive = match args.text("input") {
+        "" if io::stdin().is_terminal() => return Err("requested load from stdin, but stdin is empty".into()),
+        "" => Source::stdin()?,
+        path => Source::open(path)?,
     };
-    progress::show(client.call(request)?, To::Stdout, |_| {})
+    progress::show(client.call(request.stream("application/x-tar", &mut archive))?, To::Stdout, |_| {})
 }

@@ -38,13 +38,13 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     if platform.is_some() {
         println!("{PLATFORM_NOTE}");
     }
-    let (name, quiet) = (tag_or_repository(args)?, args.is("quiet"));
-    let asked = match &name.digest {
-        Some(digest) => format!("{}@{digest}", name.familiar_name()),
-        None => name.familiar_name(),
-    };
-    let mut request = Request::post(path(&asked, "push"));
-    if let Some(tag) = name.tag.as_deref().filter(|_| name.digest.is_none()) {
+    let name = tag_or_repository(args)?;
+    if name.digest.is_some() {
+        return Err("cannot push a digest reference".into());
+    }
+    let quiet = args.is("quiet");
+    let mut request = Request::post(path(&name.familiar_name(), "push"));
+    if let Some(tag) = name.tag.as_deref() {
         request = request.query("tag", tag);
     }
     if let Some(platform) = platform {

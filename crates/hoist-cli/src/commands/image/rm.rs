@@ -1,5 +1,6 @@
 //! `rmi`: removes names of images, and images without one.
 
+use hoist_api::platform::Platform;
 use hoist_client::Request;
 use serde_json::Value;
 
@@ -33,7 +34,11 @@ pub(crate) const COMMAND: Command =
 fn run(app: &App, args: &Parsed) -> Outcome {
     let force = args.is("force");
     let lists = args.all("platform").into_iter().filter(|list| !list.is_empty());
-    let platforms = lists.flat_map(|list| list.split(',')).map(platform_json).collect::<Outcome<Vec<String>>>()?;
+    let platforms = lists.flat_map(|list| list.split(',')).map(|platform| {
+        Platform::parse(platform)?;
+        platform_json(platform)
+    });
+    let platforms = platforms.collect::<Outcome<Vec<String>>>()?;
     let client = app.client()?;
     for_each_operand(&args.args, |name| {
         let mut request = Request::delete(path(name, "")).switch("force", force).switch("noprune", args.is("no-prune"));

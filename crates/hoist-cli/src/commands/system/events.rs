@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 
 use hoist_client::Request;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::super::Command;
 use crate::{
     app::{App, Failure, Outcome},
     flags::{Flag, Parsed, text, value},
-    format::{json, time},
+    format::time,
     opts::filter,
     template::{Template, Val},
 };
@@ -42,21 +42,17 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     let template = template.transpose().map_err(broken)?;
     let mut request = Request::get("/events");
     for what in ["since", "until"] {
-        if let Some(text) = args.get(what) {
+        if let Some(text) = args.filled(what) {
             let point = time::point_in_time(text)?;
             request = request.query(what, point);
         }
     }
     request = filter::add(request, &args.all("filter"));
     for event in app.client()?.call(request)?.json_stream() {
-        let event = event?;
+        let event = completed(event?);
         let line = match &template {
             None => line(&event),
-            Some(_) if args.text("format") == "json" => json::encode(&event),
-            Some(template) => {
-                let broken = |why| Failure::new(64, format!("Error parsing format: {why}"));
-                template.execute(&Val::typed(named(&event), "*events.Message")).map_err(broken)?
-            }
+            Some(template) => template.execute(&Val::typed(event, "*events.Message")).map_err(broken)?,
         };
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{line}")?;
@@ -65,24 +61,20 @@ fn run(app: &App, args: &Parsed) -> Outcome {
     Ok(())
 }
 
-/// The event under the names its Go type gives it, beside those of the JSON.
-fn named(event: &Value) -> Value {
-    let mut event = event.clone();
-    for (json, name) in [
-        ("status", "Status"),
-        ("id", "ID"),
-        ("from", "From"),
-        ("scope", "Scope"),
-        ("time", "Time"),
-        ("timeNano", "TimeNano"),
-    ] {
-        let value = event.get(json).cloned().unwrap_or_else(|| "".into());
-        if let Some(object) = event.as_object_mut() {
-            object.remove(json);
-            object.insert(name.to_owned(), value);
-        }
+/// The event with the copies of fields that engines before API 1.52 send of containers and images.
+fn completed(event: Value) -> Value {
+    let Value::Object(event) = event else { return event };
+    let has_copies = matches!(event.get("Type").and_then(Value::as_str), Some("container" | "image"));
+    let actor = event.get("Actor").unwrap_or(&Value::Null);
+    let mut whole = Map::new();
+    if has_copies {
+        let action = event.get("Action").unwrap_or(&Value::Null);
+        let copies = [("status", action), ("id", &actor["ID"]), ("from", &actor["Attributes"]["image"])];
+        let copies = copies.into_iter().filter(|(_, value)| value.as_str().is_some_and(|text| !text.is_empty()));
+        whole.extend(copies.map(|(key, value)| (key.to_owned(), value.clone())));
     }
-    event
+    whole.extend(event);
+    Value::Object(whole)
 }
 
 /// `time type action id (key=value, …)`
@@ -114,6 +106,31 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn events_of_containers_and_images_have_their_copies() {
+        let template = Template::parse("{{.Status}}|{{.ID}}|{{.From}}|{{.Scope}}|{{.TimeNano}}|{{.Actor.ID}}").unwrap();
+        let whole = Template::parse("{{.}} {{json .}}").unwrap();
+        let shown = |template: &Template, kind: &str, attributes: Value| {
+            let event = json!({"Type": kind, "Action": "start", "Actor": {"ID": "abc", "Attributes": attributes},
+                "scope": "local", "time": 1, "timeNano": 2});
+            template.execute(&Val::typed(completed(event), "*events.Message")).unwrap()
+        };
+        let image = || json!({"image": "busybox"});
+        assert_eq!(shown(&template, "container", image()), "start|abc|busybox|local|2|abc");
+        assert_eq!(shown(&template, "image", json!({})), "start|abc||local|2|abc");
+        assert_eq!(shown(&template, "network", json!({})), "|||local|2|abc");
+        assert_eq!(
+            shown(&whole, "container", image()),
+            r#"{start abc busybox container start {abc map[image:busybox]} local 1 2} {"status":"start","id":"abc","from":"busybox","Type":"container","Action":"start","Actor":{"ID":"abc","Attributes":{"image":"busybox"}},"scope":"local","time":1,"timeNano":2}"#
+        );
+        assert_eq!(
+            shown(&whole, "volume", json!({})),
+            r#"{   volume start {abc map[]} local 1 2} {"Type":"volume","Action":"start","Actor":{"ID":"abc","Attributes":{}},"scope":"local","time":1,"timeNano":2}"#
+        );
+        let id = Template::parse("{{.id}}").unwrap().execute(&Val::typed(json!({"id": "a"}), "*events.Message"));
+        assert!(id.unwrap_err().ends_with("can't evaluate field id in type *events.Message"));
+    }
 
     #[test]
     fn an_event_is_one_line_with_sorted_attributes() {
