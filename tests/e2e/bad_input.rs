@@ -16,6 +16,8 @@ fn broken_bodies_are_400_with_dockers_text() {
         let json = [("Content-Type", "application/json")];
         let broken = api.request("POST", "/containers/create", &json, b"{\"Image\":").status(400);
         assert!(broken.message().starts_with("invalid JSON"), "{}", broken.message());
+        let nothing = api.request("POST", "/containers/create", &json, b"").status(400);
+        assert_eq!(nothing.message(), "invalid JSON: got EOF while reading request body");
         let wrong = api.request("POST", "/containers/create", &json, b"{\"Image\": 7}").status(400);
         assert!(wrong.message().contains("invalid JSON"), "{}", wrong.message());
         let (status, message) = refused(t, &json!({}));
@@ -26,6 +28,19 @@ fn broken_bodies_are_400_with_dockers_text() {
             api.request("POST", "/containers/create", &json, b"{\"Image\":\"busybox\"} {\"Image\":\"x\"}").status(400);
         assert!(!twice.message().is_empty());
         api.get("/_ping").status(200);
+    });
+}
+
+#[test]
+fn filters_may_come_as_they_were_typed() {
+    both(|t| {
+        let name = t.name("typed");
+        t.cli(&format!("create --name {name} busybox")).ok();
+        let found =
+            t.api().get(&format!("/containers/json?all=1&filters={{\"name\":[\"{name}\"]}}")).status(200).json();
+        assert_eq!(found[0]["Names"], json!([format!("/{name}")]));
+        let bad = t.api().get("/containers/json?filters={\"nonsense\":[\"x\"]}").status(400);
+        assert_eq!(bad.message(), "invalid filter 'nonsense'");
     });
 }
 

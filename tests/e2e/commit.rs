@@ -87,6 +87,27 @@ fn the_image_s_configuration_is_the_container_s_with_the_changes() {
 }
 
 #[test]
+fn an_empty_list_changes_no_command() {
+    both(|t| {
+        let (name, image) = (t.name("empty"), t.name("image"));
+        t.args(&["create", "--name", &name, "--entrypoint", "sh", "busybox", "-c", "true"]).ok();
+        let of = |change: &str| {
+            t.args(&["commit", "-c", change, &name, &image]).ok();
+            let config = t.api().get(&format!("/images/{image}/json")).json()["Config"].take();
+            t.cli(&format!("rmi {image}")).ok();
+            (config["Entrypoint"].clone(), config["Cmd"].clone())
+        };
+        assert_eq!(of("ENTRYPOINT []"), (json!(["sh"]), json!(["-c", "true"])));
+        assert_eq!(of("CMD []"), (json!(["sh"]), Value::Null));
+        assert_eq!(of("ENTRYPOINT [\"x\"]"), (json!(["x"]), Value::Null));
+        t.args(&["commit", &name, "sha256:1"]).fails_with(1).complains("refusing to create an ambiguous tag");
+        t.args(&["commit", "-c", "HEALTHCHECK --interval=1ns CMD true", &name, &image])
+            .fails_with(1)
+            .complains("cannot be less than 1ms");
+    });
+}
+
+#[test]
 fn the_same_changes_are_the_same_layer() {
     both(|t| {
         let name = t.name("same");

@@ -141,3 +141,61 @@ fn filters_select_by_label_image_and_type() {
         assert_eq!(api.stream("GET", "/events?filters=nonsense", b"").status, 400);
     });
 }
+
+#[test]
+fn volumes_are_told_of_from_their_making_to_their_removal() {
+    engine(|t| {
+        let api = t.api();
+        let mut stream = api.stream("GET", "/events?filters=%7B%22type%22%3A%5B%22volume%22%5D%7D", b"");
+        let (name, volume) = (t.name("events"), t.name("volume"));
+        let host = json!({ "Binds": [format!("{volume}:/x:ro"), format!("{volume}:/y")] });
+        let body = json!({ "Image": "busybox", "Cmd": ["true"], "Volumes": { "/anonymous": {} }, "HostConfig": host });
+        let created = api.post_json(&format!("/containers/create?name={name}"), &body).status(201).json();
+        let id = created["Id"].as_str().unwrap().to_string();
+        api.post(&format!("/containers/{id}/start")).status(204);
+        api.post(&format!("/containers/{id}/wait")).status(200);
+        api.delete(&format!("/containers/{id}?v=1")).status(204);
+        api.post_json("/volumes/create", &json!({ "Name": volume })).status(201);
+        api.delete(&format!("/volumes/{volume}")).status(204);
+        let (mut named, mut anonymous) = (Vec::new(), Vec::new());
+        let mut unnamed = None;
+        while let Some(event) = stream.next_json() {
+            let (action, actor) = (event["Action"].as_str().unwrap().to_string(), &event["Actor"]);
+            assert_eq!(actor["Attributes"]["driver"], "local");
+            if actor["ID"] == volume.as_str() {
+                named.push((action.clone(), actor["Attributes"].clone()));
+                if action == "destroy" {
+                    break;
+                }
+            } else {
+                // Others may make volumes, too; ours is the one that our container mounts.
+                if actor["Attributes"]["container"] == id.as_str() {
+                    unnamed = Some(actor["ID"].clone());
+                }
+                anonymous.push((actor["ID"].clone(), action));
+            }
+        }
+        let actions: Vec<&str> = named.iter().map(|(action, _)| action.as_str()).collect();
+        assert_eq!(actions, ["create", "mount", "mount", "unmount", "unmount", "destroy"]);
+        let mounts: Vec<&Value> = named[1..3].iter().map(|(_, attributes)| attributes).collect();
+        for (destination, writable) in [("/x", "false"), ("/y", "true")] {
+            let mount = mounts.iter().find(|attributes| attributes["destination"] == destination).unwrap();
+            assert_eq!((&mount["container"], &mount["propagation"]), (&json!(id), &json!("")));
+            assert_eq!(mount["read/write"], writable);
+        }
+        assert_eq!(named[3].1, json!({ "container": id, "driver": "local" }));
+        let unnamed = unnamed.unwrap();
+        let actions: Vec<&str> =
+            anonymous.iter().filter(|(id, _)| *id == unnamed).map(|(_, action)| action.as_str()).collect();
+        assert_eq!(actions, ["create", "mount", "unmount", "destroy"]);
+    });
+}
+
+#[test]
+fn zero_is_the_beginning_of_all_time() {
+    both(|t| {
+        let name = t.name("zero");
+        t.cli(&format!("create --name {name} busybox true")).ok();
+        t.cli(&format!("events --since 0 --until 0 -f container={name}")).ok().row("container create ");
+    });
+}

@@ -27,6 +27,19 @@ fn exec_of_something_that_cannot_run_is_126_or_127() {
         let missing = t.cli(&format!("exec {name} no-such-command")).fails_with(127);
         assert!(format!("{}{}", missing.stdout, missing.stderr).contains("no-such-command"), "{missing}");
         t.cli(&format!("exec {name} /etc/passwd")).fails_with(126);
+        for (command, code, text) in [
+            ("no-such-command", 127, "exec: \"no-such-command\": executable file not found in $PATH"),
+            ("/etc", 126, "exec: \"/etc\": is a directory: permission denied"),
+            (
+                "/etc/passwd/x",
+                127,
+                "stat /etc/passwd/x: not a directory: Are you trying to mount a directory onto a file",
+            ),
+        ] {
+            let failed = t.cli(&format!("exec {name} {command}")).fails_with(code);
+            let told = format!("{}{}", failed.stdout, failed.stderr);
+            assert!(told.contains(text) && !told.contains(": unknown"), "{failed}");
+        }
         t.cli(&format!("exec -w /no/such/directory {name} true")).fails();
         t.cli(&format!("exec {name} true")).ok();
     });

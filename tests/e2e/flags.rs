@@ -90,6 +90,15 @@ fn wrong_values_are_refused_in_dockers_words() {
             ("--device vendor.com/class=x", "CDI device injection failed: unresolvable CDI devices vendor.com/class=x"),
             ("--ipc container:", "failed to join IPC namespace: invalid name or ID supplied: \"\""),
             ("--network container:", "invalid network mode: invalid container format container:<name|id>"),
+            ("--pid container:no-such-container", "No such container: no-such-container"),
+            ("--ipc container:no-such-container", "No such container: no-such-container"),
+            ("-w /etc/passwd", "Cannot mkdir: /etc/passwd is not a directory"),
+            ("--log-opt cache-disabled=x", "invalid value for option cache-disabled: x"),
+            ("--security-opt foo=bar", "invalid --security-opt 2: \"foo=bar\""),
+            (
+                "--mount type=volume,dst=/x,volume-subpath=a",
+                "invalid mount config for type \"volume\": must not set Subpath when using anonymous volumes",
+            ),
             ("--link-local-ip x", "invalid link-local IP address: x"),
             ("--security-opt no-new-privileges=x", "invalid --security-opt 2: \"no-new-privileges=x\""),
             ("--mount type=bind,src=/tmp,dst=/", "invalid specification: destination can't be '/'"),
@@ -109,6 +118,7 @@ fn wrong_values_are_refused_in_dockers_words() {
         }
         t.cli("run --rm --kernel-memory 100m busybox true").ok();
         t.cli("run --rm --isolation default busybox true").ok();
+        t.cli("run --rm --log-opt cache-max-size=5m --log-opt cache-compress=true busybox true").ok();
         let mounted = |flags: &str| t.cli(&format!("run --rm {flags} busybox grep cgroup /proc/self/mounts")).ok();
         mounted("--security-opt writable-cgroups=true").matches(r"/sys/fs/cgroup\S* \S+ rw,").says_not(" ro,");
         mounted("").matches(r"/sys/fs/cgroup\S* \S+ ro,");

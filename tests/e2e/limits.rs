@@ -234,3 +234,24 @@ fn a_paused_group_is_frozen_as_a_whole_and_thaws() {
         t.cli(&format!("rm -f {name}")).ok();
     });
 }
+
+#[test]
+fn an_update_that_contradicts_what_is_set_is_refused() {
+    both(|t| {
+        let name = t.name("update");
+        t.cli(&format!("create --rm --name {name} --cpus 1 busybox true")).ok();
+        let id = t.inspect(&name)["Id"].as_str().unwrap().to_string();
+        let refused = |flags: &str, why: &str| {
+            let text = format!("Cannot update container {id}: {why}");
+            t.cli(&format!("update {flags} {name}")).fails_with(1).complains(&text);
+        };
+        let set = "cannot be updated as NanoCPUs has already been set";
+        refused("--cpu-quota 50000", &format!("Conflicting options: CPU Quota {set}"));
+        refused("--cpu-period 50000", &format!("Conflicting options: CPU Period {set}"));
+        let policy = "Restart policy cannot be updated because AutoRemove is enabled for the container";
+        refused("--restart always", policy);
+        t.cli(&format!("update --restart no {name}")).ok();
+        t.cli(&format!("update --pids-limit=-1 {name}")).ok();
+        assert_eq!(t.inspect(&name)["HostConfig"]["PidsLimit"], 0);
+    });
+}

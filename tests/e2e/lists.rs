@@ -238,3 +238,76 @@ fn ps_a_hundred_times_while_containers_come_and_go() {
         eventually("it is listed as ended", || t.cli(&format!("ps -a -f name={name}")).stdout.contains("Exited (0)"));
     });
 }
+
+#[test]
+fn ps_filters_by_ports_of_the_host_and_of_the_container() {
+    both(|t| {
+        let (name, made, mark) = (t.name("ports"), t.name("ports"), t.name("mark"));
+        t.cli(&format!("run -d --name {name} -l {mark} -p 127.0.0.1::80 -p 127.0.0.1::81/udp busybox sleep 1000")).ok();
+        t.cli(&format!("create --name {made} -l {mark} -p 127.0.0.1::80 --expose 99 busybox sleep 1000")).ok();
+        let ports = &t.inspect(&name)["NetworkSettings"]["Ports"];
+        let host = |port: &str| ports[port][0]["HostPort"].as_str().unwrap().to_string();
+        let (tcp, udp) = (host("80/tcp"), host("81/udp"));
+        let list = |filter: &str| t.cli(&format!("ps -a --format {{{{.Names}}}} -f label={mark} -f {filter}")).ok();
+        for found in [&format!("publish={tcp}"), &format!("publish={tcp}-{tcp}/tcp"), &format!("publish={udp}/udp")] {
+            list(found).prints(&name);
+        }
+        for found in ["expose=80", "expose=79-80/tcp", "expose=81/udp"] {
+            list(found).prints(&name);
+        }
+        // 80 and 99 are ports of containers; what does not run has none.
+        for nobody in ["publish=80", "publish=81/udp", "expose=81", "expose=99", &format!("publish={tcp}/sctp")] {
+            list(nobody).prints("");
+        }
+        for (wrong, why) in [
+            ("publish=5-3", "publish 5-3: Invalid range specified for the Port: 5-3"),
+            ("publish=99999", "publish 99999: strconv.ParseUint: parsing \"99999\": value out of range"),
+            ("expose=foo", "expose foo: strconv.ParseUint: parsing \"foo\": invalid syntax"),
+            ("publish=", "publish : Empty string specified for ports."),
+        ] {
+            let text = format!("error while looking up for {why}");
+            t.cli(&format!("ps -f {wrong}")).fails_with(1).complains(&text);
+        }
+    });
+}
+
+#[test]
+fn ps_filters_with_nothing_in_them() {
+    both(|t| {
+        let (name, mark) = (t.name("empty"), t.name("mark"));
+        t.cli(&format!("create --name {name} -l {mark} busybox true")).ok();
+        let list = |filter: &str| t.cli(&format!("ps -a --format {{{{.Names}}}} -f label={mark} -f {filter}")).ok();
+        for everybody in ["name=", "network=", "isolation="] {
+            list(everybody).prints(&name);
+        }
+        for nobody in ["id=", "ancestor=", "volume=", "name=["] {
+            list(nobody).prints("");
+        }
+        for (wrong, text) in [("status=", "invalid filter 'status='"), ("health=", "invalid filter 'health='")] {
+            t.cli(&format!("ps -f {wrong}")).fails_with(1).complains(text);
+        }
+    });
+}
+
+#[test]
+fn inspect_tells_what_was_asked_for_and_what_was_before() {
+    both(|t| {
+        let (name, volume) = (t.name("inspect"), t.name("volume"));
+        let flags = format!(
+            "--pid host --mac-address 02:42:ac:11:00:99 -v {volume}:/x --mount type=tmpfs,dst=/t,tmpfs-size=1m"
+        );
+        t.cli(&format!("create --name {name} {flags} busybox true")).ok();
+        let made = t.inspect(&name);
+        assert_eq!(made["HostConfig"]["SecurityOpt"], json!(["label=disable"]));
+        assert_eq!(made["HostConfig"]["Mounts"][0]["TmpfsOptions"], json!({ "SizeBytes": 1_048_576 }));
+        let mount = made["Mounts"].as_array().unwrap().iter().find(|mount| mount["Type"] == "volume").unwrap();
+        assert_eq!(mount["Mode"], "z");
+        assert_eq!(made["Config"]["Volumes"], json!(null));
+        t.cli(&format!("start {name}")).ok();
+        t.cli(&format!("wait {name}")).ok();
+        eventually("it has ended", || t.inspect(&name)["State"]["Status"] == "exited");
+        let bridge = t.api().get("/networks/bridge").status(200).json()["Id"].clone();
+        let network = t.inspect(&name)["NetworkSettings"]["Networks"]["bridge"].clone();
+        assert_eq!((&network["NetworkID"], &network["MacAddress"]), (&bridge, &json!("")));
+    });
+}

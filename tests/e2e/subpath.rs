@@ -25,3 +25,15 @@ fn a_link_put_in_the_place_of_a_subpath_does_not_lead_out_of_the_volume() {
         }
     });
 }
+
+#[test]
+fn a_subpath_need_not_be_there_before_the_start() {
+    both(|t| {
+        let (volume, name) = (t.name("volume"), t.name("part"));
+        let mount = format!("type=volume,src={volume},dst=/sub,volume-subpath=./a/../b");
+        t.cli(&format!("create --name {name} --mount {mount} busybox ls -d /sub")).ok();
+        t.cli(&format!("start {name}")).fails_with(1).complains("/b: no such file or directory");
+        t.cli(&format!("run --rm -v {volume}:/all busybox mkdir /all/b")).ok();
+        t.cli(&format!("start -a {name}")).ok().prints("/sub");
+    });
+}

@@ -22,6 +22,9 @@ impl Filters {
         let Ok(Value::Object(map)) = serde_json::from_str(text) else { return Err(bad()) };
         let mut fields = BTreeMap::new();
         for (key, values) in map {
+            if key.is_empty() {
+                return Err(bad());
+            }
             if !allowed.contains(&key.as_str()) {
                 return Err(Error::invalid(format!("invalid filter '{key}'")));
             }
@@ -43,6 +46,11 @@ impl Filters {
             fields.insert(key, values);
         }
         Ok(Filters { fields })
+    }
+
+    /// One more value for a key.
+    pub fn add(&mut self, key: &str, value: &str) {
+        self.fields.entry(key.to_owned()).or_default().push(value.to_owned());
     }
 
     /// Values of a key; empty when the key was not given.
@@ -102,5 +110,6 @@ mod tests {
         let text = |f| Filters::parse(f, &["id"]).unwrap_err().message;
         assert_eq!(text(r#"{"foo":["1"]}"#), "invalid filter 'foo'");
         assert_eq!(text("foo"), "invalid filter");
+        assert_eq!(text(r#"{"":["x"]}"#), "invalid filter");
     }
 }

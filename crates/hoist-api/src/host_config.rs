@@ -112,6 +112,10 @@ fn is_zero(value: &i64) -> bool {
     *value == 0
 }
 
+fn no_mode(mode: &u32) -> bool {
+    *mode == 0
+}
+
 /// Body of `POST /containers/{id}/update`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -218,16 +222,38 @@ pub struct VolumeOptions {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct DriverConfig {
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct TmpfsOptions {
+    #[serde(skip_serializing_if = "is_zero")]
     pub size_bytes: i64,
     /// File mode bits.
+    #[serde(skip_serializing_if = "no_mode")]
     pub mode: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<Vec<Vec<String>>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_given_is_not_shown() {
+        for text in [
+            r#"{"Type":"tmpfs","Target":"/t","TmpfsOptions":{}}"#,
+            r#"{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1048576,"Mode":493}}"#,
+            r#"{"Type":"volume","Target":"/v","VolumeOptions":{"NoCopy":true,"DriverConfig":{}}}"#,
+            r#"{"Type":"volume","Target":"/v","VolumeOptions":{"DriverConfig":{"Name":"local"}}}"#,
+        ] {
+            let mount: Mount = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&mount).unwrap(), text);
+        }
+    }
 }

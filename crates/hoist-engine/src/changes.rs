@@ -250,6 +250,8 @@ fn ports(text: &str) -> Result<Vec<(String, Empty)>> {
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
         return Err(Error::invalid(format!("Invalid proto: {protocol}")));
     }
+    // Of a whole mapping, `ip:host:container`, an image has the container's side.
+    let range = range.rsplit_once(':').map_or(range, |(_, container)| container);
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let (first, last): (u16, u16) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
     if first > last {
@@ -272,6 +274,9 @@ fn clean(base: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// The shortest time of a health check that makes sense.
+const SHORTEST_NS: i64 = 1_000_000;
+
 /// `NONE`, or `[--interval=… …] CMD …`.
 fn healthcheck(rest: &str) -> Result<Healthcheck> {
     let mut check = Healthcheck::default();
@@ -279,8 +284,11 @@ fn healthcheck(rest: &str) -> Result<Healthcheck> {
     while let Some(flag) = rest.strip_prefix("--") {
         let (flag, behind) = flag.split_once(char::is_whitespace).unwrap_or((flag, ""));
         let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
-        let duration =
-            || parse_duration(value).ok_or_else(|| Error::invalid(format!("--{name}: invalid duration \"{value}\"")));
+        let duration = || match parse_duration(value) {
+            Some(ns) if ns < SHORTEST_NS => Err(Error::invalid(format!("Interval \"{name}\" cannot be less than 1ms"))),
+            Some(ns) => Ok(ns),
+            None => Err(Error::invalid(format!("--{name}: invalid duration \"{value}\""))),
+        };
         match name {
             "interval" => check.interval = duration()?,
             "timeout" => check.timeout = duration()?,

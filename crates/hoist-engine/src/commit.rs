@@ -153,6 +153,10 @@ fn describe(record: &Record, request: &CommitRequest) -> Result<hoist_image::Com
     set_defaults(&mut config, defaults);
     if request.config.is_some() {
         merge::with_image(&mut config, &defaults_of(own));
+    } else if config.entrypoint.is_none() {
+        // An empty list is no change.
+        config.cmd = config.cmd.or_else(|| own.cmd.clone());
+        config.entrypoint.clone_from(&own.entrypoint);
     }
     let json = |config: &Config| -> Result<Value> {
         serde_json::to_value(config).map_err(|e| Error::internal(format!("cannot encode the configuration: {e}")))

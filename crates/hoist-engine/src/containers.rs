@@ -164,12 +164,12 @@ impl Containers {
     }
 
     pub async fn rename(&self, name: &str, new: &str) -> Result<()> {
-        let handle = self.get(name)?;
-        let record = handle.record();
         let new = new.trim_start_matches('/');
         if new.is_empty() {
             return Err(Error::invalid("Neither old nor new names may be empty"));
         }
+        let handle = self.get(name)?;
+        let record = handle.record();
         if record.name == new {
             return Err(Error::invalid("Renaming a container with the same name as its current name"));
         }
@@ -186,10 +186,12 @@ impl Containers {
         renamed
     }
 
-    pub async fn update(&self, name: &str, body: &UpdateBody) -> Result<()> {
+    /// Returns warnings.
+    pub async fn update(&self, name: &str, body: &UpdateBody) -> Result<Vec<String>> {
         let handle = self.get(name)?;
-        let fixed = Box::new(update::apply(&handle.record(), body)?);
-        handle.ask(|reply| Event::Update { fixed, reply }).await
+        let (fixed, warnings) = update::apply(&handle.record(), body, hoist_runtime::cgroup::version())?;
+        handle.ask(|reply| Event::Update { fixed: Box::new(fixed), reply }).await?;
+        Ok(warnings)
     }
 
     pub async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<()> {

@@ -110,7 +110,11 @@ impl Context {
     pub(crate) fn peer(&self, name: &str) -> Result<Peer> {
         let record = self.find(name)?.record();
         if !record.state.status.alive() {
-            return Err(Error::conflict(format!("cannot join network of a non running container: {}", record.id())));
+            return Err(Error::conflict(format!(
+                "cannot join network namespace of a non running container: container {} is {}",
+                record.name,
+                record.state.status.word()
+            )));
         }
         Ok(Peer {
             id: record.id().to_owned(),

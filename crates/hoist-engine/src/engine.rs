@@ -57,10 +57,12 @@ impl Engine {
         let lock = lock(&settings.root)?;
         let db = Db::open(&settings.root.join("hoist.db")).api()?;
         let images = Store::open(&settings.root.join("image"), db.clone(), settings.live.now().image.clone()).api()?;
+        let events = Events::default();
+        let told = events.clone();
         let volumes = hoist_volume::Volumes::open(&settings.root, db.clone()).api()?;
+        let volumes = volumes.telling(move |change, name| crate::volumes::tell(&told, change, name));
         let networks = hoist_network::Networks::open(db.clone(), settings.network.clone()).api()?;
         let id = engine_id(&settings.root)?;
-        let events = Events::default();
         let context = Arc::new(Context::new(Parts {
             records: Records::open(db)?,
             settings,

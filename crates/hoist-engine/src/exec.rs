@@ -14,6 +14,7 @@ use rustix::pipe::PipeFlags;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::container::driver::{Event, ExecProgress, StartExec};
+use crate::container::ending::{exit_code, explained};
 use crate::container::state::{Request, admit};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -80,10 +81,10 @@ impl Execs {
 
     /// Registers an exec, its user looked up; nothing runs yet.
     pub fn create(&self, container: &str, request: ExecCreate) -> Result<String> {
-        let record = self.containers.record(container)?;
         let Some(command) = request.cmd.as_ref().filter(|c| !c.is_empty()) else {
             return Err(Error::invalid("No exec command specified"));
         };
+        let record = self.containers.record(container)?;
         admit(&record, Request::Exec)?;
         let action = format!("exec_create: {}", joined(command));
         let process = crate::lower::exec_process(&record, &self.context.directory(record.id()), &request)?;
@@ -218,12 +219,11 @@ impl LaunchedExec {
             None => Some(Failure { kind: FailureKind::Other, message: "the container has ended".to_owned() }),
         };
         if let Some(failure) = failure {
-            let code = if failure.kind == FailureKind::NotFound { 127 } else { 126 };
-            entry.state.send_modify(|s| s.exit_code = Some(code));
-            return Err(Error::invalid(format!(
-                "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown",
+            entry.state.send_modify(|s| s.exit_code = Some(exit_code(&failure).unwrap_or(126)));
+            return Err(Error::invalid(explained(format!(
+                "OCI runtime exec failed: exec failed: unable to start container process: {}",
                 failure.message
-            )));
+            ))));
         }
         let watched = entry.clone();
         tokio::spawn(async move {

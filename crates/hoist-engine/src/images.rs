@@ -227,11 +227,14 @@ impl Images {
     pub fn list(&self, filters: &Filters) -> Result<Vec<Summary>> {
         let users = self.users();
         let dangling = filters.boolean("dangling")?;
-        let created = |key: &str| filters.values(key).first().map(|n| self.store().get(n).api()).transpose();
+        // Of several, all must hold.
+        let created = |key: &str| -> Result<Vec<i64>> {
+            filters.values(key).iter().map(|name| Ok(self.store().get(name).api()?.created)).collect()
+        };
         if filters.values("reference").iter().any(|pattern| !glob::is_valid(pattern)) {
             return Err(Error::invalid("syntax error in pattern"));
         }
-        let (before, since) = (created("before")?, created("since")?);
+        let (before, since) = (created("before")?.into_iter().min(), created("since")?.into_iter().max());
         let until_ns = listing::until(filters)?;
         let (pinned, unused_since_ns) = (filters.boolean("pinned")?, listing::unused_since(filters)?);
         let mut answer = Vec::new();
@@ -239,14 +242,14 @@ impl Images {
             let is_dangling = image.repo_tags.is_empty();
             let labels = image.config.labels.clone().unwrap_or_default();
             let fits = dangling.is_none_or(|wanted| wanted == is_dangling)
-                && before.as_ref().is_none_or(|other| image.created < other.created)
-                && since.as_ref().is_none_or(|other| image.created > other.created)
+                && before.is_none_or(|created| image.created < created)
+                && since.is_none_or(|created| image.created > created)
                 && until_ns.is_none_or(|t| image.created.saturating_mul(1_000_000_000) < t)
                 && pinned.is_none_or(|wanted| wanted == image.is_pinned)
                 && unused_since_ns.is_none_or(|t| self.store().last_used_ns(&image) <= t)
                 && filters.labels_match(&labels);
-            let tags = matching_tags(&image, filters);
-            if !fits || (filters.has("reference") && tags.is_empty()) {
+            let (tags, digests) = matching_names(&image, filters);
+            if !fits || (filters.has("reference") && tags.is_empty() && digests.is_empty()) {
                 continue;
             }
             let used = users.get(&image.id).map_or(0, |u| u.running.len() + u.stopped.len());
@@ -256,7 +259,7 @@ impl Images {
                 id: image.id.clone(),
                 labels: image.config.labels.clone(),
                 parent_id: self.store().parent(&image).unwrap_or_default(),
-                repo_digests: image.repo_digests.clone(),
+                repo_digests: digests,
                 repo_tags: tags,
                 shared_size: -1,
                 size: image.size_bytes,
@@ -370,15 +373,14 @@ pub(crate) fn check_platform(image: &Image, name: &str, wanted: Option<&Platform
     )))
 }
 
-/// The tags that pass `reference` filters (all without one).
-fn matching_tags(image: &Image, filters: &Filters) -> Vec<String> {
-    image
-        .repo_tags
-        .iter()
-        .filter(|tag| {
-            let name = tag.rsplit_once(':').map_or(tag.as_str(), |(name, _)| name);
-            filters.any("reference", |pattern| glob::matches(pattern, tag) || glob::matches(pattern, name))
-        })
-        .cloned()
-        .collect()
+/// The tags and the digests that pass `reference` filters (all without one).
+fn matching_names(image: &Image, filters: &Filters) -> (Vec<String>, Vec<String>) {
+    let matching = |names: &[String], separator: char| -> Vec<String> {
+        let fits = |whole: &&String| {
+            let name = whole.rsplit_once(separator).map_or(whole.as_str(), |(name, _)| name);
+            filters.any("reference", |pattern| glob::matches(pattern, whole) || glob::matches(pattern, name))
+        };
+        names.iter().filter(fits).cloned().collect()
+    };
+    (matching(&image.repo_tags, ':'), matching(&image.repo_digests, '@'))
 }

@@ -287,11 +287,35 @@ fn flag(path: &str) -> bool {
 }
 
 fn proxy(name: &str) -> String {
-    std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase())).unwrap_or_default()
+    let set = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase())).unwrap_or_default();
+    without_password(&set)
+}
+
+/// A URL with its user and password made unreadable.
+fn without_password(url: &str) -> String {
+    let from = url.find("://").map_or(0, |at| at + "://".len());
+    let authority = url[from..].split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rfind('@') {
+        Some(at) => format!("{}xxxxx:xxxxx{}", &url[..from], &url[from + at..]),
+        None => url.to_owned(),
+    }
 }
 
 /// CPUs that the engine may use. Looked up once: it reads a dozen files.
 pub(crate) fn cpus() -> usize {
     static CPUS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     *CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn nobody_reads_a_proxys_password() {
+        let shown = super::without_password;
+        assert_eq!(shown("http://u:p@w@proxy:3128/x@y"), "http://xxxxx:xxxxx@proxy:3128/x@y");
+        assert_eq!(shown("u:pw@proxy"), "xxxxx:xxxxx@proxy");
+        for plain in ["", "http://proxy:3128", "proxy", "localhost,.example.com"] {
+            assert_eq!(shown(plain), plain);
+        }
+    }
 }

@@ -1,17 +1,19 @@
 //! Which containers `ps` shows: order, limit, filters (moby's rules).
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use hoist_api::filters::Filters;
 use hoist_api::time::{now_ns, parse_duration, parse_rfc3339, parse_unix};
 use regex::Regex;
 
+use crate::container::inspect;
 use crate::container::record::{Record, Status};
 use crate::containers::{Containers, ListOptions};
 use crate::error::{Error, Result};
 
 /// Filter keys of `GET /containers/json`.
-pub const FILTER_KEYS: [&str; 16] = [
+pub const FILTER_KEYS: [&str; 15] = [
     "ancestor",
     "before",
     "exited",
@@ -27,7 +29,6 @@ pub const FILTER_KEYS: [&str; 16] = [
     "since",
     "status",
     "volume",
-    "label!",
 ];
 
 /// Chooses the records that the options ask for, newest first.
@@ -54,8 +55,10 @@ pub(crate) fn choose(containers: &Containers, options: &ListOptions) -> Result<V
 /// Filters made ready: expressions compiled, references resolved, values checked.
 struct Checks<'a> {
     filters: &'a Filters,
-    names: Vec<Regex>,
-    ids: Vec<Regex>,
+    names: Option<Vec<Regex>>,
+    ids: Option<Vec<String>>,
+    published: Option<Ports>,
+    exposed: Option<Ports>,
     exited: Vec<i32>,
     ancestors: Option<Vec<String>>,
     before_ns: Option<i64>,
@@ -64,7 +67,6 @@ struct Checks<'a> {
 
 impl<'a> Checks<'a> {
     fn new(containers: &Containers, filters: &'a Filters) -> Result<Checks<'a>> {
-        let invalid = |key: &str, value: &str| Error::invalid(format!("invalid filter '{key}={value}'"));
         for status in filters.values("status") {
             let known = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
             if !known.contains(&status.as_str()) {
@@ -80,11 +82,7 @@ impl<'a> Checks<'a> {
                 )));
             }
         }
-        let compile = |key: &str| -> Result<Vec<Regex>> {
-            filters.values(key).iter().map(|v| Regex::new(v).map_err(|_| invalid(key, v))).collect()
-        };
         filters.boolean("is-task")?;
-        check_ports(filters)?;
         let exited = filters
             .values("exited")
             .iter()
@@ -106,8 +104,10 @@ impl<'a> Checks<'a> {
         });
         Ok(Checks {
             filters,
-            names: compile("name")?,
-            ids: compile("id")?,
+            names: names(filters),
+            ids: ids(containers, filters),
+            published: Ports::of(filters, "publish")?,
+            exposed: Ports::of(filters, "expose")?,
             exited,
             ancestors,
             before_ns: created("before")?,
@@ -118,14 +118,11 @@ impl<'a> Checks<'a> {
     fn pass(&self, record: &Record) -> bool {
         let (filters, fixed, state) = (self.filters, &record.fixed, &record.state);
         let slashed = format!("/{}", record.name);
-        let any = |list: &[Regex], texts: &[&str]| {
-            list.is_empty() || list.iter().any(|r| texts.iter().any(|t| r.is_match(t)))
-        };
-        any(&self.names, &[&record.name, &slashed])
-            && any(&self.ids, &[&fixed.id])
+        let named = |name: &Regex| name.is_match(&record.name) || name.is_match(&slashed);
+        self.names.as_ref().is_none_or(|names| names.iter().any(named))
+            && self.ids.as_ref().is_none_or(|ids| ids.contains(&fixed.id))
             && filters.any("status", |v| v == state.status.word())
             && filters.any("health", |v| v == "none")
-            && filters.any("isolation", |v| v == "default")
             && filters.any("is-task", |v| matches!(v, "false" | "0"))
             && (self.exited.is_empty() || (state.status == Status::Exited && self.exited.contains(&state.exit_code)))
             && self.ancestors.as_ref().is_none_or(|ids| ids.contains(&fixed.image_id))
@@ -133,48 +130,89 @@ impl<'a> Checks<'a> {
             && self.since_ns.is_none_or(|t| fixed.created_ns > t)
             && filters.labels_match(&fixed.config.labels)
             && filters.any("network", |v| {
-                fixed.host_config.network_mode == v
-                    || state.endpoint.as_ref().is_some_and(|e| e.network_id.starts_with(v))
+                inspect::networks(record).iter().any(|(name, network)| name == v || network.network_id.starts_with(v))
             })
             && filters.any("volume", |v| {
                 fixed.mounts.iter().any(|m| m.point.name == v || m.point.destination == v || m.point.source == v)
             })
-            && filters.any("publish", |v| published(record, v, true))
-            && filters.any("expose", |v| published(record, v, false))
+            && self.published.as_ref().is_none_or(|ports| published(record).any(|port| ports.have(port)))
+            && self.exposed.as_ref().is_none_or(|ports| exposed(record).any(|port| ports.have(port)))
     }
 }
 
-/// Refuses `publish` and `expose` filters that are no ports.
-fn check_ports(filters: &Filters) -> Result<()> {
-    for (key, what) in [("publish", "publish"), ("expose", "exposed")] {
-        for value in filters.values(key) {
-            let range = value.split('/').next().unwrap_or_default();
-            if let Some(bad) = range.split('-').find(|number| number.parse::<u16>().is_err()) {
-                return Err(Error::invalid(format!(
-                    "error while looking up for {what} {value}: strconv.ParseUint: parsing {bad:?}: invalid syntax"
-                )));
-            }
-        }
-    }
-    Ok(())
+/// The `name` filters; what is no expression is nobody's name.
+fn names(filters: &Filters) -> Option<Vec<Regex>> {
+    let values = filters.values("name");
+    (!values.is_empty()).then(|| values.iter().filter_map(|value| Regex::new(value).ok()).collect())
 }
 
-/// `80`, `80/tcp`, `8000-8010/udp` against published or exposed container ports.
-fn published(record: &Record, wanted: &str, published_only: bool) -> bool {
-    let (range, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-    let (from, to) = range.split_once('-').unwrap_or((range, range));
-    let (Ok(from), Ok(to)) = (from.parse::<u16>(), to.parse::<u16>()) else { return false };
-    let fits = |port: u16, proto: &str| (from..=to).contains(&port) && proto == protocol;
-    let is_published = record.state.endpoint.iter().flat_map(|e| &e.ports).any(|p| {
-        fits(p.container_port, crate::networks::protocol_word(p.protocol))
-            || (published_only && fits(p.host_port, crate::networks::protocol_word(p.protocol)))
+/// The containers of the `id` filters: whole ids, or beginnings that only one has.
+fn ids(containers: &Containers, filters: &Filters) -> Option<Vec<String>> {
+    let values = filters.values("id");
+    let found = |value: &String| {
+        let record = containers.record(value).ok()?;
+        record.id().starts_with(value).then(|| record.id().to_owned())
+    };
+    (!values.is_empty()).then(|| values.iter().filter_map(found).collect())
+}
+
+/// `80`, `80/tcp`, `8000-8010/udp`: the ports of `publish` or `expose` filters.
+struct Ports(Vec<(RangeInclusive<u16>, String)>);
+
+impl Ports {
+    fn of(filters: &Filters, key: &str) -> Result<Option<Ports>> {
+        let values = filters.values(key);
+        let wrong = |value: &str, why| Error::invalid(format!("error while looking up for {key} {value}: {why}"));
+        let parsed = |value: &String| parse_ports(value).map_err(|why| wrong(value, why));
+        let ports: Vec<_> = values.iter().map(parsed).collect::<Result<_>>()?;
+        Ok((!ports.is_empty()).then_some(Ports(ports)))
+    }
+
+    fn have(&self, (port, protocol): (u16, &str)) -> bool {
+        self.0.iter().any(|(range, wanted)| range.contains(&port) && wanted == protocol)
+    }
+}
+
+fn parse_ports(text: &str) -> std::result::Result<(RangeInclusive<u16>, String), String> {
+    let mut parts = text.split('/');
+    let range = parts.next().unwrap_or_default();
+    let protocol = parts.next().filter(|protocol| !protocol.is_empty()).unwrap_or("tcp");
+    if range.is_empty() {
+        return Err("Empty string specified for ports.".to_owned());
+    }
+    let mut ends = range.split('-').map(port_number);
+    let first = ends.next().unwrap_or(Ok(0))?;
+    let last = ends.next().unwrap_or(Ok(first))?;
+    if last < first {
+        return Err(format!("Invalid range specified for the Port: {range}"));
+    }
+    Ok((first..=last, protocol.to_owned()))
+}
+
+/// Go's strconv.ParseUint.
+fn port_number(text: &str) -> std::result::Result<u16, String> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let why = if digits { "value out of range" } else { "invalid syntax" };
+    let number = if digits { text.parse().ok() } else { None };
+    number.ok_or_else(|| format!("strconv.ParseUint: parsing {text:?}: {why}"))
+}
+
+/// The ports of the host that lead into a container.
+fn published(record: &Record) -> impl Iterator<Item = (u16, &'static str)> {
+    let ports = record.state.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+    ports.map(|port| (port.host_port, crate::networks::protocol_word(port.protocol)))
+}
+
+/// A container's own ports that are published or exposed, while it runs.
+fn exposed(record: &Record) -> impl Iterator<Item = (u16, &str)> {
+    let ports = record.state.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+    let published = ports.map(|port| (port.container_port, crate::networks::protocol_word(port.protocol)));
+    let runs = record.state.endpoint.is_some();
+    let exposed = record.fixed.config.exposed_ports.iter().flatten().filter(move |_| runs).filter_map(|(key, _)| {
+        let (port, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
+        Some((port.parse().ok()?, protocol))
     });
-    is_published
-        || (!published_only
-            && record.fixed.config.exposed_ports.iter().flatten().any(|(key, _)| {
-                let (port, proto) = key.split_once('/').unwrap_or((key, "tcp"));
-                port.parse().is_ok_and(|port| fits(port, proto))
-            }))
+    published.chain(exposed)
 }
 
 /// The `unused-for` filter: what was last used before that long ago, in nanoseconds since the epoch.
@@ -210,5 +248,42 @@ pub(crate) fn until(filters: &Filters) -> Result<Option<i64>> {
             .map(Some)
             .ok_or_else(|| Error::invalid(format!("failed to parse value as time or duration: {text:?}"))),
         _ => Err(Error::invalid("more than one until filter specified")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filters(text: &str) -> Filters {
+        Filters::parse(text, &FILTER_KEYS).unwrap()
+    }
+
+    #[test]
+    fn ports_are_read_as_dockers() {
+        let ports =
+            Ports::of(&filters(r#"{"publish":["80","8000-8010/udp","1-2-x","9/"]}"#), "publish").unwrap().unwrap();
+        for there in [(80, "tcp"), (8000, "udp"), (8010, "udp"), (2, "tcp"), (9, "tcp")] {
+            assert!(ports.have(there), "{there:?}");
+        }
+        assert!(!ports.have((80, "udp")) && !ports.have((8011, "udp")) && !ports.have((81, "tcp")));
+        assert!(Ports::of(&Filters::default(), "publish").unwrap().is_none());
+        let text = |value: &str| {
+            let error = Ports::of(&filters(&format!(r#"{{"expose":["{value}"]}}"#)), "expose").err().unwrap();
+            error.message.strip_prefix(&format!("error while looking up for expose {value}: ")).unwrap().to_owned()
+        };
+        assert_eq!(text(""), "Empty string specified for ports.");
+        assert_eq!(text("/tcp"), "Empty string specified for ports.");
+        assert_eq!(text("5-3/udp"), "Invalid range specified for the Port: 5-3");
+        assert_eq!(text("foo"), "strconv.ParseUint: parsing \"foo\": invalid syntax");
+        assert_eq!(text("+80"), "strconv.ParseUint: parsing \"+80\": invalid syntax");
+        assert_eq!(text("1-99999"), "strconv.ParseUint: parsing \"99999\": value out of range");
+    }
+
+    #[test]
+    fn an_expression_that_is_none_is_nobodys_name() {
+        assert_eq!(names(&filters(r#"{"name":["["]}"#)).unwrap().len(), 0);
+        assert!(names(&filters(r#"{"name":[""]}"#)).unwrap()[0].is_match("x"));
+        assert!(names(&Filters::default()).is_none());
     }
 }

@@ -151,6 +151,11 @@ pub(crate) fn user(layers: &[PathBuf], upper: &Path, text: &str, additional: &[S
     Ok(found)
 }
 
+/// Whether a regular file, or a link to one, stands at an absolute path of the merged tree.
+pub(crate) fn is_file(layers: &[PathBuf], path: &Path) -> bool {
+    Merged::open(layers, Path::new("")).file(path).is_some()
+}
+
 /// Path bytes as text for messages and wire fields.
 pub(crate) fn display(path: &Path) -> String {
     String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned()
@@ -185,6 +190,15 @@ mod tests {
         std::fs::create_dir(upper.join("etc")).unwrap();
         std::fs::write(upper.join("etc/passwd"), "bob:x:5:6::/home/other:\n").unwrap();
         assert_eq!(get("bob", &[]).unwrap().uid, 5);
+    }
+
+    #[test]
+    fn files_are_told_from_directories_and_from_nothing() {
+        let (_dir, _, layers) = tree();
+        std::os::unix::fs::symlink("etc/passwd", layers[0].join("link")).unwrap();
+        let found =
+            ["/etc/passwd", "/link", "/etc", "/", "/nope", "/etc/passwd/x"].map(|p| is_file(&layers, Path::new(p)));
+        assert_eq!(found, [true, true, false, false, false, false]);
     }
 
     #[test]

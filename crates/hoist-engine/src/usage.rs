@@ -170,7 +170,6 @@ impl Volumes {
                 Err(hoist_volume::Error::InUse { .. } | hoist_volume::Error::NotFound(_)) => continue,
                 Err(e) => return Err(e).api(),
             }
-            self.emit("destroy", &volume.name);
             report.volumes_deleted.push(volume.name);
             report.space_reclaimed += size;
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::{Result, Translate};
+use crate::events::Events;
 
 /// Filter keys of `GET /volumes`.
 pub const VOLUME_FILTER_KEYS: [&str; 4] = ["dangling", "driver", "label", "name"];
@@ -82,15 +83,11 @@ impl Volumes {
     }
 
     pub fn create(&self, body: VolumeCreate) -> Result<Volume> {
-        let volume = self.context.volumes.create(&body.name, &body.driver, body.driver_opts, body.labels).api()?;
-        self.emit("create", &volume.name);
-        Ok(on_wire(volume))
+        self.context.volumes.create(&body.name, &body.driver, body.driver_opts, body.labels).api().map(on_wire)
     }
 
     pub fn remove(&self, name: &str, force: bool) -> Result<()> {
-        self.context.volumes.remove(name, force).api()?;
-        self.emit("destroy", name);
-        Ok(())
+        self.context.volumes.remove(name, force).api()
     }
 
     pub(crate) fn store(&self) -> &hoist_volume::Volumes {
@@ -101,10 +98,15 @@ impl Volumes {
         let reclaimed = [("reclaimed".to_owned(), reclaimed_bytes.to_string())];
         self.context.events.emit("volume", "prune", "", reclaimed.into());
     }
+}
 
-    pub(crate) fn emit(&self, action: &str, name: &str) {
-        self.context.events.emit("volume", action, name, BTreeMap::from([("driver".to_owned(), "local".to_owned())]));
-    }
+/// Puts a volume that came or went into the events, whatever made or removed it.
+pub(crate) fn tell(events: &Events, change: hoist_volume::Change, name: &str) {
+    let action = match change {
+        hoist_volume::Change::Created => "create",
+        hoist_volume::Change::Removed => "destroy",
+    };
+    events.emit("volume", action, name, BTreeMap::from([("driver".to_owned(), "local".to_owned())]));
 }
 
 fn on_wire(volume: hoist_volume::Volume) -> Volume {

@@ -73,11 +73,33 @@ impl From<hoist_db::Error> for Error {
     }
 }
 
+/// What became of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Created,
+    Removed,
+}
+
+/// Hears of volumes that come and go, whoever made or removed them: told the change and the volume's name.
+struct Listener(Box<dyn Tell>);
+
+/// What a [`Listener`] is told with.
+trait Tell: Fn(Change, &str) + Send + Sync {}
+
+impl<F: Fn(Change, &str) + Send + Sync> Tell for F {}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
 /// All volumes of one engine. Thread-safe, blocking.
 #[derive(Debug)]
 pub struct Volumes {
     root: PathBuf,
     db: Db,
+    listener: Option<Listener>,
     /// Held while a directory and its record change together.
     changes: Mutex<()>,
     uses: Mutex<mounted::Uses>,
@@ -87,11 +109,24 @@ impl Volumes {
     /// Opens the store and finishes what a crash left half done. `root` is the engine's root directory.
     pub fn open(root: &Path, db: Db) -> Result<Volumes, Error> {
         store::migrate(&db)?;
-        let volumes = Volumes { root: root.join("volumes"), db, changes: Mutex::new(()), uses: Mutex::default() };
+        let (changes, uses) = (Mutex::new(()), Mutex::default());
+        let volumes = Volumes { root: root.join("volumes"), db, listener: None, changes, uses };
         directory::prepare_root(&volumes.root)?;
         let known: Vec<String> = store::list(&volumes.db, &volumes.root)?.into_iter().map(|v| v.name).collect();
         directory::recover(&volumes.root, &known)?;
         Ok(volumes)
+    }
+
+    /// Tells `listener` of every volume that is made or removed from now on.
+    #[must_use]
+    pub fn telling(self, listener: impl Fn(Change, &str) + Send + Sync + 'static) -> Volumes {
+        Volumes { listener: Some(Listener(Box::new(listener))), ..self }
+    }
+
+    fn tell(&self, change: Change, name: &str) {
+        if let Some(Listener(listener)) = &self.listener {
+            listener(change, name);
+        }
     }
 
     /// Finds or makes; an empty name makes an anonymous one with a 64-hex name.
@@ -133,6 +168,7 @@ impl Volumes {
             directory::remove_if_empty(&self.root, &volume.name);
             return Err(error);
         }
+        self.tell(Change::Created, &volume.name);
         Ok(volume)
     }
 
@@ -161,6 +197,7 @@ impl Volumes {
             directory::put_back(&self.root, name, trash.as_deref())?;
             return Err(error);
         }
+        self.tell(Change::Removed, name);
         trash.map_or(Ok(()), |trash| directory::remove_tree(&trash))
     }
 

@@ -256,3 +256,19 @@ fn copy_up_leaves_a_volume_with_content_alone_and_is_finished_after_a_crash() {
     assert!(!home.join("_copied").exists() && !home.join("_copying").exists());
     assert_eq!(fs::metadata(&crashed.mountpoint).unwrap().permissions().mode() & 0o777, 0o750);
 }
+
+#[test]
+fn whoever_makes_or_removes_a_volume_it_is_told_once() {
+    let (_dir, volumes) = engine();
+    let told = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let list = told.clone();
+    let volumes = volumes.telling(move |change, name| list.lock().unwrap().push((change, name.to_owned())));
+    plain(&volumes, "v1").unwrap();
+    plain(&volumes, "v1").unwrap();
+    volumes.remove("nope", true).unwrap();
+    volumes.hold("v1", "c").unwrap();
+    volumes.remove("v1", true).unwrap_err();
+    volumes.drop_holds("c").unwrap();
+    volumes.remove("v1", false).unwrap();
+    assert_eq!(*told.lock().unwrap(), [(Change::Created, "v1".to_owned()), (Change::Removed, "v1".to_owned())]);
+}

@@ -17,7 +17,9 @@ use hoist_engine::{OWN_RUNTIMES, Reloadable, Settings};
 
 pub(crate) use flags::Dialect;
 use source::Source;
-use values::{addresses, labels, log, max_disk, network, parse, runtimes, shm_size, ulimits};
+use values::{
+    addresses, insecure_registries, labels, log, max_disk, mirrors, network, parse, runtimes, shm_size, ulimits,
+};
 
 /// Everything an engine process was told.
 #[derive(Debug)]
@@ -112,8 +114,8 @@ fn reloadable(source: &Source, debug: bool) -> Result<Reloadable, String> {
         shutdown_timeout_s: timeout.unwrap_or(15),
         max_disk: max_disk(source)?,
         image: hoist_image::Config {
-            registry_mirrors: source.texts("registry-mirror")?,
-            insecure_registries: source.texts("insecure-registry")?,
+            registry_mirrors: mirrors(source)?,
+            insecure_registries: insecure_registries(source)?,
             search_index: source.text("search-index")?.unwrap_or_default(),
             max_concurrent_downloads: positive("max-concurrent-downloads")?.map(|n| n as usize),
             registry_config_dir: source.text("registry-config-dir")?.map(Into::into),

@@ -36,6 +36,24 @@ fn wrong_values_are_named() {
 }
 
 #[test]
+fn registries_are_named_as_dockerd_wants_them() {
+    let read = |flag: &str| read_args(&["dockerd", "--config-file", "/dev/null", flag]);
+    let text = |mirror: &str| read(&format!("--registry-mirror={mirror}")).unwrap_err();
+    let schemes = "must use either 'https://' or 'http://'";
+    assert_eq!(text("foo"), format!("invalid mirror: no scheme specified for \"foo\": {schemes}"));
+    assert_eq!(text("ftp://x"), format!("invalid mirror: unsupported scheme \"ftp\" in \"ftp://x\": {schemes}"));
+    assert_eq!(text("http://u:p@x"), "invalid mirror: username/password not allowed in URI \"http://u:xxxxx@x\"");
+    assert_eq!(text("http://x?a"), "invalid mirror: query or fragment at end of the URI \"http://x?a\"");
+    assert!(text("http://x y").ends_with("is not a valid URI"));
+    for good in ["http://x", "HTTPS://x:5000/", "https://x/path/"] {
+        assert!(read(&format!("--registry-mirror={good}")).is_ok(), "{good}");
+    }
+    let wrong = read("--insecure-registry=-x").unwrap_err();
+    assert_eq!(wrong, "invalid index name (-x). Cannot begin or end with a hyphen");
+    assert!(read("--insecure-registry=http://x").is_ok());
+}
+
+#[test]
 fn a_setting_in_both_places_is_refused() {
     let path = std::env::temp_dir().join(format!("hoist-config-{}.json", std::process::id()));
     std::fs::write(&path, r#"{"dns":["1.1.1.1"],"mtu":1400}"#).unwrap();

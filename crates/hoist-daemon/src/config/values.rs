@@ -117,6 +117,45 @@ pub(super) fn runtimes(source: &Source) -> Result<BTreeMap<String, RuntimeBinary
     Ok(runtimes)
 }
 
+/// Mirrors of Docker Hub: plain addresses, as dockerd demands them.
+pub(super) fn mirrors(source: &Source) -> Result<Vec<String>, String> {
+    let mirrors = source.texts("registry-mirror")?;
+    mirrors.iter().try_for_each(|text| check_mirror(text).map_err(|why| format!("invalid mirror: {why}")))?;
+    Ok(mirrors)
+}
+
+fn check_mirror(text: &str) -> Result<(), String> {
+    const SCHEMES: &str = "must use either 'https://' or 'http://'";
+    if text.contains(char::is_whitespace) || text.contains(char::is_control) {
+        return Err(format!("{text:?} is not a valid URI"));
+    }
+    let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| !scheme.is_empty()) else {
+        return Err(format!("no scheme specified for {text:?}: {SCHEMES}"));
+    };
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return Err(format!("unsupported scheme {scheme:?} in {text:?}: {SCHEMES}"));
+    }
+    if let Some((user, host)) = rest.split('/').next().and_then(|authority| authority.rsplit_once('@')) {
+        // Nobody reads the password in a log.
+        let user = user.split_once(':').map_or(user.to_owned(), |(name, _)| format!("{name}:xxxxx"));
+        let masked = format!("{scheme}://{user}@{host}");
+        return Err(format!("username/password not allowed in URI {masked:?}"));
+    }
+    if rest.contains(['?', '#']) {
+        return Err(format!("query or fragment at end of the URI {text:?}"));
+    }
+    Ok(())
+}
+
+/// Names and networks of registries without verified TLS.
+pub(super) fn insecure_registries(source: &Source) -> Result<Vec<String>, String> {
+    let names = source.texts("insecure-registry")?;
+    match names.iter().find(|name| name.starts_with('-') || name.ends_with('-')) {
+        Some(bad) => Err(format!("invalid index name ({bad}). Cannot begin or end with a hyphen")),
+        None => Ok(names),
+    }
+}
+
 pub(super) fn labels(source: &Source) -> Result<Vec<String>, String> {
     let labels = source.texts("label")?;
     match labels.iter().find(|l| !l.contains('=')) {

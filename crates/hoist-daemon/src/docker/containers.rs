@@ -31,7 +31,11 @@ pub(super) fn list(call: &Call) -> Result<Answer, Error> {
 }
 
 pub(super) async fn create(mut call: Call) -> Result<Answer, Error> {
-    let body: CreateBody = call.json().await?;
+    let body = call.body().await?;
+    if body.is_empty() {
+        return Err(Error::invalid("invalid JSON: got EOF while reading request body"));
+    }
+    let body: CreateBody = hoist_api::decode::from_slice(&body)?;
     let request = CreateRequest {
         name: call.query.get("name").to_owned(),
         platform: call.query.get("platform").to_owned(),
@@ -141,8 +145,8 @@ pub(super) async fn rename(call: &Call) -> Result<Answer, Error> {
 
 pub(super) async fn update(mut call: Call) -> Result<Answer, Error> {
     let body: UpdateBody = call.json().await?;
-    call.engine.containers.update(&call.name, &body).await?;
-    answer::ok(&UpdateResponse::default())
+    let warnings = call.engine.containers.update(&call.name, &body).await?;
+    answer::ok(&UpdateResponse { warnings: (!warnings.is_empty()).then_some(warnings) })
 }
 
 pub(super) async fn prune(call: &Call) -> Result<Answer, Error> {

@@ -14,7 +14,7 @@ use super::answer::{self, Answer};
 
 pub(super) fn events(call: &Call) -> Result<Answer, Error> {
     let filters = Events::parse_filters(call.query.get("filters"))?;
-    let (since_ns, until_ns) = (call.query.time_ns("since")?, call.query.time_ns("until")?);
+    let (since_ns, until_ns) = (call.query.moment_ns("since")?, call.query.moment_ns("until")?);
     if let (Some(since), Some(until)) = (since_ns, until_ns)
         && since > until
     {
@@ -24,14 +24,19 @@ pub(super) fn events(call: &Call) -> Result<Answer, Error> {
     let legacy = call.version.legacy_events();
     let (sender, receiver) = mpsc::channel(64);
     tokio::spawn(async move {
-        if since_ns.is_some() || until_ns.is_some_and(|until| until < now_ns()) {
+        let past = until_ns.is_some_and(|until| until < now_ns());
+        if since_ns.is_some() || past {
             for event in kept {
-                let inside =
-                    since_ns.is_none_or(|t| event.time_nano >= t) && until_ns.is_none_or(|t| event.time_nano <= t);
-                if inside && passes(&event, &filters) && sender.send(line(&event, legacy)).await.is_err() {
+                if inside(event.time_nano, since_ns, until_ns)
+                    && passes(&event, &filters)
+                    && sender.send(line(&event, legacy)).await.is_err()
+                {
                     return;
                 }
             }
+        }
+        if past {
+            return;
         }
         loop {
             let left = until_ns.map(|until| Duration::from_nanos(u64::try_from(until - now_ns()).unwrap_or(0)));
@@ -56,6 +61,11 @@ pub(super) fn events(call: &Call) -> Result<Answer, Error> {
     Ok(answer::stream("application/json", receiver))
 }
 
+/// Whether an event of `time_ns` was asked for. Docker's zero for `until` is no limit to what is replayed, only to waiting.
+fn inside(time_ns: i64, since_ns: Option<i64>, until_ns: Option<i64>) -> bool {
+    since_ns.is_none_or(|since| time_ns >= since) && until_ns.is_none_or(|until| until == 0 || time_ns <= until)
+}
+
 async fn sleep(left: Option<Duration>) {
     match left {
         Some(left) => tokio::time::sleep(left).await,
@@ -73,4 +83,15 @@ fn line(event: &Event, legacy: bool) -> Bytes {
     let mut bytes = serde_json::to_vec(&event).unwrap_or_default();
     bytes.push(b'\n');
     Bytes::from(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inside;
+
+    #[test]
+    fn an_end_of_zero_leaves_nothing_out() {
+        assert!(inside(5, None, None) && inside(5, Some(0), Some(0)) && inside(5, Some(5), Some(5)));
+        assert!(!inside(5, Some(6), None) && !inside(5, None, Some(4)));
+    }
 }

@@ -31,7 +31,10 @@ pub(super) use push::{distribution, login, push};
 pub(super) use verify::verify;
 
 pub(super) async fn list(call: &Call) -> Result<Answer, Error> {
-    let filters = Filters::parse(call.query.get("filters"), &IMAGE_FILTER_KEYS)?;
+    let mut filters = Filters::parse(call.query.get("filters"), &IMAGE_FILTER_KEYS)?;
+    if call.version.lists_by_name() && !call.query.get("filter").is_empty() {
+        filters.add("reference", call.query.get("filter"));
+    }
     let mut images = match call.query.flag("shared-size") {
         true => call.engine.images.list_with_shares(&filters)?,
         false => call.engine.images.list(&filters)?,

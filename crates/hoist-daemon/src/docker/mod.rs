@@ -15,6 +15,7 @@ mod run;
 mod search;
 mod streams;
 mod system;
+mod target;
 mod versions;
 
 use std::convert::Infallible;
@@ -34,6 +35,7 @@ use tokio::task::JoinSet;
 use crate::listen::Door;
 use answer::{Answer, Body};
 use query::Query;
+use target::Encoding;
 use versions::ApiVersion;
 
 /// Longest JSON body, in bytes. (Archives are streamed and bounded elsewhere.)
@@ -154,7 +156,7 @@ where
         // A client's half-close is the end of its input, not of the exchange.
         server.half_close(true).max_buf_size(64 * 1024);
         // Errors here are clients that went away; there is nobody left to tell.
-        _ = server.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+        _ = server.serve_connection(TokioIo::new(Encoding::new(stream)), service).with_upgrades().await;
     });
 }
 

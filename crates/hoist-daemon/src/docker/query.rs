@@ -53,15 +53,22 @@ impl Query {
     /// A required unsigned integer that fits a terminal size.
     pub(super) fn size(&self, name: &str) -> Result<u16, Error> {
         let text = self.get(name);
-        text.parse::<u32>().map(|n| u16::try_from(n).unwrap_or(u16::MAX)).map_err(|_| {
-            Error::invalid(format!("invalid resize {} \"{text}\"", if name == "h" { "height" } else { "width" }))
+        text.parse::<u32>().map(|n| u16::try_from(n).unwrap_or(u16::MAX)).map_err(|e| {
+            use std::num::IntErrorKind::PosOverflow;
+            let why = if *e.kind() == PosOverflow { "value out of range" } else { "invalid syntax" };
+            Error::invalid(format!("invalid resize {} \"{text}\": {why}", if name == "h" { "height" } else { "width" }))
         })
     }
 
     /// `sec[.nanos]` in nanoseconds; zero and absence are none.
     pub(super) fn time_ns(&self, name: &str) -> Result<Option<i64>, Error> {
+        Ok(self.moment_ns(name)?.filter(|&ns| ns != 0))
+    }
+
+    /// The same for those to whom zero is a time like any other.
+    pub(super) fn moment_ns(&self, name: &str) -> Result<Option<i64>, Error> {
         let text = self.get(name);
-        if text.is_empty() || text == "0" {
+        if text.is_empty() {
             return Ok(None);
         }
         hoist_api::time::parse_unix(text)
@@ -83,5 +90,19 @@ mod tests {
             assert!(!query.flag(off), "{off}");
         }
         assert!(query.flag_or("absent", true));
+    }
+
+    #[test]
+    fn zero_is_a_moment_and_no_limit() {
+        let query = Query::parse("a=0&b=1.5");
+        assert_eq!((query.moment_ns("a").unwrap(), query.time_ns("a").unwrap()), (Some(0), None));
+        assert_eq!((query.moment_ns("b").unwrap(), query.moment_ns("absent").unwrap()), (Some(1_500_000_000), None));
+    }
+
+    #[test]
+    fn sizes_of_terminals_are_refused_in_gos_words() {
+        let query = Query::parse("h=99999999999&w=x");
+        assert_eq!(query.size("h").unwrap_err().message, "invalid resize height \"99999999999\": value out of range");
+        assert_eq!(query.size("w").unwrap_err().message, "invalid resize width \"x\": invalid syntax");
     }
 }

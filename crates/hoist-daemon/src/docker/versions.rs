@@ -97,8 +97,10 @@ impl ApiVersion {
         if !self.before(52)
             && let Some(object) = answer.as_object_mut()
         {
-            for legacy in ["Parent", "Comment", "DockerVersion"] {
-                object.remove(legacy);
+            for legacy in ["Parent", "Comment", "DockerVersion", "Author"] {
+                if object.get(legacy).and_then(Value::as_str) == Some("") {
+                    object.remove(legacy);
+                }
             }
         }
         if self.before(44) {
@@ -129,6 +131,11 @@ impl ApiVersion {
                 config.entry(key).or_insert(value);
             }
         }
+    }
+
+    /// Whether the list of images takes the name of one, `filter`, besides the filters.
+    pub(super) fn lists_by_name(self) -> bool {
+        self.before(41)
     }
 
     /// Whether `system df` has counts and sizes for each kind.

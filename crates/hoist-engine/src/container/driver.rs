@@ -160,6 +160,8 @@ pub(crate) struct Driver {
     pub(super) restart_at: Option<Instant>,
     pub(super) restart_delay: Duration,
     pub(super) stopping: bool,
+    /// The container's volumes are taken for it, and the events have said so.
+    pub(super) has_volumes: bool,
     /// The link was there when the engine started: nobody of this engine waits for a start.
     adopted: bool,
     pub(super) gone: bool,
@@ -216,6 +218,7 @@ pub(crate) fn spawn(context: Arc<Context>, record: Record, beginning: Beginning)
         restart_at: None,
         restart_delay: FIRST_RESTART_DELAY,
         stopping: false,
+        has_volumes: adopted,
         adopted,
         gone: false,
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hoist_api::time::now_ns;
-use hoist_runtime::protocol::{Exit, Failure, ToSupervisor};
+use hoist_runtime::protocol::{Exit, Failure, FailureKind, ToSupervisor};
 use tokio::time::Instant;
 
 use crate::container::driver::{Driver, ExecProgress, FIRST_RESTART_DELAY, Reply, receive, signals};
@@ -15,13 +15,36 @@ const LONGEST_RESTART_DELAY: Duration = Duration::from_secs(60);
 /// A run this long starts the back-off anew.
 const GOOD_RUN_NS: i64 = 10_000_000_000;
 
+/// A runtime's refusal with moby's additions: clients derive the exit code from the first, people learn from the second.
+pub(crate) fn explained(text: String) -> String {
+    if text.ends_with("is a directory") {
+        format!("{text}: permission denied")
+    } else if text.ends_with("not a directory") {
+        format!(
+            "{text}: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
+        )
+    } else {
+        text
+    }
+}
+
+/// The exit code of what could not be executed, if it is about that. A path through a file is not found, in Docker's eyes.
+pub(crate) fn exit_code(failure: &Failure) -> Option<i32> {
+    match failure.kind {
+        FailureKind::NotFound => Some(127),
+        _ if failure.message.ends_with("not a directory") => Some(127),
+        FailureKind::NotExecutable => Some(126),
+        FailureKind::Other => None,
+    }
+}
+
 impl Driver {
     /// Notes a failed start: the network is given back, the record tells why.
     pub(super) fn start_failed(&mut self, error: Error, exit_code: i32) -> Error {
         self.link = None;
         self.waiting.clear();
         self.release_network();
-        self.context.volumes.give_back(self.record.id());
+        self.give_back_volumes();
         if self.record.fixed.host_config.ipc_mode == "shareable" {
             crate::ipc::unmount(&self.context.directory(self.record.id()));
         }
@@ -42,26 +65,11 @@ impl Driver {
     }
 
     pub(super) fn on_start_failed(&mut self, failure: Failure) {
-        use hoist_runtime::protocol::FailureKind;
-        let code = match failure.kind {
-            FailureKind::NotFound => 127,
-            FailureKind::NotExecutable => 126,
-            FailureKind::Other => 128,
-        };
-        let text = format!(
+        let code = exit_code(&failure).unwrap_or(128);
+        let text = explained(format!(
             "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: {}",
             failure.message
-        );
-        // moby's additions: clients derive the exit code from the first, people learn from the second.
-        let text = if text.ends_with("is a directory") {
-            format!("{text}: permission denied")
-        } else if failure.message.contains("mounting") && text.ends_with("not a directory") {
-            format!(
-                "{text}: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
-            )
-        } else {
-            text
-        };
+        ));
         let error = match self.not_recorded.take() {
             Some(error) => error,
             None if code == 128 => Error::internal(text),
@@ -80,7 +88,7 @@ impl Driver {
             // How far it had come nobody knows: the program may run already.
             self.end_unsupervised();
             self.on_start_failed(Failure {
-                kind: hoist_runtime::protocol::FailureKind::Other,
+                kind: FailureKind::Other,
                 message: "the container's supervisor ended unexpectedly".to_owned(),
             });
             return;
@@ -88,7 +96,7 @@ impl Driver {
         if !self.record.state.status.alive() {
             self.end_unsupervised();
             self.release_network();
-            self.context.volumes.give_back(self.record.id());
+            self.give_back_volumes();
             self.save_state();
             return;
         }
@@ -141,7 +149,7 @@ impl Driver {
         state.finished_ns = exit.finished_at_ns;
         state.exits += 1;
         self.release_network();
-        self.context.volumes.give_back(self.record.id());
+        self.give_back_volumes();
         if self.record.fixed.host_config.ipc_mode == "shareable" {
             crate::ipc::unmount(&self.context.directory(self.record.id()));
         }
@@ -279,5 +287,25 @@ impl Driver {
         self.record.state.removed = true;
         self.publish();
         self.gone = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_executed_is_told_in_mobys_words() {
+        assert_eq!(
+            explained("exec: \"/etc\": is a directory".into()),
+            "exec: \"/etc\": is a directory: permission denied"
+        );
+        assert!(explained("stat /etc/passwd/x: not a directory".into()).contains("directory: Are you trying to mount"));
+        assert_eq!(explained("nope".into()), "nope");
+        let code = |kind, message: &str| exit_code(&Failure { kind, message: message.into() });
+        assert_eq!(code(FailureKind::NotFound, "nope"), Some(127));
+        assert_eq!(code(FailureKind::NotExecutable, "exec: \"/etc\": is a directory"), Some(126));
+        assert_eq!(code(FailureKind::NotExecutable, "stat /etc/passwd/x: not a directory"), Some(127));
+        assert_eq!(code(FailureKind::Other, "x"), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use hoist_api::container::Config;
 use hoist_api::inspect::{Container, GraphDriver, State};
 use hoist_api::network::{EndpointSettings, NetworkSettings, PortBinding};
 use hoist_api::time::rfc3339_nano;
@@ -35,10 +36,21 @@ pub(crate) fn inspect(record: &Record, directory: &Path, run_dir: &Path, execs: 
         host_config: fixed.host_config.clone(),
         graph_driver: graph_driver(record, directory),
         mounts: fixed.mounts.iter().filter(|m| !tmpfs(&m.point.destination)).map(|m| m.point.clone()).collect(),
-        config: fixed.config.clone(),
+        config: config(record),
         network_settings: network_settings(record),
         ..Container::default()
     }
+}
+
+/// The configuration, with the address of the card that was wished for: today's clients send it with the network.
+fn config(record: &Record) -> Config {
+    let mut config = record.fixed.config.clone();
+    if let Some(wish) = record.fixed.endpoints.get(&record.fixed.host_config.network_mode)
+        && config.mac_address.is_empty()
+    {
+        config.mac_address.clone_from(&wish.mac_address);
+    }
+    config
 }
 
 fn log_path(record: &Record, directory: &Path) -> String {
@@ -113,6 +125,9 @@ pub(crate) fn networks(record: &Record) -> BTreeMap<String, EndpointSettings> {
         own.ip_address = endpoint.ip.to_string();
         own.ip_prefix_len = endpoint.prefix;
         own.mac_address.clone_from(&endpoint.mac);
+    } else if !record.state.network_id.is_empty() {
+        own.network_id.clone_from(&record.state.network_id);
+        own.mac_address.clear();
     }
     networks
 }

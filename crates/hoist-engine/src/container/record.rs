@@ -99,6 +99,9 @@ pub struct State {
     /// `docker stop` or `kill` ended it: the restart policy rests.
     pub manually_stopped: bool,
     pub endpoint: Option<hoist_network::Endpoint>,
+    /// The network it was in last, which inspect shows after its end, too.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub network_id: String,
     /// Ends so far; waiters for the next exit compare it.
     #[serde(default)]
     pub exits: u64,
@@ -120,6 +123,7 @@ impl Default for State {
             restart_count: 0,
             manually_stopped: false,
             endpoint: None,
+            network_id: String::new(),
             exits: 0,
             removed: false,
         }

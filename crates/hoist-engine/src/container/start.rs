@@ -8,6 +8,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::container::driver::{Driver, Event, Phases, SupervisorLink};
 use crate::container::files;
+use crate::create::mounts::subpath;
 use crate::error::{Error, Result, io};
 use crate::lower::{self, Surroundings};
 
@@ -46,6 +47,7 @@ impl Driver {
             crate::ipc::mount(&directory, self.record.fixed.host_config.shm_size)?;
         }
         self.take_volumes()?;
+        subpath::check(&self.record)?;
         clock.phase("engine: directories");
         let network = self.connect_network()?;
         clock.phase("engine: network");
@@ -156,6 +158,7 @@ impl Driver {
             ("type".to_owned(), "bridge".to_owned()),
         ];
         self.context.events.emit("network", "connect", &endpoint.network_id, attributes.into());
+        self.record.state.network_id.clone_from(&endpoint.network_id);
         self.record.state.endpoint = Some(endpoint);
         Ok(Some(setup))
     }

@@ -50,7 +50,7 @@ pub(crate) fn admit(record: &Record, request: Request) -> Result<()> {
         }
 
         (Request::Pause, Status::Running) => Ok(()),
-        (Request::Pause, Status::Paused) => Err(Error::conflict(format!("container {id} is already paused"))),
+        (Request::Pause, Status::Paused) => Err(Error::conflict(format!("Container {id} is already paused"))),
         (Request::Pause, Status::Restarting) => {
             Err(Error::conflict(format!("Container {id} is restarting, wait until the container is running")))
         }
@@ -61,7 +61,7 @@ pub(crate) fn admit(record: &Record, request: Request) -> Result<()> {
 
         (Request::Exec | Request::Resize, Status::Running) => Ok(()),
         (Request::Exec, Status::Paused) => {
-            Err(Error::conflict(format!("container {name} is paused, unpause the container before exec")))
+            Err(Error::conflict(format!("Container {name} is paused, unpause the container before exec")))
         }
         (Request::Resize, Status::Paused) => Ok(()),
         (Request::Exec | Request::Resize, Status::Restarting) => {
@@ -70,7 +70,7 @@ pub(crate) fn admit(record: &Record, request: Request) -> Result<()> {
         (Request::Exec | Request::Resize, _) => Err(Error::not_running(id)),
 
         (Request::Attach, Status::Paused) => {
-            Err(Error::conflict(format!("container {id} is paused, unpause the container before attach")))
+            Err(Error::conflict(format!("container {name} is paused, unpause the container before attach")))
         }
         (Request::Attach, Status::Restarting) => {
             Err(Error::conflict(format!("container {id} is restarting, wait until the container is running")))

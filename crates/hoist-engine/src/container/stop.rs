@@ -53,8 +53,8 @@ pub(crate) fn parse_signal(text: &str) -> Result<i32> {
     if let Ok(number) = text.parse::<i32>() {
         return match number {
             1..=64 => Ok(number),
-            65.. => Err(Error::invalid(format!("the linux daemon does not support signal {number}"))),
-            _ => Err(bad()),
+            0 => Err(bad()),
+            _ => Err(Error::invalid(format!("the linux daemon does not support signal {number}"))),
         };
     }
     let upper = text.to_ascii_uppercase();
@@ -128,9 +128,12 @@ mod tests {
         }
         assert_eq!(parse_signal("SIGRTMIN+3").unwrap(), 37);
         assert_eq!(parse_signal("RTMAX-1").unwrap(), 63);
-        for bad in ["0", "FOO", "", "-1", "RTMIN+99"] {
+        for bad in ["0", "FOO", "", "RTMIN+99"] {
             assert_eq!(parse_signal(bad).unwrap_err().message, format!("invalid signal: {bad}"));
         }
-        assert_eq!(parse_signal("65").unwrap_err().message, "the linux daemon does not support signal 65");
+        for unknown in ["65", "-1"] {
+            let text = format!("the linux daemon does not support signal {unknown}");
+            assert_eq!(parse_signal(unknown).unwrap_err().message, text);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use hoist_api::container::Config;
-use hoist_api::host_config::HostConfig;
+use hoist_api::host_config::{HostConfig, Resources};
 use hoist_api::image::ContainerConfig;
 use hoist_runtime::cgroup::Version;
 use hoist_runtime::defaults;
@@ -18,6 +18,7 @@ pub(crate) fn with_image(config: &mut Config, image: &ContainerConfig) {
     }
     union(&mut config.exposed_ports, image.exposed_ports.as_ref());
     union(&mut config.volumes, image.volumes.as_ref());
+    config.volumes.take_if(|volumes| volumes.is_empty());
     let own = config.env.get_or_insert_default();
     for variable in image.env.iter().flatten() {
         let key = variable.split('=').next().unwrap_or_default();
@@ -112,8 +113,18 @@ pub(crate) fn host_defaults(host: &mut HostConfig, settings: &Settings, version:
     }
     host.masked_paths.get_or_insert_with(defaults::masked_paths);
     host.readonly_paths.get_or_insert_with(|| defaults::READONLY_PATHS.map(str::to_owned).to_vec());
+    unlabelled(host);
     if settings.init && host.init.is_none() {
         host.init = Some(true);
+    }
+}
+
+/// What shares the host's processes or memory has no SELinux label of its own, unless it asks for one.
+fn unlabelled(host: &mut HostConfig) {
+    let open = host.privileged || host.pid_mode == "host" || host.ipc_mode == "host";
+    let asks = host.security_opt.iter().flatten().any(|o| o.split('=').next() == Some("label"));
+    if open && !asks {
+        host.security_opt.get_or_insert_default().push("label=disable".to_owned());
     }
 }
 
@@ -122,12 +133,7 @@ pub(crate) fn discard_unsupported(host: &mut HostConfig, version: Version) -> Ve
     let mut warnings = Vec::new();
     // Gone from the kernel, and from the API since 1.42: older clients may still send them.
     (host.resources.kernel_memory, host.resources.kernel_memory_tcp) = (0, 0);
-    if host.resources.blkio_weight != 0 && !has_block_io_weight(version) {
-        host.resources.blkio_weight = 0;
-        warnings.push(
-            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".to_owned(),
-        );
-    }
+    warnings.extend(discard_block_io(&mut host.resources, version));
     if host.resources.oom_kill_disable == Some(true) && host.resources.memory == 0 && version == Version::V1 {
         warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".to_owned());
     }
@@ -142,6 +148,27 @@ pub(crate) fn discard_unsupported(host: &mut HostConfig, version: Version) -> Ve
     }
     if host.resources.oom_kill_disable.take() == Some(true) {
         warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".to_owned());
+    }
+    warnings
+}
+
+/// The same for the weights of block I/O, which an update may ask for as well.
+pub(crate) fn discard_block_io(limits: &mut Resources, version: Version) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let asked = limits.blkio_weight != 0 || !limits.blkio_weight_device.is_empty();
+    if !asked || has_block_io_weight(version) {
+        return warnings;
+    }
+    if std::mem::take(&mut limits.blkio_weight) != 0 {
+        warnings.push(
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".to_owned(),
+        );
+    }
+    if !std::mem::take(&mut limits.blkio_weight_device).is_empty() {
+        warnings.push(
+            "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."
+                .to_owned(),
+        );
     }
     warnings
 }
@@ -185,6 +212,20 @@ mod tests {
         assert!(discard_unsupported(&mut host.clone(), Version::V1).is_empty());
         assert_eq!(discard_unsupported(&mut host, Version::V2).len(), 2);
         assert_eq!((host.resources.memory_swappiness, host.resources.oom_kill_disable), (None, None));
+    }
+
+    #[test]
+    fn what_is_open_to_the_host_has_no_label_unless_it_asks() {
+        let options = |host: HostConfig| {
+            let mut host = host;
+            unlabelled(&mut host);
+            host.security_opt
+        };
+        assert_eq!(options(HostConfig::default()), None);
+        assert_eq!(options(HostConfig { privileged: true, ..Default::default() }), list(&["label=disable"]));
+        let pid = |own: &[&str]| HostConfig { pid_mode: "host".into(), security_opt: list(own), ..Default::default() };
+        assert_eq!(options(pid(&["no-new-privileges"])), list(&["no-new-privileges", "label=disable"]));
+        assert_eq!(options(pid(&["label=type:x"])), list(&["label=type:x"]));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::containers::Containers;
 use crate::context::Context;
 use crate::error::{Error, Result, Translate, io};
 use crate::images::check_platform;
-use crate::{links, names};
+use crate::{links, merged, names};
 
 /// What a create request asks for.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +56,7 @@ pub(crate) fn create(
     let image = find_image(context, &config.image, &request.platform)?;
     context.images.admits(&image, &config.image).api()?;
     context.check_room()?;
+    check_working_directory(context, &image, &config.working_dir)?;
     merge::with_image(&mut config, &image.config);
     merge::host_defaults(&mut host_config, &context.settings, hoist_runtime::cgroup::version());
     let warnings = merge::discard_unsupported(&mut host_config, hoist_runtime::cgroup::version());
@@ -66,7 +67,9 @@ pub(crate) fn create(
     default_hostname(&mut config, &host_config, &id);
     expose_published(&mut config, &host_config);
     let endpoints = endpoints(networking_config, &host_config.network_mode)?;
-    links::resolve(&mut host_config, &|name| Ok(containers.get(name)?.record().id().to_owned()))?;
+    let id_of = |name: &str| Ok(containers.get(name)?.record().id().to_owned());
+    links::resolve(&mut host_config, &id_of)?;
+    name_peers_by_id(&mut host_config, &id_of)?;
     let name = containers.reserve_name(request.name.trim_start_matches('/'), &id)?;
     let made = Making { context, containers, id: &id, name: &name, done: false };
     let resolved = mounts::resolve(&config, &host_config, &context.volumes, &|other| {
@@ -117,6 +120,28 @@ fn default_hostname(config: &mut Config, host_config: &HostConfig, id: &str) {
             id[..12].to_owned()
         };
     }
+}
+
+/// Refuses a working directory that the image has a file in the place of. It is made at the start, if it is not there.
+fn check_working_directory(context: &Context, image: &Arc<Image>, path: &str) -> Result<()> {
+    if path.starts_with('/') && merged::is_file(&context.images.layer_paths(image), Path::new(path)) {
+        return Err(Error::invalid(format!("Cannot mkdir: {path} is not a directory")));
+    }
+    Ok(())
+}
+
+/// `container:<name>` becomes `container:<id>`: the other may be renamed. For its network it need not be there yet.
+fn name_peers_by_id(host: &mut HostConfig, find: &dyn Fn(&str) -> Result<String>) -> Result<()> {
+    for (mode, at_once) in [(&mut host.pid_mode, true), (&mut host.ipc_mode, true), (&mut host.network_mode, false)] {
+        let Some(name) = mode.strip_prefix("container:").filter(|name| !name.is_empty()) else { continue };
+        match find(name) {
+            Ok(id) => *mode = format!("container:{id}"),
+            // Not "not found": clients take that for a missing image.
+            Err(e) if at_once => return Err(Error::invalid(e.message)),
+            Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The endpoints asked for; one in the container's only network at most.
@@ -216,4 +241,26 @@ fn make_directories(directory: &Path) -> Result<()> {
         std::fs::create_dir(&path).map_err(io("create", &path))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_kept_by_id() {
+        let find = |name: &str| if name == "db" { Ok("1234".to_owned()) } else { Err(Error::no_such_container(name)) };
+        let host = |pid: &str, ipc: &str, network: &str| HostConfig {
+            pid_mode: pid.into(),
+            ipc_mode: ipc.into(),
+            network_mode: network.into(),
+            ..Default::default()
+        };
+        let mut known = host("container:db", "container:", "container:db");
+        name_peers_by_id(&mut known, &find).unwrap();
+        assert_eq!(known, host("container:1234", "container:", "container:1234"));
+        name_peers_by_id(&mut host("", "private", "container:nope"), &find).unwrap();
+        let refused = name_peers_by_id(&mut host("container:nope", "", "bridge"), &find).unwrap_err();
+        assert_eq!((refused.kind.status(), refused.message.as_str()), (400, "No such container: nope"));
+    }
 }

@@ -1,9 +1,11 @@
 //! Binds, mounts, tmpfs and volumes of a create request, resolved to what will be mounted.
 
 mod bind;
+pub(crate) mod subpath;
+mod tmpfs;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hoist_api::container::{Config, MountPoint};
 use hoist_api::host_config::{HostConfig, Mount};
@@ -26,52 +28,14 @@ pub(crate) fn resolve(
     volumes: &Volumes,
     others: &dyn Fn(&str) -> Result<Vec<MountRecord>>,
 ) -> Result<Resolved> {
-    let mut found = Collected { by_path: BTreeMap::new(), volumes: Vec::new(), store: volumes };
-    found.inherit(host, others)?;
-    let inherited: Vec<String> = found.by_path.keys().cloned().collect();
-    let mut seen: Vec<String> = Vec::new();
-    let mut once = |path: &str| -> Result<()> {
-        if seen.iter().any(|p| p == path) {
-            return Err(Error::invalid(format!("Duplicate mount point: {path}")));
-        }
-        seen.push(path.to_owned());
-        Ok(())
-    };
-    for text in host.binds.iter().flatten() {
-        let bind = bind::parse(text)?;
-        once(&bind.destination)?;
-        found.bind(bind, &host.volume_driver)?;
-    }
-    for mount in host.mounts.iter().flatten() {
-        let target = clean_target(&mount.target).ok_or_else(|| {
-            Error::invalid(format!(
-                "invalid mount config for type {:?}: {}",
-                mount.r#type,
-                why_no_target(&mount.target)
-            ))
-        })?;
-        once(&target)?;
-        found.mount(mount, target)?;
-    }
-    for (path, options) in host.tmpfs.iter().flatten() {
-        let target = clean_target(path).ok_or_else(|| Error::invalid(why_no_target(path)))?;
-        once(&target)?;
-        let options = tmpfs_options(options)?;
-        found.by_path.insert(target.clone(), tmpfs_record(target, options));
-    }
-    for path in config.volumes.iter().flatten().map(|(path, _)| path) {
-        // A relative one is below the root, as with Docker.
-        let target = clean_target(&format!("/{path}"))
-            .ok_or_else(|| Error::invalid(format!("invalid volume specification: '{path}': {}", why_no_target("/"))))?;
-        if !found.by_path.contains_key(&target) && !inherited.contains(&target) {
-            found.volume(
-                "",
-                &target,
-                &VolumeMount { copy: true, rw: true, mode: String::new(), ..VolumeMount::default() },
-            )?;
+    let mut found = Collected { by_path: BTreeMap::new(), volumes: Vec::new(), unnamed: Vec::new(), store: volumes };
+    match found.collect(config, host, others) {
+        Ok(()) => Ok(Resolved { mounts: found.by_path.into_values().collect(), volumes: found.volumes }),
+        Err(error) => {
+            found.drop_unnamed();
+            Err(error)
         }
     }
-    Ok(Resolved { mounts: found.by_path.into_values().collect(), volumes: found.volumes })
 }
 
 /// Why [`clean_target`] refuses a path.
@@ -113,10 +77,67 @@ struct VolumeMount {
 struct Collected<'a> {
     by_path: BTreeMap<String, MountRecord>,
     volumes: Vec<(String, String, bool)>,
+    /// Volumes without a name that were made.
+    unnamed: Vec<String>,
     store: &'a Volumes,
 }
 
 impl Collected<'_> {
+    fn collect(
+        &mut self,
+        config: &Config,
+        host: &HostConfig,
+        others: &dyn Fn(&str) -> Result<Vec<MountRecord>>,
+    ) -> Result<()> {
+        self.inherit(host, others)?;
+        let inherited: Vec<String> = self.by_path.keys().cloned().collect();
+        let mut seen: Vec<String> = Vec::new();
+        let mut once = |path: &str| -> Result<()> {
+            if seen.iter().any(|p| p == path) {
+                return Err(Error::invalid(format!("Duplicate mount point: {path}")));
+            }
+            seen.push(path.to_owned());
+            Ok(())
+        };
+        for text in host.binds.iter().flatten() {
+            let bind = bind::parse(text)?;
+            once(&bind.destination)?;
+            self.bind(bind, &host.volume_driver)?;
+        }
+        for mount in host.mounts.iter().flatten() {
+            let target = clean_target(&mount.target).ok_or_else(|| {
+                let why = why_no_target(&mount.target);
+                Error::invalid(format!("invalid mount config for type {:?}: {why}", mount.r#type))
+            })?;
+            once(&target)?;
+            self.mount(mount, target)?;
+        }
+        for (path, options) in host.tmpfs.iter().flatten() {
+            let target = clean_target(path).ok_or_else(|| Error::invalid(why_no_target(path)))?;
+            once(&target)?;
+            self.by_path.insert(target.clone(), tmpfs::record(target, tmpfs::options(options)?));
+        }
+        for path in config.volumes.iter().flatten().map(|(path, _)| path) {
+            // A relative one is below the root, as with Docker.
+            let target = clean_target(&format!("/{path}")).ok_or_else(|| {
+                Error::invalid(format!("invalid volume specification: '{path}': {}", why_no_target("/")))
+            })?;
+            if !self.by_path.contains_key(&target) && !inherited.contains(&target) {
+                self.volume("", &target, &VolumeMount { copy: true, rw: true, ..VolumeMount::default() })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody will ever ask for them.
+    fn drop_unnamed(&self) {
+        for name in &self.unnamed {
+            if let Err(e) = self.store.remove(name, true) {
+                tracing::warn!("cannot remove anonymous volume {name}: {e}");
+            }
+        }
+    }
+
     /// `--volumes-from`
     fn inherit(&mut self, host: &HostConfig, others: &dyn Fn(&str) -> Result<Vec<MountRecord>>) -> Result<()> {
         for wanted in host.volumes_from.iter().flatten() {
@@ -145,8 +166,12 @@ impl Collected<'_> {
     fn bind(&mut self, bind: bind::Bind, driver: &str) -> Result<()> {
         let has = |o: &str| bind.options.iter().any(|x| x == o);
         let rw = !has("ro") && !has("rro");
-        let mode = bind.options.join(",");
+        let mut mode = bind.options.join(",");
         if !bind.source.starts_with('/') {
+            if mode.is_empty() {
+                // Docker's default for volumes with a name.
+                "z".clone_into(&mut mode);
+            }
             let mount =
                 VolumeMount { copy: !has("nocopy"), rw, mode, driver: driver.to_owned(), ..VolumeMount::default() };
             return self.volume(&bind.source, &bind.destination, &mount);
@@ -191,19 +216,21 @@ impl Collected<'_> {
 
     fn volume(&mut self, name: &str, destination: &str, how: &VolumeMount) -> Result<()> {
         let volume = self.store.create(name, &how.driver, how.options.clone(), how.labels.clone()).api()?;
+        if name.is_empty() {
+            self.unnamed.push(volume.name.clone());
+        }
         let spec = volume.mount_spec();
         let source = match &spec {
             Some(spec) if spec.is_bind() => PathBuf::from(&spec.source),
             _ => volume.mountpoint.clone(),
         };
-        if !how.subpath.is_empty() {
-            if let Some(spec) = volume.own_mount() {
-                return Err(Error::not_implemented(format!(
-                    "a subpath of volume {}, whose options mount {}, is not supported by this engine",
-                    volume.name, spec.fstype
-                )));
-            }
-            check_subpath(&source, &how.subpath)?;
+        if !how.subpath.is_empty()
+            && let Some(spec) = volume.own_mount()
+        {
+            return Err(Error::not_implemented(format!(
+                "a subpath of volume {}, whose options mount {}, is not supported by this engine",
+                volume.name, spec.fstype
+            )));
         }
         let point = MountPoint {
             r#type: "volume".to_owned(),
@@ -240,6 +267,11 @@ impl Collected<'_> {
             "volume" => {
                 let options = mount.volume_options.clone().unwrap_or_default();
                 let driver = options.driver_config.unwrap_or_default();
+                if mount.source.is_empty() && !options.subpath.is_empty() {
+                    return Err(bad("must not set Subpath when using anonymous volumes".to_owned()));
+                }
+                let subpath = subpath::clean(&options.subpath)
+                    .ok_or_else(|| bad("subpath must be a relative path within the volume".to_owned()))?;
                 let how = VolumeMount {
                     copy: !options.no_copy,
                     rw: !mount.read_only,
@@ -247,7 +279,7 @@ impl Collected<'_> {
                     driver: driver.name,
                     options: driver.options,
                     labels: options.labels,
-                    subpath: options.subpath,
+                    subpath,
                 };
                 self.volume(&mount.source, &target, &how)
             }
@@ -256,23 +288,10 @@ impl Collected<'_> {
                     return Err(bad("field Source must not be specified".to_owned()));
                 }
                 let given = mount.tmpfs_options.clone().unwrap_or_default();
-                let mut options = ["nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();
                 if given.size_bytes < 0 {
                     return Err(bad("size must not be negative".to_owned()));
                 }
-                if given.size_bytes > 0 {
-                    options.push(format!("size={}", given.size_bytes));
-                }
-                if given.mode > 0 {
-                    options.push(format!("mode={:o}", given.mode & 0o7777));
-                }
-                for option in given.options.iter().flatten() {
-                    options.push(option.join("="));
-                }
-                if mount.read_only {
-                    options.push("ro".to_owned());
-                }
-                self.by_path.insert(target.clone(), tmpfs_record(target, options));
+                self.by_path.insert(target.clone(), tmpfs::record(target, tmpfs::of_mount(&given, mount.read_only)));
                 Ok(())
             }
             "" => Err(Error::invalid("invalid mount config: mount type must not be empty")),
@@ -321,88 +340,4 @@ struct BindMount<'a> {
     propagation: &'a str,
     recursive: bool,
     recursive_read_only: bool,
-}
-
-/// Refuses a subpath that is not there or leads out of the volume. What it leads to may change: each start looks again.
-fn check_subpath(volume: &Path, subpath: &str) -> Result<()> {
-    let inside = |path: &Path| path.components().all(|c| matches!(c, std::path::Component::Normal(_)));
-    if !inside(Path::new(subpath)) {
-        let why = "invalid mount config for type \"volume\": subpath must be a relative path within the volume";
-        return Err(Error::invalid(why));
-    }
-    let (full, root) = (volume.join(subpath), volume.canonicalize().map_err(io("resolve", volume))?);
-    let resolved =
-        full.canonicalize().map_err(|e| Error::invalid(format!("cannot access path {}: {e}", full.display())))?;
-    if resolved.starts_with(&root) {
-        Ok(())
-    } else {
-        Err(Error::invalid(format!("subpath leads outside of the volume: {subpath}")))
-    }
-}
-
-/// `--tmpfs /x:size=64m,mode=1777`.
-fn tmpfs_options(text: &str) -> Result<Vec<String>> {
-    let mut options: Vec<String> = ["noexec", "nosuid", "nodev"].map(str::to_owned).to_vec();
-    for option in text.split(',').filter(|o| !o.is_empty()) {
-        let key = option.split('=').next().unwrap_or_default();
-        let known = matches!(
-            key,
-            "size"
-                | "mode"
-                | "uid"
-                | "gid"
-                | "nr_inodes"
-                | "nr_blocks"
-                | "mpol"
-                | "ro"
-                | "rw"
-                | "exec"
-                | "noexec"
-                | "suid"
-                | "nosuid"
-                | "dev"
-                | "nodev"
-                | "sync"
-                | "async"
-                | "dirsync"
-                | "atime"
-                | "noatime"
-                | "diratime"
-                | "nodiratime"
-                | "relatime"
-                | "norelatime"
-                | "strictatime"
-                | "nostrictatime"
-                | "private"
-                | "rprivate"
-        );
-        if !known {
-            return Err(Error::invalid(format!("invalid tmpfs option \"{option}\"")));
-        }
-        let opposite = key.strip_prefix("no").map_or_else(|| format!("no{key}"), str::to_owned);
-        options.retain(|o| *o != opposite && o != key);
-        options.push(option.to_owned());
-    }
-    Ok(options)
-}
-
-fn tmpfs_record(target: String, options: Vec<String>) -> MountRecord {
-    let point = MountPoint {
-        r#type: "tmpfs".to_owned(),
-        destination: target,
-        rw: !options.iter().any(|o| o == "ro"),
-        ..MountPoint::default()
-    };
-    MountRecord { point, source: PathBuf::new(), subpath: String::new(), options, kind: "tmpfs".to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tmpfs_options_override_the_defaults() {
-        assert_eq!(tmpfs_options("exec,size=1m").unwrap(), ["nosuid", "nodev", "exec", "size=1m"]);
-        assert!(tmpfs_options("bogus").is_err());
-    }
 }

@@ -238,8 +238,8 @@ fn modes(config: &Config, host: &HostConfig) -> Result<()> {
     }
     match host.ipc_mode.as_str() {
         "" | "private" | "shareable" | "host" | "none" => {}
-        mode if mode.strip_prefix("container:").is_some_and(|c| !c.is_empty()) => {}
-        "container:" => return bad("failed to join IPC namespace: invalid name or ID supplied: \"\""),
+        // Of nobody, even: as with Docker, its start fails.
+        mode if mode.starts_with("container:") => {}
         mode => return Err(Error::invalid(format!("invalid IPC mode: {mode}"))),
     }
     match host.pid_mode.as_str() {
@@ -284,12 +284,23 @@ pub(crate) fn endpoint(network: &str, wish: &EndpointSettings) -> Result<()> {
     }
 }
 
-/// Options with a truth value; the others are looked at when they are put to use.
+/// Whether there are such options; whether a profile or a label can be had is seen when the container is started.
 fn security_options(host: &HostConfig) -> Result<()> {
     for option in host.security_opt.iter().flatten() {
-        let (key, value) = option.split_once(['=', ':']).unwrap_or((option, "true"));
-        if matches!(key, "no-new-privileges" | "writable-cgroups") && crate::logs::parse_bool(value).is_none() {
-            return Err(Error::invalid(format!("invalid --security-opt 2: {option:?}")));
+        let wrong = |part: u8| Err(Error::invalid(format!("invalid --security-opt {part}: {option:?}")));
+        if matches!(option.as_str(), "no-new-privileges" | "writable-cgroups" | "disable") {
+            continue;
+        }
+        let Some((key, value)) = option.split_once('=').or_else(|| option.split_once(':')) else { return wrong(1) };
+        let good = match key {
+            "label" | "apparmor" | "seccomp" => true,
+            "no-new-privileges" | "writable-cgroups" => crate::logs::parse_bool(value).is_some(),
+            // Docker's client takes it for what it does to the masked paths, and does not send it on.
+            "systempaths" => value == "unconfined",
+            _ => false,
+        };
+        if !good {
+            return wrong(2);
         }
     }
     Ok(())
@@ -342,6 +353,23 @@ mod tests {
             "Invalid value a for cpuset cpus: invalid format: a"
         );
         assert!(text(Resources { cpuset_cpus: "4000".into(), ..Default::default() }).contains("not available"));
+    }
+
+    #[test]
+    fn security_options_that_there_are_not_are_refused() {
+        let check = |option: &str| {
+            security_options(&HostConfig { security_opt: Some(vec![option.into()]), ..Default::default() })
+        };
+        for bad in ["foo=bar", "foo:bar", "systempaths=foo", "no-new-privileges=x", "="] {
+            assert_eq!(check(bad).unwrap_err().message, format!("invalid --security-opt 2: {bad:?}"));
+        }
+        for bad in ["foo", "", "label", "apparmor", "seccomp", "systempaths"] {
+            assert_eq!(check(bad).unwrap_err().message, format!("invalid --security-opt 1: {bad:?}"));
+        }
+        for good in ["no-new-privileges", "no-new-privileges:false", "seccomp={", "seccomp:unconfined", "label=disable"]
+        {
+            check(good).unwrap();
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ const DEFAULT_MAX_SIZE_BYTES: u64 = 20 * 1024 * 1024;
 const DEFAULT_MAX_FILES: u32 = 5;
 
 const NON_BLOCKING: &str = "non-blocking";
+/// Options of the cache that dockerd keeps beside drivers whose logs cannot be read. Both of ours can be, so they say
+/// nothing; of their values, dockerd looks at that of the first alone.
+const CACHE: &[&str] = &["cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"];
 /// Options of a driver; those about the mode are every driver's.
 const JSON_FILE: &[&str] = &["max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"];
 const LOCAL: &[&str] = &["max-size", "max-file", "compress"];
@@ -30,7 +33,13 @@ pub fn check(log: &LogConfig) -> Result<()> {
         }
     };
     buffer_bytes(log)?;
-    let unknown = |key: &&String| !known.contains(&key.as_str()) && !matches!(key.as_str(), "mode" | "max-buffer-size");
+    if let Some(text) = log.config.get(CACHE[0]).filter(|text| !text.is_empty() && parse_bool(text).is_none()) {
+        return Err(Error::invalid(format!("invalid value for option {}: {text}", CACHE[0])));
+    }
+    let unknown = |key: &&String| {
+        let key = key.as_str();
+        !known.contains(&key) && !CACHE.contains(&key) && !matches!(key, "mode" | "max-buffer-size")
+    };
     match log.config.keys().find(unknown) {
         Some(key) => Err(Error::invalid(format!("unknown log opt '{key}' for {what}"))),
         None => Ok(()),
@@ -157,7 +166,12 @@ mod tests {
         assert_eq!(text("local", &[("mode", "y")]), "logger: logging mode not supported: y");
         assert!(text("local", &[("max-buffer-size", "1m")]).contains("only supported with 'mode=non-blocking'"));
         assert!(text("local", &[("mode", "non-blocking"), ("max-buffer-size", "x")]).ends_with("invalid size: 'x'"));
+        assert_eq!(text("local", &[("cache-disabled", "x")]), "invalid value for option cache-disabled: x");
+        assert_eq!(text("json-file", &[("cache-foo", "1")]), "unknown log opt 'cache-foo' for json-file log driver");
         check(&config("none", &[])).unwrap();
+        let cache = [("cache-disabled", ""), ("cache-max-size", "x"), ("cache-max-file", "0"), ("cache-compress", "x")];
+        check(&config("json-file", &cache)).unwrap();
+        check(&config("local", &[("cache-disabled", "true")])).unwrap();
         check(&config("json-file", &[("mode", "non-blocking"), ("max-buffer-size", "1m")])).unwrap();
     }
 }

@@ -58,11 +58,11 @@ impl Containers {
     /// Opens a container's log; chunks arrive in stdcopy frames (raw with a tty). The channel ends with the log, or with
     /// the container when following.
     pub fn logs(&self, name: &str, options: LogOptions) -> Result<(Arc<Record>, mpsc::Receiver<Vec<u8>>)> {
-        let handle = self.get(name)?;
-        let record = handle.record();
         if !options.stdout && !options.stderr {
             return Err(Error::invalid("Bad parameters: you must choose at least one stream"));
         }
+        let handle = self.get(name)?;
+        let record = handle.record();
         let directory = self.context().directory(record.id());
         let Some(path) = super::path(&record, &directory) else {
             return Err(Error::internal("configured logging driver does not support reading"));

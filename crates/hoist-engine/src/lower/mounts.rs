@@ -7,7 +7,7 @@ use oci_spec::runtime::{Mount, Spec};
 
 use crate::container::record::{MountRecord, Record};
 use crate::error::{Error, Result};
-use crate::lower::{Surroundings, linux, propagation};
+use crate::lower::{Surroundings, linux, namespaces, propagation};
 
 /// The parts of volumes that are mounted; the spec has the volumes.
 pub(super) fn subpaths(record: &Record) -> Vec<Subpath> {
@@ -59,7 +59,7 @@ fn shared_memory(mounts: &mut Vec<Mount>, record: &Record, around: &Surroundings
         "host" => bind_over(mounts, shm, PathBuf::from("/dev/shm")),
         mode => {
             if let Some(name) = mode.strip_prefix("container:") {
-                let other = (around.peer)(name)?;
+                let other = (around.peer)(name).map_err(|e| namespaces::not_joined("IPC", name, e))?;
                 if !other.ipc_shareable {
                     return Err(Error::conflict(format!(
                         "cannot join IPC namespace of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",

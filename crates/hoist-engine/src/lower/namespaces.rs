@@ -5,8 +5,18 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
 use crate::container::record::Record;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::lower::{Peer, linux};
+
+/// Why a container cannot share another's namespace, in Docker's words for that namespace.
+pub(super) fn not_joined(namespace: &str, name: &str, error: Error) -> Error {
+    let why = match error.kind {
+        _ if name.is_empty() => "invalid name or ID supplied: \"\"".to_owned(),
+        Kind::Conflict => format!("container {name} is not running"),
+        _ => return error,
+    };
+    Error { message: format!("failed to join {namespace} namespace: {why}"), ..error }
+}
 
 /// Applies the `--network`, `--pid`, `--ipc`, `--uts` and `--cgroupns` modes.
 pub(super) fn fill(spec: &mut Spec, record: &Record, peer: &dyn Fn(&str) -> Result<Peer>) -> Result<()> {
@@ -28,7 +38,11 @@ pub(super) fn fill(spec: &mut Spec, record: &Record, peer: &dyn Fn(&str) -> Resu
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(kind);
         if let Some(name) = mode.strip_prefix("container:") {
-            let other = peer(name)?;
+            let other = peer(name).map_err(|e| match kind {
+                LinuxNamespaceType::Pid => not_joined("PID", name, e),
+                LinuxNamespaceType::Ipc => not_joined("IPC", name, e),
+                _ => e,
+            })?;
             namespace.set_path(Some(PathBuf::from(format!("/proc/{}/ns/{file}", other.pid))));
             if kind == LinuxNamespaceType::Network {
                 uts_of_network = Some(other.hostname);

@@ -48,7 +48,7 @@ pub(crate) fn limits(from: &Resources, version: Version) -> Result<LinuxResource
     resources.set_memory(memory(from, version)).set_cpu(cpu(from)).set_block_io(block_io(from)?);
     if let Some(limit) = from.pids_limit {
         let mut pids = LinuxPids::default();
-        pids.set_limit(limit);
+        pids.set_limit(if limit > 0 { limit } else { -1 });
         resources.set_pids(Some(pids));
     }
     Ok(resources)

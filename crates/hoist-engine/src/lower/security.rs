@@ -57,7 +57,7 @@ pub(super) fn fill(spec: &mut Spec, record: &Record, programs: &Programs) -> Res
     for option in host.security_opt.iter().flatten() {
         let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
         match key {
-            "no-new-privileges" | "writable-cgroups" => {}
+            "no-new-privileges" | "writable-cgroups" | "disable" => {}
             "systempaths" if value == "unconfined" => {}
             "seccomp" if value == "unconfined" => profile = None,
             "seccomp" if value == "builtin" => {}

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use super::progress::{first_or_error, progress_stream};
+use super::progress::{in_band, progress_stream};
 use super::{Answer, Call, answer, blocking, platforms};
 
 /// Of an archive that is being written.
@@ -40,7 +40,7 @@ pub(in crate::docker) async fn load(call: Call) -> Result<Answer, Error> {
             out.error(error);
         }
     });
-    first_or_error(receiver).await
+    Ok(in_band(receiver).await)
 }
 
 /// `GET /images/get` and `GET /images/{name}/get`. What is wrong with the names is an answer; what goes wrong later breaks

@@ -35,6 +35,15 @@ enum Line {
     Failed(Error),
 }
 
+impl Line {
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Line::Json(bytes) => bytes,
+            Line::Failed(error) => encode(&json!({"errorDetail": {"message": error.message}, "error": error.message})),
+        }
+    }
+}
+
 impl Out {
     pub(super) fn json(&self, value: &Value) {
         self.put(Line::Json(encode(value)));
@@ -112,36 +121,34 @@ fn progress_json(progress: &Progress) -> Value {
 
 /// A failure before the first line is a plain HTTP error; later ones go in-band.
 pub(super) async fn first_or_error(mut lines: Lines) -> Result<Answer, Error> {
-    let first = match lines.next().await {
-        Some(Line::Failed(error)) => return Err(error),
-        Some(Line::Json(bytes)) => Some(bytes),
-        None => None,
-    };
+    match lines.next().await {
+        Some(Line::Failed(error)) => Err(error),
+        first => Ok(forward(first, lines)),
+    }
+}
+
+/// Every failure goes in-band, as those of `load` do; the answer begins with the first line.
+pub(super) async fn in_band(mut lines: Lines) -> Answer {
+    let first = lines.next().await;
+    forward(first, lines)
+}
+
+/// An answer of this line and what follows it.
+fn forward(first: Option<Line>, mut lines: Lines) -> Answer {
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(async move {
-        if let Some(first) = first
-            && sender.send(first).await.is_err()
-        {
-            return;
-        }
-        loop {
-            let line = tokio::select! {
-                line = lines.next() => line,
-                () = sender.closed() => return,
-            };
-            let bytes = match line {
-                Some(Line::Json(bytes)) => bytes,
-                Some(Line::Failed(error)) => {
-                    encode(&json!({"errorDetail": {"message": error.message}, "error": error.message}))
-                }
-                None => return,
-            };
-            if sender.send(bytes).await.is_err() {
+        let mut line = first;
+        while let Some(this) = line {
+            if sender.send(this.into_bytes()).await.is_err() {
                 return;
             }
+            line = tokio::select! {
+                next = lines.next() => next,
+                () = sender.closed() => return,
+            };
         }
     });
-    Ok(answer::stream("application/json", receiver))
+    answer::stream("application/json", receiver)
 }
 
 #[cfg(test)]

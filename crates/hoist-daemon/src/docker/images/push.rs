@@ -43,6 +43,10 @@ pub(in crate::docker) async fn push(mut call: Call) -> Result<Answer, Error> {
 /// What a registry says about an image.
 pub(in crate::docker) async fn distribution(call: Call) -> Result<Answer, Error> {
     let reference = Reference::parse(&call.name).map_err(|e| Error::invalid(e.to_string()))?;
+    // The whole digest of an image, which would pass for a tag of a repository `sha256`.
+    if reference.familiar_name() == "sha256" && reference.tag.as_ref().is_some_and(|tag| tag.len() == 64) {
+        return Err(Error::invalid("no manifest found for full image ID"));
+    }
     let credentials = credentials_of(&call);
     let found = call.engine.images.distribution(&reference, credentials.as_ref()).await?;
     answer::ok(&json!({
