@@ -64,11 +64,18 @@ fn install_nextest() -> Result<()> {
 /// what comes from mirrors none.
 fn build_all() -> Result<()> {
     std::thread::scope(|scope| {
-        let beside =
-            scope.spawn(|| test_bed::make().and_then(|_| guest::prepare()).and_then(|()| fuzz::build_for_ci()));
-        let built = e2e::build_release();
-        let beside = beside.join().unwrap_or_else(|_| bail!("a thread panicked"));
-        built.and(beside)
+        let beside = scope.spawn(|| {
+            test_bed::make()?;
+            if let Err(error) = guest::prepare() {
+                println!("the guest's stage will fail: {error:#}");
+            }
+            fuzz::build_for_ci()
+        });
+        let built = e2e::build_release().map(drop);
+        match (built, beside.join().unwrap_or_else(|_| bail!("a thread panicked"))) {
+            (Err(error), Err(other)) => Err(error.context(format!("and: {other:#}"))),
+            (built, beside) => built.and(beside),
+        }
     })
 }
 

@@ -149,11 +149,19 @@ fn names(filters: &Filters) -> Option<Vec<Regex>> {
 /// The containers of the `id` filters: whole ids, or beginnings that only one has.
 fn ids(containers: &Containers, filters: &Filters) -> Option<Vec<String>> {
     let values = filters.values("id");
-    let found = |value: &String| {
-        let record = containers.record(value).ok()?;
-        record.id().starts_with(value).then(|| record.id().to_owned())
-    };
-    (!values.is_empty()).then(|| values.iter().filter_map(found).collect())
+    // Not [`Containers::record`]: the name of one may be the beginning of another's id.
+    (!values.is_empty()).then(|| {
+        let all: Vec<String> = containers.records().iter().map(|record| record.id().to_owned()).collect();
+        values.iter().filter_map(|value| only_id(&all, value)).cloned().collect()
+    })
+}
+
+fn only_id<'a>(all: &'a [String], value: &str) -> Option<&'a String> {
+    let mut matching = all.iter().filter(|id| !value.is_empty() && id.starts_with(value));
+    match (matching.next(), matching.next()) {
+        (only, None) => only,
+        _ => None,
+    }
 }
 
 /// `80`, `80/tcp`, `8000-8010/udp`: the ports of `publish` or `expose` filters.

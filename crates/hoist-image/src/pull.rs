@@ -12,7 +12,7 @@ use crate::ingest::{ImageDraft, Ingest};
 use crate::manifest::{self, Descriptor, ImageManifest, Manifest};
 use crate::records::{LayerSource, SourceDraft};
 use crate::registry::{self, Access, Failure, FetchedManifest, Repository};
-use crate::{Credentials, Error, Platform, Progress, ProgressSink, Shared, Store, config, digest};
+use crate::{Credentials, Error, Platform, Progress, ProgressSink, Shared, Store, config, digest, tags};
 
 const INDEX_DEPTH_MAX: usize = 4;
 
@@ -56,6 +56,7 @@ impl Store {
             return Err(Error::Invalid("tag can't be used with --all-tags/-a".to_owned()));
         }
         let reference = if all_tags { reference.clone() } else { reference.clone().with_default_tag() };
+        tags::check_name(&reference)?;
         if let Some(policy) = &self.config().signature_policy {
             policy.admits(&reference)?;
         }
@@ -166,7 +167,7 @@ impl Pull {
 
     async fn describe(&self, reference: &Reference) -> Result<Described, Error> {
         let mut manifests = vec![self.top_manifest(reference).await?];
-        let whole = reference.digest.is_some().then(|| reference.familiar());
+        let whole = reference.digest.as_deref().map(|digest| reference.with_digest(digest).to_string());
         let wanted = whole.as_deref().or(reference.tag.as_deref());
         (self.progress)(Progress::status(wanted, format!("Pulling from {}", reference.path)));
         let image = loop {

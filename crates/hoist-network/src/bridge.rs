@@ -5,6 +5,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 
 use hoist_sys::netlink::Socket;
+use rustix::io::Errno;
 
 use crate::Error;
 use crate::link::{
@@ -14,8 +15,6 @@ use crate::link::{
 };
 use crate::message::{Batch, flag, split, u32_at};
 
-/// ENODEV
-const NO_SUCH_DEVICE: i32 = 19;
 const RTM_DELADDR: u16 = 21;
 const IFINFOMSG_BYTES: usize = 16;
 const IFADDRMSG_BYTES: usize = 8;
@@ -59,12 +58,14 @@ pub(crate) fn find(socket: &Socket, name: &str) -> Result<Option<u32>, Error> {
     }
 }
 
-/// Whether the device is still there. What else goes wrong shows when the device is used.
-pub(crate) fn is_there(socket: &Socket, index: u32) -> bool {
-    let mut request = Batch::new();
-    request.add(RTM_GETLINK, 0, &link_header(index, 0, 0), |_| {});
-    let answer = socket.request_dump(request.as_bytes());
-    !answer.is_err_and(|error| error.raw_os_error() == Some(NO_SUCH_DEVICE))
+/// Whether the device of this name has still this index. By ioctl: a netlink request would wait for whoever changes
+/// devices in that moment, which at the end of a network namespace takes milliseconds. What else goes wrong shows when the
+/// device is used.
+pub(crate) fn is_there(socket: &Socket, name: &str, index: u32) -> bool {
+    match rustix::net::netdevice::name_to_index(socket, name) {
+        Ok(found) => found == index,
+        Err(errno) => errno != Errno::NODEV,
+    }
 }
 
 /// Makes a bridge (down, without address) and returns its index. A fixed hardware address of its own keeps it from

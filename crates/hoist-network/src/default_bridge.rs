@@ -91,16 +91,17 @@ pub(crate) fn ensure(db: &Db, socket: &Socket, config: &Config) -> Result<(Store
     settled
 }
 
-/// Makes a bridge of ours again that somebody removed, as it was; returns the device's index.
+/// Makes a bridge of ours again that somebody removed, as it was, or takes the one of that name that is there now; returns
+/// the device's index.
 pub(crate) fn make_again(socket: &Socket, network: &Network) -> Result<u32, Error> {
-    let index = bridge::create(socket, &network.bridge)?;
+    let found = bridge::find(socket, &network.bridge)?;
+    let index = found.map_or_else(|| bridge::create(socket, &network.bridge), Ok)?;
     let made = bridge::add_address(socket, index, (network.gateway, network.subnet.1))
         .and_then(|()| bridge::bring_up(socket, &network.bridge, index, network.mtu, true));
-    if let Err(error) = made {
+    if made.is_err() && found.is_none() {
         let _kept_on_failure = bridge::delete(socket, index);
-        return Err(error);
     }
-    Ok(index)
+    made.map(|()| index)
 }
 
 fn same(a: &Stored, b: &Stored) -> bool {

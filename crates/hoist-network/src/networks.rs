@@ -294,17 +294,19 @@ impl Books {
 
     /// Somebody may have removed the bridge. Containers that were on it are cut off until they are started again.
     fn mend_bridge(&mut self) -> Result<(), Error> {
-        if bridge::is_there(&self.route, self.bridge_index) {
+        let name = &self.rules.bridge;
+        if self.removed || bridge::is_there(&self.route, name, self.bridge_index) {
             return Ok(());
         }
-        let name = &self.rules.bridge;
         if !self.default.own_bridge {
             return Err(Error::Other(format!("the bridge {name} is gone: make it again and restart the engine")));
         }
-        self.bridge_index = default_bridge::make_again(&self.route, &self.default.network)?;
+        let index = default_bridge::make_again(&self.route, &self.default.network)?;
         if self.rules.loopback {
             bridge::route_loopback(name)?;
         }
+        // Last: until all is done the next container tries again.
+        self.bridge_index = index;
         self.open_firewalls();
         tracing::warn!(bridge = %name, "somebody removed the bridge: made again, running containers need a restart");
         Ok(())

@@ -180,13 +180,22 @@ pub fn masked_paths() -> Vec<String> {
     paths
 }
 
+const PING_GROUPS: &str = "net.ipv4.ping_group_range";
+
+/// Whether all users and groups are there to be named; in a user namespace some are not.
+fn has_all_ids() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// Sysctls that Docker sets in a network namespace of the container's own: ping without `CAP_NET_RAW`, low ports
 /// without `CAP_NET_BIND_SERVICE`. Those that this kernel has.
 pub fn network_sysctls() -> &'static HashMap<String, String> {
     static FOUND: OnceLock<HashMap<String, String>> = OnceLock::new();
     FOUND.get_or_init(|| {
-        [("net.ipv4.ping_group_range", "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0")]
+        [(PING_GROUPS, "0 2147483647"), ("net.ipv4.ip_unprivileged_port_start", "0")]
             .into_iter()
+            .filter(|(name, _)| *name != PING_GROUPS || has_all_ids())
             .filter(|(name, _)| Path::new("/proc/sys").join(name.replace('.', "/")).exists())
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect()

@@ -63,7 +63,7 @@ pub(super) fn events(call: &Call) -> Result<Answer, Error> {
 
 /// Whether an event of `time_ns` was asked for. Docker's zero for `until` is no limit to what is replayed, only to waiting.
 fn inside(time_ns: i64, since_ns: Option<i64>, until_ns: Option<i64>) -> bool {
-    since_ns.is_none_or(|since| time_ns >= since) && until_ns.is_none_or(|until| until == 0 || time_ns <= until)
+    since_ns.is_none_or(|since| time_ns >= since) && until_ns.is_none_or(|until| until <= 0 || time_ns <= until)
 }
 
 async fn sleep(left: Option<Duration>) {

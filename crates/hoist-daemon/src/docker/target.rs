@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection whose first line is encoded as it should be. Who types requests opens a connection for each.
+/// A connection whose first line is encoded as it should be; of further requests on it their programs must see to that.
 pub(super) struct Encoding<S> {
     stream: S,
     /// The first line was seen to its end.

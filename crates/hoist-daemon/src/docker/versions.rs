@@ -16,7 +16,7 @@ impl ApiVersion {
     const OLDEST: ApiVersion = ApiVersion(1, 24);
 
     fn parse(text: &str) -> Option<ApiVersion> {
-        let (major, minor) = text.split_once('.')?;
+        let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
         Some(ApiVersion(major.parse().ok()?, minor.parse().ok()?))
     }
 

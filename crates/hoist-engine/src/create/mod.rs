@@ -224,12 +224,11 @@ fn host_name() -> String {
 
 /// Holds every volume and fills the empty ones from the image.
 fn fill_volumes(context: &Context, record: &Record, volumes: &[(String, String, bool)]) -> Result<()> {
-    for (name, path, copy) in volumes {
-        context.volumes.hold(name, record.id()).api()?;
-        if *copy {
-            let relative = Path::new(path);
-            tokio::task::block_in_place(|| context.volumes.copy_up(name, &record.fixed.layers, relative)).api()?;
-        }
+    // All first: what is held goes with a container that comes to nothing.
+    volumes.iter().try_for_each(|(name, ..)| context.volumes.hold(name, record.id())).api()?;
+    for (name, path, _) in volumes.iter().filter(|(.., copy)| *copy) {
+        let relative = Path::new(path);
+        tokio::task::block_in_place(|| context.volumes.copy_up(name, &record.fixed.layers, relative)).api()?;
     }
     Ok(())
 }

@@ -195,13 +195,15 @@ fn parse_cpuset(list: &str) -> Option<Vec<(u32, u32)>> {
 pub(crate) fn restart_policy(policy: &RestartPolicy, auto_remove: bool) -> Result<()> {
     let bad = |text: String| Err(Error::invalid(format!("invalid restart policy: {text}")));
     match policy.name.as_str() {
-        "" | "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
+        // Clients of old send a count without a policy.
+        "" => return Ok(()),
+        "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
             return bad("maximum retry count can only be used with 'on-failure'".to_owned());
         }
         "on-failure" if policy.maximum_retry_count < 0 => {
             return bad("maximum retry count cannot be negative".to_owned());
         }
-        "" | "no" => return Ok(()),
+        "no" => return Ok(()),
         "always" | "unless-stopped" | "on-failure" => {}
         other => {
             return bad(format!(

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use super::endpoint::Trust;
-use super::verifier::{AnyCertificate, WithNamed};
+use super::verifier::{AnyCertificate, Fingerprints, WithNamed, fingerprint};
 
 const DOCKER_DIRECTORY: &str = "/etc/docker/certs.d";
 
@@ -27,7 +27,7 @@ pub(super) struct Tls {
 #[derive(Clone)]
 struct System {
     roots: Arc<RootCertStore>,
-    certificates: Arc<Vec<CertificateDer<'static>>>,
+    certificates: Arc<Fingerprints>,
 }
 
 impl Tls {
@@ -51,7 +51,7 @@ impl Tls {
                 for certificate in certificates(path)? {
                     let added = Arc::make_mut(&mut roots).add(certificate.clone());
                     added.map_err(|e| format!("tls: {}: {e}", path.display()))?;
-                    Arc::make_mut(&mut named).push(certificate);
+                    Arc::make_mut(&mut named).insert(fingerprint(&certificate));
                 }
             }
             let usual = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
@@ -77,7 +77,8 @@ impl Tls {
             let mut roots = RootCertStore::empty();
             // Old stores hold certificates that no parser takes; the others count.
             roots.add_parsable_certificates(found.certs.iter().cloned());
-            System { roots: Arc::new(roots), certificates: Arc::new(found.certs) }
+            let certificates = found.certs.iter().map(fingerprint).collect();
+            System { roots: Arc::new(roots), certificates: Arc::new(certificates) }
         };
         self.system.get_or_init(read).clone()
     }
@@ -164,8 +165,10 @@ pub(super) fn handshake_text(error: &std::io::Error, host: &str) -> String {
     };
     let text = match reason {
         CertificateError::UnknownIssuer => UNKNOWN.to_owned(),
-        // Made with `openssl req -x509`: an authority of its own that nobody here was told of.
-        CertificateError::Other(other) if is_authority(other) => UNKNOWN.to_owned(),
+        // Made with `openssl req -x509`, most likely.
+        CertificateError::Other(other) if is_authority(other) => {
+            format!("{UNKNOWN}: it is an authority's own and none of those that are known here")
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "certificate has expired or is not yet valid".to_owned()
         }

@@ -1,5 +1,6 @@
 //! Who decides whether a registry's certificate is good: authorities and certificates that were named, or nobody.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +10,22 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use sha2::{Digest as _, Sha256};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::ext::pkix::ExtendedKeyUsage;
+
+/// id-kp-serverAuth and anyExtendedKeyUsage (RFC 5280 section 4.2.1.12).
+const SERVERS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
 /// The usual rules of RFC 5280, and besides, a server may have one of the `named` certificates itself, authority or not:
 /// what `openssl req -x509` makes for a registry is both. Go's verifier takes it too.
 #[derive(Debug)]
 pub(super) struct WithNamed {
     pub(super) usual: Arc<WebPkiServerVerifier>,
-    pub(super) named: Arc<Vec<CertificateDer<'static>>>,
+    pub(super) named: Arc<Fingerprints>,
 }
 
 impl ServerCertVerifier for WithNamed {
@@ -29,12 +37,16 @@ impl ServerCertVerifier for WithNamed {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if !self.named.contains(end_entity) {
+        let named = self.named.contains(&fingerprint(end_entity)).then(|| Certificate::from_der(end_entity));
+        let Some(Ok(named)) = named else {
             return self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        }
+        };
         rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        if !is_valid_at(end_entity, now)? {
+        if !is_valid_at(&named, now) {
             return Err(CertificateError::Expired.into());
+        }
+        if !is_for_servers(&named) {
+            return Err(CertificateError::InvalidPurpose.into());
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -62,11 +74,26 @@ impl ServerCertVerifier for WithNamed {
     }
 }
 
-fn is_valid_at(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<bool, Error> {
-    let read = Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
-    let validity = read.tbs_certificate.validity;
+/// SHA-256 of certificates in DER.
+pub(super) type Fingerprints = HashSet<[u8; 32]>;
+
+pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    Sha256::digest(certificate).into()
+}
+
+fn is_valid_at(certificate: &Certificate, now: UnixTime) -> bool {
+    let validity = &certificate.tbs_certificate.validity;
     let now = Duration::from_secs(now.as_secs());
-    Ok(validity.not_before.to_unix_duration() <= now && now <= validity.not_after.to_unix_duration())
+    validity.not_before.to_unix_duration() <= now && now <= validity.not_after.to_unix_duration()
+}
+
+/// What says nothing of its purposes is for all.
+fn is_for_servers(certificate: &Certificate) -> bool {
+    match certificate.tbs_certificate.get::<ExtendedKeyUsage>() {
+        Ok(None) => true,
+        Ok(Some((_, uses))) => uses.0.iter().any(|purpose| [SERVERS, ANY_PURPOSE].contains(purpose)),
+        Err(_) => false,
+    }
 }
 
 /// Takes whatever certificate comes; only for registries named insecure.
@@ -130,7 +157,10 @@ mod tests {
         roots.add(own.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-        let verifier = WithNamed { usual, named: Arc::new(vec![own.clone()]) };
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::EmailProtection];
+        let mail = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
+        let named = [&own, &mail].map(fingerprint);
+        let verifier = WithNamed { usual, named: Arc::new(named.into()) };
         let verify = |certificate: &CertificateDer<'_>, name: &'static str, unix_s: u64| {
             let now = UnixTime::since_unix_epoch(Duration::from_secs(unix_s));
             let name = ServerName::try_from(name).unwrap();
@@ -141,5 +171,6 @@ mod tests {
         assert_eq!(verify(&own, "registry.example", after), Err(CertificateError::Expired.into()));
         assert!(verify(&own, "other.example", within).unwrap_err().to_string().contains("not valid for name"));
         verify(&another, "registry.example", within).unwrap_err();
+        assert_eq!(verify(&mail, "registry.example", within), Err(CertificateError::InvalidPurpose.into()));
     }
 }

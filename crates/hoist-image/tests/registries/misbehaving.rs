@@ -267,7 +267,7 @@ fn a_mirror_serves_docker_hub_and_gets_no_credentials() {
         image.layers.iter().chain([&image.config]).map(|blob| (digest(blob), blob.clone())).collect();
     let mirror = Server::start(move |asked| match asked.path.as_str() {
         "/v2/" => Some(Answer::ok(b"{}")),
-        "/v2/library/x/manifests/1" => Some(Answer::ok(&manifest)),
+        path if path.starts_with("/v2/library/x/manifests/") => Some(Answer::ok(&manifest)),
         path => blobs.iter().find(|(digest, _)| path.ends_with(digest)).map(|(_, blob)| Answer::ok(blob)),
     });
     let mirrors = vec!["http://127.0.0.1:1".to_owned(), format!("http://{}", mirror.address)];
@@ -275,6 +275,10 @@ fn a_mirror_serves_docker_hub_and_gets_no_credentials() {
     let login = Credentials { username: "u".into(), password: "p".into(), ..Credentials::default() };
     place.pull_as("x:1", None, Some(&login)).unwrap();
     assert_eq!(place.store.get("docker.io/library/x:1").unwrap().repo_tags, ["x:1"]);
+    let pinned = format!("x@{}", digest(&image.manifest));
+    place.statuses();
+    place.pull(&pinned).unwrap();
+    assert_eq!(place.statuses()[0], format!("docker.io/library/{pinned}: Pulling from library/x"));
     assert!(mirror.asked.lock().unwrap().iter().all(|asked| !asked.headers.contains_key("authorization")));
 }
 

@@ -73,6 +73,10 @@ fn a_bridge_that_somebody_removed_is_made_again() {
     container.serve_tcp(80, "web");
     assert_eq!(container.ask_tcp("172.17.0.1:8080").unwrap(), machine.host.ask_tcp("127.0.0.1:8080").unwrap());
     networks.release(&endpoint);
+    // Somebody else may have made it again, without an address.
+    machine.host.sh(&format!("ip link del {BRIDGE} && ip link add {BRIDGE} type bridge"));
+    machine.allocate(&networks, Vec::new()).unwrap();
+    assert!(machine.host.sh(&format!("ip -4 addr show {BRIDGE}")).contains("172.17.0.1/16"));
     // One of the administrator's is not.
     let machine = Machine::new();
     machine.host.sh(&format!("ip link add {BRIDGE} type bridge && ip addr add 172.20.0.1/16 dev {BRIDGE}"));
