@@ -66,7 +66,7 @@ fn the_image_s_configuration_is_the_container_s_with_the_changes() {
             &image,
         ];
         t.args(&words).ok();
-        // newer versions of the API leave comment and parent out
+        // newer versions of the API leave the parent out
         let found: Value = t.api().get(&format!("/v1.51/images/{image}/json")).status(200).json();
         let config = &found["Config"];
         let env: Vec<&str> = config["Env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();

@@ -97,11 +97,11 @@ impl ApiVersion {
         if !self.before(52)
             && let Some(object) = answer.as_object_mut()
         {
-            for legacy in ["Parent", "Comment", "DockerVersion", "Author"] {
-                if object.get(legacy).and_then(Value::as_str) == Some("") {
-                    object.remove(legacy);
-                }
-            }
+            object.retain(|name, value| match name.as_str() {
+                "Parent" | "DockerVersion" => false,
+                "Comment" | "Author" => value.as_str() != Some(""),
+                _ => true,
+            });
         }
         if self.before(44) {
             answer["VirtualSize"] = answer["Size"].clone();
