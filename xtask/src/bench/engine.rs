@@ -50,8 +50,12 @@ impl Drop for Engine {
     fn drop(&mut self) {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
-        if has_program("ip") {
-            let _ = Command::new("ip").args(["link", "delete", "htbench"]).output();
+        // An engine leaves both for the next one.
+        for words in ["ip link delete htbench", "nft delete table inet hoist-htbench"] {
+            let mut words = words.split(' ');
+            if let Some(program) = words.next().filter(|program| has_program(program)) {
+                let _ = Command::new(program).args(words).output();
+            }
         }
         let _ = std::fs::remove_dir_all(&self.directory);
         let _ = std::fs::remove_dir_all(&self.root);
