@@ -1,8 +1,10 @@
 //! What makes a client hang rather than fail: headers that wait, streams that do not end, bodies that nobody reads.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use hoist_tests::{Bed, Image, demultiplex, engine};
+use hoist_tests::{Bed, Image, demultiplex, engine, skip};
 use serde_json::{Value, json};
 
 fn create(t: &Bed, name: &str, body: Value) {
@@ -92,6 +94,44 @@ fn attach_and_exec_without_upgrade_are_200_and_raw() {
         let stream = api.stream("POST", &format!("/exec/{}/start", exec.as_str().unwrap()), b"{}");
         assert_eq!(stream.status, 200);
         assert_eq!(demultiplex(&stream.rest()).0, "hello\n");
+        api.delete(&format!("/containers/{name}?force=1")).status(204);
+    });
+}
+
+/// Python's clients throw away what comes together with the head of the answer; dockerd is only too slow for that.
+#[test]
+fn nothing_comes_together_with_the_head_of_a_hijacked_answer() {
+    engine(|t| {
+        if !t.engine.is_own() {
+            skip!("own-engine", "dockerd does not wait for the head to be read");
+        }
+        let api = t.api();
+        let name = t.name("late");
+        create(t, &name, json!({ "Image": "busybox", "Cmd": ["sh", "-c", "echo out; sleep 1000"] }));
+        api.post(&format!("/containers/{name}/start")).status(204);
+        let exec = json!({ "Cmd": ["echo", "out"], "AttachStdout": true });
+        let exec = api.post_json(&format!("/containers/{name}/exec"), &exec).status(201).json()["Id"].clone();
+        let exec = format!("/exec/{}/start", exec.as_str().unwrap());
+        let attach = format!("/containers/{name}/attach?logs=1&stdout=1&stream=1");
+        for (path, body) in [(exec, "{}"), (attach, "")] {
+            let mut client = UnixStream::connect(&t.engine.socket).unwrap();
+            let length = body.len();
+            let head = "Host: engine\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json";
+            write!(client, "POST {path} HTTP/1.1\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+            // Long enough for whatever is to come.
+            std::thread::sleep(Duration::from_millis(300));
+            let mut buffer = vec![0; 8192];
+            let first = client.read(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..first]).into_owned();
+            assert!(text.starts_with("HTTP/1.1 101 UPGRADED") && text.ends_with("\r\n\r\n"), "{text:?}");
+            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let mut rest = Vec::new();
+            while !rest.ends_with(b"out\n") {
+                let length = client.read(&mut buffer).unwrap();
+                assert!(length > 0, "the stream ended: {rest:?}");
+                rest.extend_from_slice(&buffer[..length]);
+            }
+        }
         api.delete(&format!("/containers/{name}?force=1")).status(204);
     });
 }

@@ -11,6 +11,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
+use crate::syscall;
+
 /// Most fds in one datagram.
 pub const MAX_FDS: usize = 8;
 
@@ -18,6 +20,15 @@ pub const MAX_FDS: usize = 8;
 pub fn pair(flags: SocketFlags) -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = flags | SocketFlags::CLOEXEC;
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+/// How much of what was sent the other side has not taken yet (SIOCOUTQ): of a unix socket what nobody has read, in bytes of
+/// kernel memory; of TCP what was not acknowledged (tcp(7)).
+pub fn unread_by_peer(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut waiting: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ, which is TIOCOUTQ by another name, writes one int.
+    syscall::check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut waiting) })?;
+    Ok(usize::try_from(waiting).unwrap_or(0))
 }
 
 /// Sends one datagram with fds. Never raises SIGPIPE.
@@ -129,6 +140,19 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         drop((a, fds));
         assert_eq!(receive(b.as_fd(), &mut buffer, RecvFlags::empty()).unwrap().0, 0);
+    }
+
+    #[test]
+    fn what_the_other_side_has_not_read_is_known() {
+        use std::io::{Read, Write};
+        let (mut a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(unread_by_peer(a.as_fd()).unwrap(), 0);
+        a.write_all(b"head").unwrap();
+        assert!(unread_by_peer(a.as_fd()).unwrap() > 0);
+        b.read_exact(&mut [0; 3]).unwrap();
+        assert!(unread_by_peer(a.as_fd()).unwrap() > 0);
+        b.read_exact(&mut [0; 1]).unwrap();
+        assert_eq!(unread_by_peer(a.as_fd()).unwrap(), 0);
     }
 
     #[test]

@@ -22,7 +22,16 @@ pub(crate) const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "hoist-daemon",
-        &["hoist-api", "hoist-db", "hoist-engine", "hoist-image", "hoist-runtime", "hoist-network", "hoist-volume"],
+        &[
+            "hoist-api",
+            "hoist-db",
+            "hoist-engine",
+            "hoist-image",
+            "hoist-runtime",
+            "hoist-network",
+            "hoist-sys",
+            "hoist-volume",
+        ],
     ),
     ("hoist-client", &["hoist-api"]),
     ("hoist-cli", &["hoist-api", "hoist-client"]),

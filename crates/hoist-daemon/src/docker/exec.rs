@@ -36,7 +36,9 @@ pub(super) async fn start(mut call: Call) -> Result<Answer, Error> {
     let keys = DetachKeys::parse(&inspected.detach_keys)?;
     let content_type = content_type(tty, call.version);
     Ok(hijack(call.request, content_type, move |mut client, presence| async move {
-        match engine.execs.start(&id, &body).await {
+        let started = engine.execs.start(&id, &body).await;
+        presence.head_read().await;
+        match started {
             Ok(stream) => {
                 let keys = if tty { keys } else { DetachKeys::none() };
                 stream.named(&id).pump(client, keys, presence.gone(), |_| Vec::new()).await;

@@ -36,6 +36,18 @@ impl Presence {
         Presence { socket: socket.as_fd().try_clone_to_owned().ok().map(Arc::new) }
     }
 
+    /// Resolves when the client has read the answer's head. Clients of Python read it through a buffer that they throw away
+    /// with all that came in the same moment: what comes first must wait for that.
+    pub(super) async fn head_read(&self) {
+        let Some(socket) = &self.socket else { return };
+        let deadline = tokio::time::Instant::now() + HEAD_READ_MAX;
+        while hoist_sys::socket::unread_by_peer(socket.as_fd()).is_ok_and(|bytes| bytes > 0)
+            && tokio::time::Instant::now() < deadline
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Resolves when the client has closed both directions.
     pub(super) async fn gone(self) {
         let Some(socket) = self.socket else { return std::future::pending().await };
@@ -52,6 +64,8 @@ impl Presence {
 }
 
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A client that does not read is not waited for any longer.
+const HEAD_READ_MAX: Duration = Duration::from_secs(2);
 
 /// Answers with an upgrade (or, for clients that do not ask for one, with a streamed body) and hands the raw stream to
 /// `talk` once the head is out.

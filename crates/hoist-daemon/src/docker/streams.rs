@@ -41,6 +41,7 @@ pub(super) async fn attach(call: Call) -> Result<Answer, Error> {
     };
     let content_type = content_type(tty, call.version);
     Ok(hijack(call.request, content_type, move |mut client, presence| async move {
+        presence.head_read().await;
         if let Some(mut chunks) = replayed {
             while let Some(chunk) = chunks.recv().await {
                 if client.write_all(&chunk).await.is_err() {
