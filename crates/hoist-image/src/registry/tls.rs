@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use super::endpoint::Trust;
-use super::verifier::{AnyCertificate, Fingerprints, WithNamed, fingerprint};
+use super::verifier::{Fingerprints, Trusted, Verifier, fingerprint};
 
 const DOCKER_DIRECTORY: &str = "/etc/docker/certs.d";
 
@@ -43,8 +42,8 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|e| format!("tls: {e}"))?;
         let found = self.files(authority)?;
-        let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure {
-            Arc::new(AnyCertificate { provider })
+        let trusted = if trust.insecure {
+            Trusted::Anything
         } else {
             let System { mut roots, certificates: mut named } = self.system();
             for path in trust.ca.iter().chain(&found.roots) {
@@ -54,9 +53,10 @@ impl Tls {
                     Arc::make_mut(&mut named).insert(fingerprint(&certificate));
                 }
             }
-            let usual = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
-            Arc::new(WithNamed { usual: usual.map_err(|e| format!("tls: {e}"))?, named })
+            let rules = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+            Trusted::Known { rules: rules.map_err(|e| format!("tls: {e}"))?, named }
         };
+        let verifier = Arc::new(Verifier { provider, trusted });
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let config = match identity(trust.client.iter().chain(&found.client).next())? {
             Some((chain, key)) => {

@@ -20,15 +20,23 @@ use x509_cert::ext::pkix::ExtendedKeyUsage;
 const SERVERS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
 const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
-/// The usual rules of RFC 5280, and besides, a server may have one of the `named` certificates itself, authority or not:
-/// what `openssl req -x509` makes for a registry is both. Go's verifier takes it too.
+/// Decides by what is trusted; signatures are checked in any case.
 #[derive(Debug)]
-pub(super) struct WithNamed {
-    pub(super) usual: Arc<WebPkiServerVerifier>,
-    pub(super) named: Arc<Fingerprints>,
+pub(super) struct Verifier {
+    pub(super) provider: Arc<CryptoProvider>,
+    pub(super) trusted: Trusted,
 }
 
-impl ServerCertVerifier for WithNamed {
+#[derive(Debug)]
+pub(super) enum Trusted {
+    /// Whatever certificate comes; only for registries named insecure.
+    Anything,
+    /// The rules of RFC 5280, and besides, a server may have one of the `named` certificates itself, authority or not: what
+    /// `openssl req -x509` makes for a registry is both. Go's verifier takes it too.
+    Known { rules: Arc<WebPkiServerVerifier>, named: Arc<Fingerprints> },
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -37,9 +45,10 @@ impl ServerCertVerifier for WithNamed {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let named = self.named.contains(&fingerprint(end_entity)).then(|| Certificate::from_der(end_entity));
+        let Trusted::Known { rules, named } = &self.trusted else { return Ok(ServerCertVerified::assertion()) };
+        let named = named.contains(&fingerprint(end_entity)).then(|| Certificate::from_der(end_entity));
         let Some(Ok(named)) = named else {
-            return self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+            return rules.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         };
         rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         if !is_valid_at(&named, now) {
@@ -48,69 +57,6 @@ impl ServerCertVerifier for WithNamed {
         if !is_for_servers(&named) {
             return Err(CertificateError::InvalidPurpose.into());
         }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.usual.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.usual.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
-    }
-}
-
-/// SHA-256 of certificates in DER.
-pub(super) type Fingerprints = HashSet<[u8; 32]>;
-
-pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
-    Sha256::digest(certificate).into()
-}
-
-fn is_valid_at(certificate: &Certificate, now: UnixTime) -> bool {
-    let validity = &certificate.tbs_certificate.validity;
-    let now = Duration::from_secs(now.as_secs());
-    validity.not_before.to_unix_duration() <= now && now <= validity.not_after.to_unix_duration()
-}
-
-/// What says nothing of its purposes is for all.
-fn is_for_servers(certificate: &Certificate) -> bool {
-    match certificate.tbs_certificate.get::<ExtendedKeyUsage>() {
-        Ok(None) => true,
-        Ok(Some((_, uses))) => uses.0.iter().any(|purpose| [SERVERS, ANY_PURPOSE].contains(purpose)),
-        Err(_) => false,
-    }
-}
-
-/// Takes whatever certificate comes; only for registries named insecure.
-#[derive(Debug)]
-pub(super) struct AnyCertificate {
-    pub(super) provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
         Ok(ServerCertVerified::assertion())
     }
 
@@ -139,6 +85,28 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
+/// SHA-256 of certificates in DER.
+pub(super) type Fingerprints = HashSet<[u8; 32]>;
+
+pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    Sha256::digest(certificate).into()
+}
+
+fn is_valid_at(certificate: &Certificate, now: UnixTime) -> bool {
+    let validity = &certificate.tbs_certificate.validity;
+    let now = Duration::from_secs(now.as_secs());
+    validity.not_before.to_unix_duration() <= now && now <= validity.not_after.to_unix_duration()
+}
+
+/// What says nothing of its purposes is for all.
+fn is_for_servers(certificate: &Certificate) -> bool {
+    match certificate.tbs_certificate.get::<ExtendedKeyUsage>() {
+        Ok(None) => true,
+        Ok(Some((_, uses))) => uses.0.iter().any(|purpose| [SERVERS, ANY_PURPOSE].contains(purpose)),
+        Err(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
@@ -156,11 +124,11 @@ mod tests {
         let mut roots = RootCertStore::empty();
         roots.add(own.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let rules = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::EmailProtection];
         let mail = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
         let named = [&own, &mail].map(fingerprint);
-        let verifier = WithNamed { usual, named: Arc::new(named.into()) };
+        let verifier = Verifier { provider, trusted: Trusted::Known { rules, named: Arc::new(named.into()) } };
         let verify = |certificate: &CertificateDer<'_>, name: &'static str, unix_s: u64| {
             let now = UnixTime::since_unix_epoch(Duration::from_secs(unix_s));
             let name = ServerName::try_from(name).unwrap();
