@@ -1,46 +1,70 @@
-//! `--change` of commit and import: single Dockerfile lines, applied to an image's configuration. Words are quoted,
+//! `--change` of commit and import: the lines of a small Dockerfile, applied to an image's configuration. Words are quoted,
 //! escaped and expanded by the variables of that configuration, as in a Dockerfile.
 
-use std::iter::Peekable;
-use std::str::Chars;
+mod lines;
+mod words;
 
 use hoist_api::image::{ContainerConfig, Empty, Healthcheck};
 use hoist_api::time::parse_duration;
 
 use crate::container::stop;
 use crate::error::{Error, Result};
+use lines::Instructions;
+use words::Words;
 
-/// Applies the lines in their order.
+/// What `--change` can say.
+const INSTRUCTIONS: [&str; 11] = [
+    "CMD",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "HEALTHCHECK",
+    "LABEL",
+    "ONBUILD",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
+
+/// Applies the changes, which together are one text, in their order.
 pub fn apply_changes(config: &mut ContainerConfig, changes: &[String]) -> Result<()> {
-    let mut has_cmd = false;
-    for line in changes {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            return Err(Error::invalid("file with no instructions"));
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let Instructions { escape, lines } = Instructions::parse(&changes.join("\n"))?;
+    let split = |line: &'_ String| line.find(char::is_whitespace).unwrap_or(line.len());
+    for line in &lines {
+        let word = &line[..split(line)];
+        if !INSTRUCTIONS.contains(&word.to_ascii_uppercase().as_str()) {
+            return Err(Error::invalid(format!("{word} is not a valid change command")));
         }
-        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    }
+    let mut has_cmd = false;
+    for line in &lines {
+        let (word, rest) = line.split_at(split(line));
         let word = word.to_ascii_uppercase();
         if word == "ENTRYPOINT" && !has_cmd {
             // the arguments were another program's
             config.cmd = None;
         }
         has_cmd |= word == "CMD";
-        apply(config, &word, rest.trim())?;
+        let words = Words { env: config.env.clone().unwrap_or_default(), escape };
+        apply(config, &word, rest.trim(), &words)?;
     }
     Ok(())
 }
 
-fn apply(config: &mut ContainerConfig, word: &str, rest: &str) -> Result<()> {
+fn apply(config: &mut ContainerConfig, word: &str, rest: &str, words: &Words) -> Result<()> {
     let one = |text: &str| match text {
         "" => Err(Error::invalid(format!("{word} requires exactly one argument"))),
         text => Ok(text.to_owned()),
     };
-    let env = config.env.clone().unwrap_or_default();
     match word {
         "CMD" => config.cmd = command(config, rest),
         "ENTRYPOINT" => config.entrypoint = command(config, rest),
         "ENV" => {
-            for (key, value) in pairs(word, rest, &env)? {
+            for (key, value) in pairs(word, rest, words)? {
                 let env = config.env.get_or_insert_default();
                 let entry = format!("{key}={value}");
                 match env.iter_mut().find(|known| known.split('=').next() == Some(&key)) {
@@ -49,24 +73,24 @@ fn apply(config: &mut ContainerConfig, word: &str, rest: &str) -> Result<()> {
                 }
             }
         }
-        "LABEL" => config.labels.get_or_insert_default().extend(pairs(word, rest, &env)?),
+        "LABEL" => config.labels.get_or_insert_default().extend(pairs(word, rest, words)?),
         "EXPOSE" => {
-            for port in list(word, rest, &env)? {
+            for port in list(word, rest, words)? {
                 config.exposed_ports.get_or_insert_default().extend(ports(&port)?);
             }
         }
         "VOLUME" => {
-            let names = list(word, rest, &env)?.into_iter().map(|path| (path, Empty {}));
+            let names = list(word, rest, words)?.into_iter().map(|path| (path, Empty {}));
             config.volumes.get_or_insert_default().extend(names);
         }
-        "USER" => config.user = expand(&one(rest)?, &env)?,
+        "USER" => config.user = words.expand(&one(rest)?)?,
         "WORKDIR" => {
-            let path = expand(&one(rest)?, &env)?;
+            let path = words.expand(&one(rest)?)?;
             let base = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
             config.working_dir = clean(base, &path);
         }
         "STOPSIGNAL" => {
-            let signal = expand(&one(rest)?, &env)?;
+            let signal = words.expand(&one(rest)?)?;
             stop::parse_signal(&signal).map_err(|_| Error::invalid(format!("invalid signal: {signal}")))?;
             config.stop_signal = signal;
         }
@@ -97,22 +121,22 @@ fn command(config: &ContainerConfig, rest: &str) -> Option<Vec<String>> {
     Some(words)
 }
 
-fn list(word: &str, rest: &str, env: &[String]) -> Result<Vec<String>> {
-    let words = serde_json::from_str(rest)
+fn list(word: &str, rest: &str, words: &Words) -> Result<Vec<String>> {
+    let given = serde_json::from_str(rest)
         .unwrap_or_else(|_| rest.split_whitespace().map(str::to_owned).collect::<Vec<String>>());
-    if words.is_empty() {
+    if given.is_empty() {
         return Err(Error::invalid(format!("{word} requires at least one argument")));
     }
-    words.iter().map(|text| expand(text, env)).collect()
+    given.iter().map(|text| words.expand(text)).collect()
 }
 
 /// `a=b "c d"=e`, or the old form `a rest of the line`.
-fn pairs(word: &str, rest: &str, env: &[String]) -> Result<Vec<(String, String)>> {
+fn pairs(word: &str, rest: &str, words: &Words) -> Result<Vec<(String, String)>> {
     if rest.is_empty() {
         return Err(Error::invalid(format!("{word} requires at least one argument")));
     }
-    let words = split_words(rest);
-    let is_old_form = words.first().is_some_and(|first| !first.contains('='));
+    let given = words.split(rest);
+    let is_old_form = given.first().is_some_and(|first| !first.contains('='));
     let raw: Vec<(&str, &str)> = if is_old_form {
         let (key, value) = rest
             .split_once(char::is_whitespace)
@@ -120,126 +144,21 @@ fn pairs(word: &str, rest: &str, env: &[String]) -> Result<Vec<(String, String)>
         vec![(key, value.trim_start())]
     } else {
         let split = |pair: &'_ String| pair.find('=');
-        if let Some(bad) = words.iter().find(|pair| split(pair).is_none()) {
+        if let Some(bad) = given.iter().find(|pair| split(pair).is_none()) {
             let text = format!("Syntax error - can't find = in \"{bad}\". Must be of the form: name=value");
             return Err(Error::invalid(text));
         }
-        words.iter().filter_map(|pair| pair.split_once('=')).collect()
+        given.iter().filter_map(|pair| pair.split_once('=')).collect()
     };
     raw.into_iter()
         .map(|(key, value)| {
-            let key = expand(key, env)?;
+            let key = words.expand(key)?;
             if key.is_empty() {
                 return Err(Error::invalid(format!("{word} names can not be blank")));
             }
-            Ok((key, expand(value, env)?))
+            Ok((key, words.expand(value)?))
         })
         .collect()
-}
-
-/// Words between blank space that is neither quoted nor escaped; quotes stay for [`expand`].
-fn split_words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match (c, quote) {
-            ('\\', None | Some('"')) => {
-                word.push(c);
-                word.extend(chars.next());
-                continue;
-            }
-            ('"' | '\'', None) => quote = Some(c),
-            (c, Some(open)) if c == open => quote = None,
-            (c, None) if c.is_whitespace() => {
-                if !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-                continue;
-            }
-            _ => {}
-        }
-        word.push(c);
-    }
-    if !word.is_empty() {
-        words.push(word);
-    }
-    words
-}
-
-/// Takes quotes and escapes away and puts variables in.
-fn expand(text: &str, env: &[String]) -> Result<String> {
-    let (mut out, mut quote) = (String::new(), None);
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match (c, quote) {
-            ('\\', None) => out.extend(chars.next()),
-            ('\\', Some('"')) => match chars.peek() {
-                Some('"' | '$' | '\\') => out.extend(chars.next()),
-                _ => out.push('\\'),
-            },
-            ('$', None | Some('"')) => out.push_str(&variable(&mut chars, env)?),
-            ('"' | '\'', None) => quote = Some(c),
-            (c, Some(open)) if c == open => quote = None,
-            (c, _) => out.push(c),
-        }
-    }
-    match quote {
-        None => Ok(out),
-        Some('"') => Err(Error::invalid("unexpected end of statement while looking for matching double-quote")),
-        Some(_) => Err(Error::invalid("unexpected end of statement while looking for matching single-quote")),
-    }
-}
-
-/// What stands behind `$`.
-fn variable(chars: &mut Peekable<Chars<'_>>, env: &[String]) -> Result<String> {
-    let lookup = |name: &str| env.iter().find_map(|entry| entry.split_once('=').filter(|(key, _)| *key == name));
-    let value = |name: &str| lookup(name).map(|(_, value)| value.to_owned()).unwrap_or_default();
-    if chars.next_if_eq(&'{').is_none() {
-        let name = name_of(chars);
-        return Ok(if name.is_empty() { "$".to_owned() } else { value(&name) });
-    }
-    let name = name_of(chars);
-    let mut rest = String::new();
-    loop {
-        match chars.next() {
-            Some('}') => break,
-            Some(c) => rest.push(c),
-            None => return Err(Error::invalid("syntax error: missing '}'")),
-        }
-    }
-    if name.is_empty() {
-        return Err(Error::invalid("syntax error: bad substitution"));
-    }
-    let (has_colon, operator) = rest.strip_prefix(':').map_or((false, rest.as_str()), |rest| (true, rest));
-    let found = value(&name);
-    let counts = if has_colon { !found.is_empty() } else { lookup(&name).is_some() };
-    let word = operator.get(1..).unwrap_or_default();
-    match operator.chars().next() {
-        None if !has_colon => Ok(found),
-        Some('-') => Ok(if counts { found } else { expand(word, env)? }),
-        Some('+') => Ok(if counts { expand(word, env)? } else { String::new() }),
-        Some('?') if counts => Ok(found),
-        Some('?') => Err(Error::invalid(format!(
-            "{name}: {}",
-            if word.is_empty() { "is not allowed to be unset" } else { word }
-        ))),
-        _ => Err(Error::invalid(format!(
-            "unsupported modifier ({}) in substitution",
-            operator.chars().take(1).collect::<String>()
-        ))),
-    }
-}
-
-fn name_of(chars: &mut Peekable<Chars<'_>>) -> String {
-    let mut name = String::new();
-    while let Some(c) = chars.next_if(|c| *c == '_' || c.is_ascii_alphabetic() || c.is_ascii_digit()) {
-        let is_positional = name.is_empty() && c.is_ascii_digit();
-        name.push(c);
-        if is_positional {
-            break;
-        }
-    }
-    name
 }
 
 /// `80`, `80/udp`, `90-92`
@@ -318,76 +237,4 @@ fn healthcheck(rest: &str) -> Result<Healthcheck> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn changed(lines: &[&str]) -> Result<ContainerConfig> {
-        let mut config = ContainerConfig {
-            env: Some(vec!["A=1".to_owned(), "PATH=/bin".to_owned()]),
-            cmd: Some(vec!["orig".to_owned()]),
-            working_dir: "/w".to_owned(),
-            ..ContainerConfig::default()
-        };
-        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
-        apply_changes(&mut config, &lines).map(|()| config)
-    }
-
-    #[test]
-    fn variables_are_quoted_and_expanded_as_in_a_dockerfile() {
-        let line = r#"ENV PATH=$PATH:/x B="c d" E=f\ g H='$A' I=${A} J=${N:-def} K=${A:+alt}"#;
-        let env = changed(&[line]).unwrap().env.unwrap();
-        assert_eq!(env, ["A=1", "PATH=/bin:/x", "B=c d", "E=f g", "H=$A", "I=1", "J=def", "K=alt"]);
-        let old = changed(&["env old form  here"]).unwrap().env.unwrap();
-        assert_eq!(old[2], "old=form  here");
-        let labels = changed(&[r#"LABEL a="b c" "d e"=f g=$A"#, "LABEL old value"]).unwrap().labels.unwrap();
-        let shown: Vec<String> = labels.iter().map(|(key, value)| format!("{key}:{value}")).collect();
-        assert_eq!(shown, ["a:b c", "d e:f", "g:1", "old:value"]);
-    }
-
-    #[test]
-    fn commands_are_lists_or_lines_for_the_shell() {
-        let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-        assert_eq!(changed(&["CMD echo hi"]).unwrap().cmd, words(&["/bin/sh", "-c", "echo hi"]));
-        assert_eq!(changed(&["cmd [\"a\""]).unwrap().cmd, words(&["/bin/sh", "-c", "[\"a\""]));
-        assert_eq!(changed(&["CMD []"]).unwrap().cmd, None);
-        let config = changed(&["ENTRYPOINT [\"x\"]"]).unwrap();
-        assert_eq!((config.entrypoint, config.cmd), (words(&["x"]), None));
-        assert_eq!(changed(&["CMD [\"c\"]", "ENTRYPOINT [\"x\"]"]).unwrap().cmd, words(&["c"]));
-    }
-
-    #[test]
-    fn ports_directories_and_checks_are_read() {
-        let ports = changed(&["EXPOSE 80 81/udp 90-91"]).unwrap().exposed_ports.unwrap();
-        assert_eq!(ports.into_keys().collect::<Vec<_>>(), ["80/tcp", "81/udp", "90/tcp", "91/tcp"]);
-        assert_eq!(changed(&["WORKDIR rel"]).unwrap().working_dir, "/w/rel");
-        assert_eq!(changed(&["WORKDIR ../$A/./b"]).unwrap().working_dir, "/1/b");
-        assert_eq!(changed(&["VOLUME [\"a b\"]"]).unwrap().volumes.unwrap().into_keys().collect::<Vec<_>>(), ["a b"]);
-        assert_eq!(changed(&["USER $A:b"]).unwrap().user, "1:b");
-        let check = changed(&["HEALTHCHECK --interval=5s --retries=2 CMD true"]).unwrap().healthcheck.unwrap();
-        assert_eq!((check.interval, check.retries), (5_000_000_000, 2));
-        assert_eq!(check.test.unwrap(), ["CMD-SHELL", "true"]);
-    }
-
-    #[test]
-    fn refusals_are_docker_s() {
-        for (line, text) in [
-            ("LABEL x", "LABEL must have two arguments"),
-            ("EXPOSE x", "Invalid containerPort: x"),
-            ("STOPSIGNAL FOO", "invalid signal: FOO"),
-            ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),
-            ("SHELL [\"x\"]", "SHELL is not a valid change command"),
-            ("FROM x", "FROM is not a valid change command"),
-            ("", "file with no instructions"),
-            ("# x", "file with no instructions"),
-            ("ENV", "ENV requires at least one argument"),
-            ("ENV =x", "ENV names can not be blank"),
-            ("VOLUME", "VOLUME requires at least one argument"),
-            ("USER", "USER requires exactly one argument"),
-        ] {
-            assert_eq!(changed(&[line]).unwrap_err().message, text, "{line}");
-        }
-        for line in ["ENV A='x", "ENV A=${x", "ENV A=${}", "ENV A=1 b", "ENV A=${A%x}"] {
-            assert!(changed(&[line]).is_err(), "{line}");
-        }
-    }
-}
+mod tests;
