@@ -170,6 +170,18 @@ fn what_is_masked_and_read_only_for_docker_is_so_here() {
 }
 
 #[test]
+fn a_container_sees_its_own_control_groups_only() {
+    both(|t| {
+        // One directory in each hierarchy of version 1, one altogether in version 2: nobody else's, and none above.
+        let groups = "cd /sys/fs/cgroup; [ -d pids ] && cd pids; find . -type d | wc -l";
+        for flags in ["--cgroupns private", "--cgroupns private --privileged"] {
+            let ran = t.cli(&format!("run --rm {flags} busybox sh -c '{groups}; cut -d: -f3 /proc/self/cgroup | sort -u'"));
+            ran.ok().prints("1\n/");
+        }
+    });
+}
+
+#[test]
 fn system_calls_are_filtered_unless_unconfined() {
     both(|t| {
         t.cli("run --rm busybox grep Seccomp: /proc/self/status").ok().prints("Seccomp:\t2");

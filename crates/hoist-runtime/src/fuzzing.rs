@@ -55,7 +55,7 @@ pub fn protocol(bytes: &[u8]) {
     }
     let _ = serde_json::from_slice::<Exit>(bytes);
     if let Ok(launch) = serde_json::from_slice::<Launch>(bytes) {
-        let _ = crate::supervisor::prepare::check(&launch);
+        let _ = crate::supervisor::intake::check(&launch);
         serde_json::to_vec(&launch).expect("what was read can be written");
     }
 }

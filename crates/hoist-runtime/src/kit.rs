@@ -1,5 +1,5 @@
-//! What containers of the default kind need and no request changes, made before it is asked for: a network namespace, the
-//! filesystems of `/dev` and `/sys`, the cover of masked directories. A parked supervisor (`spawner/parking.rs`) waits
+//! What containers of the default kind need and no request changes, made before it is asked for: namespaces of network and
+//! IPC, the filesystems of `/dev` and `/sys`, the cover of masked directories. A parked supervisor (`spawner/parking.rs`) waits
 //! with one. Whatever a container wants otherwise is made for it as if there were no kit.
 
 use std::fs::File;
@@ -24,11 +24,21 @@ const FREE: [&str; 2] = ["tmpfs", "devpts"];
 #[derive(Default)]
 pub(crate) struct Kit {
     network: Option<Network>,
+    ipc: Option<Ipc>,
     mounts: Vec<Ready>,
     /// A read-only tmpfs of no size.
     empty: Option<OwnedFd>,
+    /// Where control groups of version 1 are mounted.
+    cgroups: Option<OwnedFd>,
     /// Closing a mount that nobody took is waited for: not now.
-    unused: Option<OwnedFd>,
+    unused: Vec<OwnedFd>,
+}
+
+/// An IPC namespace for the container alone.
+struct Ipc {
+    namespace: OwnedFd,
+    /// `/dev/mqueue` shows the queues of the namespace that it was mounted in.
+    queues: Option<Ready>,
 }
 
 /// A network namespace for the container alone, and the ways to set it up.
@@ -51,7 +61,7 @@ struct Ready {
 }
 
 impl Kit {
-    /// Makes one. For single-threaded processes: the network namespace and the umask are changed and changed back.
+    /// Makes one. For single-threaded processes: two namespaces and the umask are changed and changed back.
     pub(crate) fn make() -> Kit {
         let umask = rustix::process::umask(Mode::empty());
         let kit = Kit::make_with_any_mode();
@@ -71,8 +81,17 @@ impl Kit {
         {
             mounts.remove(at);
         }
-        let sysfs = wanted(&["sysfs"]).into_iter().next();
-        Kit { network: Network::make(sysfs).ok(), mounts, empty: init::empty_directory().ok(), unused: None }
+        let one = |kind| wanted(&[kind]).into_iter().next();
+        Kit {
+            network: Network::make(one("sysfs")).ok(),
+            ipc: Ipc::make(one("mqueue")).ok(),
+            mounts,
+            empty: init::empty_directory().ok(),
+            cgroups: Some(cgroup::version())
+                .filter(|version| *version == cgroup::Version::V1)
+                .and_then(|_| init::directory_of_hierarchies().ok()),
+            unused: Vec::new(),
+        }
     }
 
     pub(crate) fn network(&self) -> Option<&Network> {
@@ -96,19 +115,43 @@ impl Kit {
 
     /// The container has its network elsewhere.
     pub(crate) fn discard_network(&mut self) {
-        self.unused = self.network.take().and_then(|network| network.sysfs).map(|sysfs| sysfs.tree);
+        self.unused.extend(self.network.take().and_then(|network| network.sysfs).map(|sysfs| sysfs.tree));
+    }
+
+    pub(crate) fn ipc(&self) -> Option<&OwnedFd> {
+        self.ipc.as_ref().map(|ipc| &ipc.namespace)
+    }
+
+    /// The container shares its IPC namespace with others.
+    pub(crate) fn discard_ipc(&mut self) {
+        self.unused.extend(self.ipc.take().and_then(|ipc| ipc.queues).map(|queues| queues.tree));
+    }
+
+    /// What init's end would wait for: with it somewhere else, the namespace outlives init.
+    pub(crate) fn into_ipc(self) -> Option<OwnedFd> {
+        self.ipc.map(|ipc| ipc.namespace)
     }
 
     /// The filesystem that an entry asks for, if it is the usual one.
     pub(crate) fn filesystem(&self, wanted: &Mount) -> Option<BorrowedFd<'_>> {
         let sysfs = self.network.as_ref().and_then(|network| network.sysfs.as_ref());
-        self.mounts.iter().chain(sysfs).find(|ready| ready.mount == *wanted).map(|ready| ready.tree.as_fd())
+        let queues = self.ipc.as_ref().and_then(|ipc| ipc.queues.as_ref());
+        self.mounts
+            .iter()
+            .chain(sysfs)
+            .chain(queues)
+            .find(|ready| ready.mount == *wanted)
+            .map(|ready| ready.tree.as_fd())
     }
 
     /// Whether the spec's `/dev` is ours, with the usual nodes and links in it.
     pub(crate) fn has_devices_of(&self, spec: &Spec) -> bool {
         let mut listed = spec.mounts().iter().flatten().filter(|mount| mount.destination() == Path::new("/dev"));
         listed.next_back().is_some_and(|mount| self.filesystem(mount).is_some())
+    }
+
+    pub(crate) fn cgroup_directory(&self) -> Option<BorrowedFd<'_>> {
+        self.cgroups.as_ref().map(AsFd::as_fd)
     }
 
     pub(crate) fn empty(&self) -> Option<BorrowedFd<'_>> {
@@ -135,6 +178,17 @@ fn fill_devices(directory: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
         rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o755))?;
     }
     Ok(())
+}
+
+impl Ipc {
+    fn make(queues: Option<Mount>) -> io::Result<Ipc> {
+        let own = File::open("/proc/self/ns/ipc")?;
+        namespace::unshare(Namespaces::IPC)?;
+        let made = File::open("/proc/self/ns/ipc")
+            .map(|namespace| Ipc { namespace: namespace.into(), queues: queues.and_then(ready) });
+        namespace::join(own.as_fd(), Namespaces::IPC)?;
+        made
+    }
 }
 
 impl Network {

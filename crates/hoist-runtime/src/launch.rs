@@ -12,7 +12,8 @@ pub struct Launch {
     pub id: String,
     /// The OCI runtime spec. `root.path` is ignored in favour of [`Launch::rootfs`]. Mounts are carried out in order;
     /// hosts, resolv.conf and hostname arrive as bind mounts. `linux.cgroupsPath` is a path below each hierarchy; without
-    /// it the container stays in the spawner's own groups and `linux.resources` must be empty.
+    /// it the container stays in the spawner's own groups, `linux.resources` must be empty, and a `cgroup` mount is an error
+    /// on version 1.
     pub spec: Spec,
     /// Of which bind mounts only a part of the source is mounted.
     #[serde(default)]

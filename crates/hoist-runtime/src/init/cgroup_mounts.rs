@@ -1,65 +1,92 @@
-//! The spec's `cgroup` mount: on v2 the unified hierarchy, on v1 a tmpfs with the container's own group of each hierarchy
-//! (bound from the host's mounts, or mounted anew in an own cgroup namespace).
+//! The spec's `cgroup` mount: on v2 the unified hierarchy, on v1 a tmpfs with the container's own group of each hierarchy,
+//! bound from the host's mounts: in a cgroup namespace of the container's own that is what a new mount would show.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
 
-use hoist_sys::mount::{Change, attribute};
+use hoist_sys::mount::{self, Change, attribute};
 use hoist_sys::rootfs::Kind;
-use rustix::fs::{Mode, OFlags};
-use rustix::mount::FsOpenFlags;
+use oci_spec::runtime::Mount;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{FsOpenFlags, MoveMountFlags, OpenTreeFlags};
 
-use super::mounts::{bind_fd, finish, mount_point};
+use super::mounts::{bind_fd, finish, is_bind, mount_point};
 use super::options::Options;
 use super::{attach, open_host};
+use crate::cgroup::{self, Cgroup, Hierarchy};
 use crate::failure::text;
 
 /// Where the host has its hierarchies.
 const HOST_MOUNT: &str = "/sys/fs/cgroup";
 
-/// A v1 hierarchy, as the host has it mounted.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Hierarchy {
-    mount_point: PathBuf,
-    /// What of the hierarchy the mount shows.
-    root: PathBuf,
-    /// `cpu,cpuacct` or `name=systemd`, as /proc/self/cgroup has it.
-    controllers: String,
+/// What the mount is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Groups<'a> {
+    /// The container's, entered by now.
+    pub(super) cgroup: Option<&'a dyn Cgroup>,
+    /// What [`directory_of_hierarchies`] makes, if it was made before.
+    pub(super) ready: Option<BorrowedFd<'a>>,
+}
+
+/// Whether a mount of the spec is one for this file.
+pub(super) fn is_wanted(mount: &Mount) -> bool {
+    matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) && !is_bind(mount)
 }
 
 /// The error is only the reason.
-pub(super) fn mount(path: &Path, kind: &str, options: &Options, root: BorrowedFd<'_>) -> Result<(), String> {
+pub(super) fn mount(
+    path: &Path,
+    kind: &str,
+    options: &Options,
+    root: BorrowedFd<'_>,
+    groups: Groups<'_>,
+) -> Result<(), String> {
     let target = mount_point(root, path, Kind::Directory)?;
     let change = Change { recursive: false, ..options.top };
     if kind == "cgroup2" || is_unified() {
         return unified(target.as_fd(), change).map_err(text);
     }
-    let tmpfs = tmpfs().map_err(text)?;
-    attach(tmpfs.as_fd(), target.as_fd()).map_err(text)?;
-    let own = std::fs::read_to_string("/proc/self/cgroup").map_err(text)?;
-    for hierarchy in known_hierarchies().map_err(text)? {
-        let place = hierarchy.mount_point.display().to_string();
-        bind_own_group(hierarchy, &own, tmpfs.as_fd(), change)
+    let made;
+    let directory = match groups.ready {
+        Some(ready) => ready,
+        None => {
+            made = directory_of_hierarchies().map_err(text)?;
+            made.as_fd()
+        }
+    };
+    attach(directory, target.as_fd()).map_err(text)?;
+    let own = groups.cgroup.map(Cgroup::paths).ok_or("the container has no control group of its own")?;
+    for (hierarchy, (_, group)) in cgroup::hierarchies().iter().zip(&own) {
+        let place = hierarchy.mount_point.display();
+        bind_group(hierarchy, group, directory, change)
             .map_err(|error| format!("cgroup hierarchy {place}: {}", text(error)))?;
     }
     if change.set & attribute::READ_ONLY != 0 {
         let change = Change { set: attribute::READ_ONLY, ..Change::default() };
-        hoist_sys::mount::set_attributes(tmpfs.as_fd(), change).map_err(text)?;
+        mount::set_attributes(directory, change).map_err(text)?;
     }
     Ok(())
 }
 
-/// The host's v1 hierarchies: read once, by the spawner for all containers.
-pub(crate) fn known_hierarchies() -> io::Result<&'static [Hierarchy]> {
-    static KNOWN: OnceLock<Vec<Hierarchy>> = OnceLock::new();
-    if let Some(known) = KNOWN.get() {
-        return Ok(known);
+/// A tmpfs, detached, with a place for each of the host's v1 hierarchies.
+pub(crate) fn directory_of_hierarchies() -> io::Result<OwnedFd> {
+    let tmpfs = tmpfs()?;
+    for hierarchy in cgroup::hierarchies() {
+        let Some(name) = name(hierarchy) else { continue };
+        rustix::fs::mkdirat(&tmpfs, name, Mode::from_raw_mode(0o755))?;
+        // `cpu,cpuacct` is also to be found under each of its names.
+        let names = hierarchy.controllers.iter().filter(|_| hierarchy.controllers.len() > 1);
+        for controller in names.filter(|controller| name != controller.as_str()) {
+            rustix::fs::symlinkat(name, &tmpfs, controller.as_str())?;
+        }
     }
-    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let own = std::fs::read_to_string("/proc/self/cgroup")?;
-    Ok(KNOWN.get_or_init(|| hierarchies(&table, &own)))
+    Ok(tmpfs)
+}
+
+fn name(hierarchy: &Hierarchy) -> Option<&OsStr> {
+    hierarchy.mount_point.file_name()
 }
 
 /// Whether the host has only cgroup v2.
@@ -90,79 +117,13 @@ fn tmpfs() -> io::Result<OwnedFd> {
     finish(context.as_fd(), Change { set, ..Change::default() })
 }
 
-fn bind_own_group(hierarchy: &Hierarchy, own: &str, tmpfs: BorrowedFd<'_>, change: Change) -> io::Result<()> {
-    let Some(name) = hierarchy.mount_point.file_name() else { return Ok(()) };
-    rustix::fs::mkdirat(tmpfs, name, Mode::from_raw_mode(0o755))?;
-    let target = hoist_sys::rootfs::open_child(tmpfs, name, OFlags::PATH | OFlags::DIRECTORY)?;
-    let group = own_group(own, &hierarchy.controllers).unwrap_or(Path::new("/"));
-    let relative = group.strip_prefix(&hierarchy.root).unwrap_or(group);
-    let relative = relative.strip_prefix("/").unwrap_or(relative);
-    let source = open_host(&hierarchy.mount_point.join(relative), OFlags::PATH | OFlags::DIRECTORY)?;
-    bind_fd(source.as_fd(), target.as_fd(), change)?;
-    // `cpu,cpuacct` is also to be found under each of its names.
-    if hierarchy.controllers.contains(',') {
-        for controller in hierarchy.controllers.split(',').filter(|controller| name != *controller) {
-            rustix::fs::symlinkat(name, tmpfs, controller)?;
-        }
+/// Onto its place in a directory that nobody but us has seen.
+fn bind_group(hierarchy: &Hierarchy, group: &Path, directory: BorrowedFd<'_>, change: Change) -> io::Result<()> {
+    let Some(name) = name(hierarchy) else { return Ok(()) };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = rustix::mount::open_tree(CWD, group, flags)?;
+    if change.set | change.clear != 0 {
+        mount::set_attributes(tree.as_fd(), change)?;
     }
-    Ok(())
-}
-
-/// The path of the own group in a hierarchy, from /proc/self/cgroup.
-fn own_group<'a>(own: &'a str, controllers: &str) -> Option<&'a Path> {
-    own.lines().find_map(|line| {
-        let (_, rest) = line.split_once(':')?;
-        let (names, path) = rest.split_once(':')?;
-        (names == controllers).then(|| Path::new(path))
-    })
-}
-
-/// v1 hierarchies of a mount table (proc_pid_mountinfo(5)) that the process has a group in; each once.
-fn hierarchies(table: &str, own: &str) -> Vec<Hierarchy> {
-    let mut found: Vec<Hierarchy> = Vec::new();
-    let known = || own.lines().filter_map(|line| line.split_once(':')?.1.split_once(':').map(|(names, _)| names));
-    for line in table.lines() {
-        let Some((mount, filesystem)) = line.split_once(" - ") else { continue };
-        let mut filesystem = filesystem.split(' ');
-        if filesystem.next() != Some("cgroup") {
-            continue;
-        }
-        let super_options = filesystem.nth(1).unwrap_or("");
-        let has_all = |names: &&str| names.split(',').all(|name| super_options.split(',').any(|option| option == name));
-        let Some(controllers) = known().filter(|names| !names.is_empty()).find(has_all) else { continue };
-        let mut fields = mount.split(' ').skip(3);
-        let (Some(root), Some(mount_point)) = (fields.next(), fields.next()) else { continue };
-        if found.iter().all(|hierarchy| hierarchy.controllers != controllers) {
-            found.push(Hierarchy {
-                mount_point: PathBuf::from(mount_point),
-                root: PathBuf::from(root),
-                controllers: controllers.to_owned(),
-            });
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TABLE: &str = "\
-31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
-32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
-35 31 0:32 /docker/abc /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
-40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
-41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
-42 31 0:32 / /elsewhere/memory rw,relatime - cgroup cgroup rw,memory
-";
-    const OWN: &str = "9:name=systemd:/x\n4:memory:/docker/abc/y\n1:cpu,cpuacct:/z\n0::/\n";
-
-    #[test]
-    fn each_hierarchy_is_found_once_with_its_names() {
-        let found = hierarchies(TABLE, OWN);
-        let names: Vec<_> = found.iter().map(|hierarchy| hierarchy.controllers.as_str()).collect();
-        assert_eq!(names, ["cpu,cpuacct", "memory", "name=systemd"]);
-        assert_eq!(found[1].root, Path::new("/docker/abc"));
-        assert_eq!(own_group(OWN, "memory"), Some(Path::new("/docker/abc/y")));
-    }
+    Ok(rustix::mount::move_mount(&tree, "", directory, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }

@@ -10,13 +10,14 @@ use crate::failure::{OrFail, Result};
 use crate::protocol::{Failure, FailureKind};
 
 /// Number of phases in a report.
-pub(crate) const PHASES: usize = 3;
+pub(crate) const PHASES: usize = 4;
 /// Longest report; a failure's text is cut to fit.
 const MAX_REPORT_BYTES: usize = 8 * 1024;
 
 const PREPARED: u8 = b'P';
 const TERMINAL: u8 = b'T';
 const FAILED: u8 = b'F';
+const CGROUP: u8 = b'C';
 const NETWORK: u8 = b'N';
 const GO: u8 = b'G';
 const MAPPED: u8 = b'M';
@@ -24,8 +25,8 @@ const MAPPED: u8 = b'M';
 /// What the child reports.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// Everything but exec is done; how long that took, in nanoseconds.
-    Prepared([u64; PHASES]),
+    /// Everything but exec is done; how long that took, in nanoseconds. With the root's mount, if init has made it.
+    Prepared([u64; PHASES], Option<OwnedFd>),
     /// The master side of the terminal.
     Terminal(OwnedFd),
     Failed(Failure),
@@ -63,7 +64,7 @@ impl ParentChannel {
                 for (phase, time) in phases.iter_mut().zip(times.chunks_exact(8)) {
                     *phase = u64::from_ne_bytes(time.try_into().unwrap_or_default());
                 }
-                Ok(Some(Report::Prepared(phases)))
+                Ok(Some(Report::Prepared(phases, fds.pop())))
             }
             [TERMINAL] => fds.pop().map(|fd| Some(Report::Terminal(fd))).ok_or_else(invalid),
             [FAILED, kind, message @ ..] => {
@@ -76,6 +77,11 @@ impl ParentChannel {
             }
             _ => Err(invalid()),
         }
+    }
+
+    /// The control groups are there to be entered.
+    pub(crate) fn cgroup_is_ready(&self) -> std::io::Result<()> {
+        socket::send(self.0.as_fd(), &[CGROUP], &[], SendFlags::DONTWAIT)
     }
 
     pub(crate) fn network_is_ready(&self) -> std::io::Result<()> {
@@ -114,13 +120,17 @@ impl ChildChannel {
         socket::send(self.0.as_fd(), &[TERMINAL], &[master], SendFlags::empty()).or_fail(|| "send terminal")
     }
 
-    pub(crate) fn prepared(&self, phases: [u64; PHASES]) -> Result<()> {
+    pub(crate) fn prepared(&self, phases: [u64; PHASES], root: Option<BorrowedFd<'_>>) -> Result<()> {
         let mut report = [0; 1 + 8 * PHASES];
         report[0] = PREPARED;
         for (place, phase) in report[1..].chunks_exact_mut(8).zip(phases) {
             place.copy_from_slice(&phase.to_ne_bytes());
         }
-        socket::send(self.0.as_fd(), &report, &[], SendFlags::empty()).or_fail(|| "report to supervisor")
+        socket::send(self.0.as_fd(), &report, root.as_slice(), SendFlags::empty()).or_fail(|| "report to supervisor")
+    }
+
+    pub(crate) fn wait_for_cgroup(&self) -> Result<()> {
+        self.wait_for(CGROUP)
     }
 
     /// Waits for the supervisor's word about the network, if it is still pending.
@@ -143,11 +153,17 @@ impl ChildChannel {
     /// read(2), because a seccomp filter may be in force that knows no socket calls.
     fn wait_for(&self, word: u8) -> Result<()> {
         let mut buffer = [0; 1];
-        match rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut buffer)).or_fail(|| "wait for supervisor")? {
-            1 if buffer[0] == word => Ok(()),
-            0 => Err(Failure::other("start was given up")),
-            _ => Err(Failure::other("unexpected word from supervisor")),
-        }
+        let length =
+            rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut buffer)).or_fail(|| "wait for supervisor")?;
+        check_word(&buffer[..length], word)
+    }
+}
+
+fn check_word(received: &[u8], expected: u8) -> Result<()> {
+    match received {
+        [word] if *word == expected => Ok(()),
+        [] => Err(Failure::other("start was given up")),
+        _ => Err(Failure::other("unexpected word from supervisor")),
     }
 }
 

@@ -1,9 +1,9 @@
 //! The container's init: what happens in the cloned process until the user's program runs.
 //!
 //!  1. `isolate`: undumpable, default signals, own session and keyring, out of memory score, namespaces joined, control
-//!     groups entered, root of the user namespace
+//!     groups entered if they are there, root of the user namespace
 //!  2. `rootfs::attach`: the root mount becomes part of the new mount namespace
-//!  3. `mounts`: in the order of the spec
+//!  3. `mounts`: in the order of the spec; a mount of control groups waits for them
 //!  4. `devices`: nodes, links, the console of a terminal
 //!  5. `masks`: masked and read-only paths
 //!  6. `host_name`, `sysctls`, hooks, then security labels: by way of the host's /proc, which the container's files cannot
@@ -61,7 +61,8 @@ pub(crate) use terminal::{console_size, make_controlling, open_terminal, set_siz
 /// All that init needs, made by the supervisor before the clone.
 pub(crate) struct Context<'a> {
     pub(crate) launch: &'a Launch,
-    pub(crate) root: &'a rootfs::Source,
+    /// `None`: it is made here.
+    pub(crate) root: Option<&'a rootfs::Source>,
     /// Opened where no container has a say in what it is.
     pub(crate) proc: HostProc,
     /// Namespaces to join, in this order.
@@ -74,8 +75,8 @@ pub(crate) struct Context<'a> {
     pub(crate) new_cgroup_namespace: bool,
     /// Of another than the caller's own, this process becomes the root.
     pub(crate) user: User,
-    /// Groups that must still be entered.
     pub(crate) cgroup: Option<&'a dyn Cgroup>,
+    pub(crate) membership: Membership,
     /// Sources of bind mounts that had to be opened outside of the new mount namespace, by index of the mount.
     pub(crate) shared_sources: Vec<(usize, OwnedFd)>,
     /// stdin, stdout, stderr; none with a terminal.
@@ -90,8 +91,19 @@ pub(crate) struct Context<'a> {
     pub(crate) oci: Option<crate::oci::Steps>,
 }
 
-pub(crate) use cgroup_mounts::known_hierarchies;
+pub(crate) use cgroup_mounts::directory_of_hierarchies;
 pub(crate) use rootfs::{Source as RootSource, attach_on};
+
+/// How this process stands to the container's control group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Membership {
+    /// It is in it.
+    Member,
+    /// It has to enter.
+    Outside,
+    /// The supervisor is making it beside us, and will tell when it can be entered.
+    Awaited,
+}
 
 impl Context<'_> {
     fn spec(&self) -> &Spec {
@@ -118,12 +130,16 @@ pub(crate) fn run(mut context: Context<'_>) -> ! {
 fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible> {
     let start = Instant::now();
     let labels = isolate(context)?;
-    let root = rootfs::attach(context.root, context.spec())?;
+    let isolated = Instant::now();
+    let root = rootfs::attach(context)?;
     if sysctls::need_network(context.spec()) {
+        // Words come in the order of the supervisor's work.
+        enter_cgroup(context)?;
         context.channel.wait_for_network(&mut context.network_pending)?;
     }
     let entered = Instant::now();
     mounts::mount_all(context, root.as_fd())?;
+    enter_cgroup(context)?;
     devices::create(context, root.as_fd())?;
     let console = terminal::set_up(context, root.as_fd())?;
     masks::apply(context, root.as_fd())?;
@@ -137,7 +153,7 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     }
     // Not before: hooks are the host's programs.
     labels.set()?;
-    rootfs::pivot(root, context.spec())?;
+    rootfs::pivot(&root, context.spec())?;
     let mounted = Instant::now();
     attach_streams(context, console)?;
     scheduling::set_personality(&launch.spec)?;
@@ -145,8 +161,10 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     if let Some(oci) = &context.oci {
         oci.keep_fds()?;
     }
-    let phases = [entered - start, mounted - entered, mounted.elapsed()];
-    context.channel.prepared(phases.map(|phase| u64::try_from(phase.as_nanos()).unwrap_or(u64::MAX)))?;
+    let phases = [isolated - start, entered - isolated, mounted - entered, mounted.elapsed()];
+    let phases = phases.map(|phase| u64::try_from(phase.as_nanos()).unwrap_or(u64::MAX));
+    context.channel.prepared(phases, Some(root.as_fd()).filter(|_| context.root.is_none()))?;
+    drop(root);
     let prepared = prepared.confine()?;
     context.channel.wait_for_network(&mut context.network_pending)?;
     if let Some(oci) = &context.oci {
@@ -166,7 +184,7 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
 }
 
 /// Step 1.
-fn isolate(context: &Context<'_>) -> Result<ExecLabels> {
+fn isolate(context: &mut Context<'_>) -> Result<ExecLabels> {
     hoist_sys::process::set_undumpable().or_fail(|| "prctl PR_SET_DUMPABLE")?;
     if context.oci.is_some() {
         hoist_sys::signal::reset_dispositions();
@@ -191,17 +209,32 @@ fn isolate(context: &Context<'_>) -> Result<ExecLabels> {
     for (kind, fd) in &context.join {
         namespace::join(fd.as_fd(), *kind).or_fail(|| "join namespace")?;
     }
-    if let Some(cgroup) = context.cgroup {
-        cgroup.enter().or_fail(|| "unable to apply cgroup configuration")?;
-    }
-    if context.new_cgroup_namespace {
-        namespace::unshare(Namespaces::CGROUP).or_fail(|| "unshare cgroup namespace")?;
+    // While it is made there is enough to do that does not need it.
+    if context.membership != Membership::Awaited {
+        enter_cgroup(context)?;
     }
     become_namespace_root(context)?;
     if context.own_network && context.launch.network.is_none() {
         bring_loopback_up()?;
     }
     Ok(labels)
+}
+
+/// Enters the control group and its namespace, once.
+fn enter_cgroup(context: &mut Context<'_>) -> Result<()> {
+    let membership = std::mem::replace(&mut context.membership, Membership::Member);
+    if membership == Membership::Awaited {
+        context.channel.wait_for_cgroup()?;
+    }
+    if membership != Membership::Member
+        && let Some(cgroup) = context.cgroup
+    {
+        cgroup.enter().or_fail(|| "unable to apply cgroup configuration")?;
+    }
+    if std::mem::take(&mut context.new_cgroup_namespace) {
+        namespace::unshare(Namespaces::CGROUP).or_fail(|| "unshare cgroup namespace")?;
+    }
+    Ok(())
 }
 
 /// What only the host's root may set (maps, limits, score) is set before by the process that made us.

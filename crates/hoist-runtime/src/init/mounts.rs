@@ -11,9 +11,11 @@ use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::OFlags;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 
+use super::cgroup_mounts::Groups;
 use super::options::Options;
 use super::{Context, attach, cgroup_mounts, clone_mount, copy_up};
 use crate::failure::{OrFail, Result, text};
+use crate::kit::Kit;
 use crate::protocol::Failure;
 
 /// Files in /proc that may be mounted over (as runc has them, for lxcfs and its like).
@@ -31,14 +33,18 @@ const PROC_FILES: [&str; 11] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
-pub(crate) fn mount_all(context: &Context<'_>, root: BorrowedFd<'_>) -> Result<()> {
-    let spec = context.spec();
+pub(super) fn mount_all(context: &mut Context<'_>, root: BorrowedFd<'_>) -> Result<()> {
+    let spec = &context.launch.spec;
     let label =
         spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        if cgroup_mounts::is_wanted(mount) {
+            super::enter_cgroup(context)?;
+        }
         let shared = context.shared_sources.iter().find(|(at, _)| *at == index).map(|(_, fd)| fd.as_fd());
         let ready = context.kit.filter(|_| label.is_none()).and_then(|kit| kit.filesystem(mount));
-        mount_one(mount, root, Given { shared, label, ready }).map_err(|reason| {
+        let groups = Groups { cgroup: context.cgroup, ready: context.kit.and_then(Kit::cgroup_directory) };
+        mount_one(mount, root, Given { shared, label, ready, groups }).map_err(|reason| {
             let source = mount.source().as_deref().unwrap_or(Path::new(""));
             Failure::other(format!("error mounting {source:?} to rootfs at {:?}: {reason}", mount.destination()))
         })?;
@@ -54,11 +60,12 @@ struct Given<'a> {
     label: Option<&'a str>,
     /// The filesystem, made before it was asked for.
     ready: Option<BorrowedFd<'a>>,
+    groups: Groups<'a>,
 }
 
 /// The error is only the reason.
 fn mount_one(mount: &Mount, root: BorrowedFd<'_>, given: Given<'_>) -> std::result::Result<(), String> {
-    let Given { shared, label, ready } = given;
+    let Given { shared, label, ready, groups } = given;
     if let Some(tree) = ready {
         return mount_ready(mount, root, tree);
     }
@@ -68,7 +75,7 @@ fn mount_one(mount: &Mount, root: BorrowedFd<'_>, given: Given<'_>) -> std::resu
     let tree = match kind {
         _ if is_bind(mount) => return bind(mount, &options, root, shared),
         _ if options.map_owners.is_some() => return Err("only bind mounts can be ID-mapped".to_owned()),
-        "cgroup" | "cgroup2" => return cgroup_mounts::mount(target, kind, &options, root),
+        "cgroup" | "cgroup2" => return cgroup_mounts::mount(target, kind, &options, root, groups),
         "proc" | "sysfs" => {
             let target = ordinary_directory(root, target, kind)?;
             let tree = filesystem(kind, mount, &options, &[])?;

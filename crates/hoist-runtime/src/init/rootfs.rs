@@ -8,8 +8,10 @@ use oci_spec::runtime::Spec;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags};
 
+use super::Context;
 use crate::failure::{OrFail, Result};
 use crate::protocol::Failure;
+use crate::supervisor::overlay;
 
 /// Where the root comes from.
 #[derive(Debug)]
@@ -22,8 +24,16 @@ pub(crate) enum Source {
 }
 
 /// Makes the root part of the (new) mount namespace and returns it.
-pub(super) fn attach(source: &Source, spec: &Spec) -> Result<OwnedFd> {
-    isolate_mounts(spec)?;
+pub(super) fn attach(context: &Context<'_>) -> Result<OwnedFd> {
+    isolate_mounts(context.spec())?;
+    let made;
+    let source = match context.root {
+        Some(root) => root,
+        None => {
+            made = overlay::open(&context.launch.rootfs)?;
+            &made
+        }
+    };
     match source {
         Source::Detached(root) => {
             // On top of the old root: no directory is needed, and the pivot takes it away from there.
@@ -37,6 +47,13 @@ pub(super) fn attach(source: &Source, spec: &Spec) -> Result<OwnedFd> {
 }
 
 impl Source {
+    pub(crate) fn into_detached(self) -> Option<OwnedFd> {
+        match self {
+            Source::Detached(root) => Some(root),
+            Source::Legacy { .. } => None,
+        }
+    }
+
     /// Mounts the overlay on a directory, when it is one for mount(2). The page of options that this takes holds any
     /// number of layers when each is the number of an fd. The layers are opened here because overlayfs before 6.7 takes
     /// none of another mount namespace.
@@ -91,9 +108,9 @@ fn isolate_mounts(spec: &Spec) -> Result<()> {
 }
 
 /// Makes `root` the root and drops the old one; then propagation and read-only as the spec says.
-pub(super) fn pivot(root: OwnedFd, spec: &Spec) -> Result<()> {
+pub(super) fn pivot(root: &OwnedFd, spec: &Spec) -> Result<()> {
     let old = super::open_host(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open /")?;
-    rustix::process::fchdir(&root).or_fail(|| "chdir to root filesystem")?;
+    rustix::process::fchdir(root).or_fail(|| "chdir to root filesystem")?;
     match rustix::process::pivot_root(".", ".") {
         Ok(()) => {
             rustix::process::fchdir(&old).or_fail(|| "chdir to old root")?;
@@ -102,7 +119,7 @@ pub(super) fn pivot(root: OwnedFd, spec: &Spec) -> Result<()> {
         }
         // The old root is an initramfs, which cannot be pivoted: it stays, covered by the mount on top of it.
         Err(rustix::io::Errno::INVAL) => {
-            rustix::process::fchdir(&root).or_fail(|| "chdir to root filesystem")?;
+            rustix::process::fchdir(root).or_fail(|| "chdir to root filesystem")?;
             rustix::process::chroot(".").or_fail(|| "chroot")?;
         }
         Err(error) => return Err(error).or_fail(|| "pivot_root"),

@@ -22,10 +22,10 @@ use super::steps::Steps;
 use super::{Globals, clock, clone, hooks, user_namespace};
 use crate::cgroup::Cgroup;
 use crate::init::channel::{self, ParentChannel, Report};
-use crate::init::{self, Context, Filter};
+use crate::init::{self, Context, Filter, Membership};
 use crate::launch::{Launch, Log, Rootfs, Stdio};
 use crate::supervisor::namespaces::{self, User};
-use crate::supervisor::{overlay, prepare};
+use crate::supervisor::{intake, overlay, prepare};
 
 /// Groups of containers whose bundle names none.
 const DEFAULT_PARENT: &str = "/hoist-runtime";
@@ -100,9 +100,9 @@ fn try_create(bundle: &Bundle, request: &Request, undo: &mut Undo) -> Result<Cre
         directory: undo.directory.clone(),
     };
     let mut launch = launch(bundle, &record, request.listen_fds);
-    prepare::check(&launch)?;
+    intake::check(&launch)?;
     user_namespace::check(&launch.spec)?;
-    let filter = prepare::filter(&mut launch)?;
+    let filter = intake::filter(&mut launch)?;
     undo.cgroup = prepare::create_cgroup(&launch.spec)?;
     let (init, hook_socket) = clone_init(&launch, request, &record, filter, undo)?;
     let pidfd = init.pidfd;
@@ -137,7 +137,7 @@ pub(super) fn check_configuration(bundle: Bundle) {
         directory: bundle.path.clone(),
     };
     let mut launch = launch(&bundle, &record, 1);
-    let _ = (prepare::check(&launch), user_namespace::check(&launch.spec), prepare::filter(&mut launch));
+    let _ = (intake::check(&launch), user_namespace::check(&launch.spec), intake::filter(&mut launch));
 }
 
 fn check_terminal(bundle: &Bundle, request: &Request) -> Result<()> {
@@ -255,14 +255,15 @@ fn clone_init(
             drop((channel, hook_socket));
             init::run(Context {
                 launch,
-                root: &root,
+                root: Some(&root),
                 proc,
                 join: plan.join,
                 own_network: plan.created.contains(Namespaces::NETWORK),
                 kit: None,
                 new_cgroup_namespace: plan.new_cgroup,
                 user: plan.user,
-                cgroup: cgroup.filter(|_| into.is_none()),
+                cgroup,
+                membership: if into.is_some() { Membership::Member } else { Membership::Outside },
                 shared_sources,
                 streams,
                 filter,
@@ -329,7 +330,7 @@ fn wait_until_prepared(
             continue;
         }
         match channel.receive() {
-            Ok(Some(Report::Prepared(_))) => return Ok(terminal),
+            Ok(Some(Report::Prepared(..))) => return Ok(terminal),
             Ok(Some(Report::Failed(failure))) => {
                 return Err(Fault::from(failure).within("unable to start container process"));
             }

@@ -21,8 +21,8 @@ use crate::failure::{self, OrFail};
 use crate::init::channel::{self, ChildChannel, Report};
 use crate::init::{self, Filter};
 use crate::launch::{Launch, Log, Rootfs, Stdio};
+use crate::supervisor::intake;
 use crate::supervisor::namespaces::OF_EXEC;
-use crate::supervisor::prepare;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ fn filter(record: &Record) -> Result<Option<Filter>> {
         init: false,
         external_runtime: None,
     };
-    Ok(prepare::filter(&mut launch)?)
+    Ok(intake::filter(&mut launch)?)
 }
 
 fn group(record: &Record, below: Option<&str>) -> Result<Box<dyn Cgroup>> {
@@ -212,7 +212,7 @@ fn wait_until_running(channel: &channel::ParentChannel, request: &Request) -> Re
             Ok(Some(Report::Failed(failure))) => {
                 return Err(Fault::from(failure).within("unable to start container process"));
             }
-            Ok(Some(Report::Prepared(_))) => {}
+            Ok(Some(Report::Prepared(..))) => {}
             Ok(Some(Report::Terminal(master))) => match &request.console_socket {
                 Some(path) => create::send_terminal(path, master)?,
                 None => terminal = Some(master),

@@ -1,5 +1,7 @@
 //! Engine side: the handle on the spawner process, and control connections to supervisors.
 //!
+//! A launch goes straight to a supervisor that waits for one, if there is any, else to the spawner.
+//!
 //! The spawner is this program, executed once more by way of a read-only detached mount of its own file: whatever a
 //! container finds behind `/proc/<pid>/exe` of one of our processes can then never be opened for writing
 //! (CVE-2019-5736). It is small, single-threaded and holds nothing but its socket.
@@ -8,6 +10,7 @@ mod link;
 mod parking;
 mod process;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -38,6 +41,10 @@ const PARKED: usize = 2;
 /// A spawner says this once it is ready.
 const READY: &[u8] = b"ready";
 const READY_TIMEOUT_MS: i32 = 10_000;
+/// A spawner says this with the engine's end of the socket to a supervisor that waits.
+const PARKED_ONE: &[u8] = b"parked";
+/// The engine says this, once for each, of supervisors that wait no longer.
+const TAKEN_ONE: u8 = b't';
 
 /// The handle on the spawner process. Blocking, cheap, thread-safe.
 #[derive(Debug)]
@@ -50,6 +57,8 @@ pub struct Spawner {
 struct Running {
     child: Child,
     socket: OwnedFd,
+    /// The ways to supervisors that wait for a launch.
+    parked: VecDeque<OwnedFd>,
 }
 
 impl Spawner {
@@ -64,8 +73,8 @@ impl Spawner {
         Ok(Spawner { running: Mutex::new(Running::start(parked)?), parked })
     }
 
-    /// Asks the spawner to fork a supervisor for `launch`; returns its control connection at once, while the supervisor
-    /// prepares the container. If the spawner died, another one is started.
+    /// Gives `launch` to a supervisor; returns its control connection at once, while the supervisor prepares the container.
+    /// If the spawner is needed and died, another one is started.
     pub fn launch(&self, launch: &Launch) -> io::Result<Link> {
         let payload = serde_json::to_vec(launch)?;
         let (own, control) = socket::pair(SocketFlags::NONBLOCK)?;
@@ -73,6 +82,9 @@ impl Spawner {
         let inline: &[u8] = if memfd.is_some() { b"memfd" } else { &payload };
         let fds: Vec<BorrowedFd<'_>> = [control.as_fd()].into_iter().chain(memfd.iter().map(AsFd::as_fd)).collect();
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.hand_over(inline, &fds) {
+            return Ok(Link::new(own));
+        }
         if running.send(inline, &fds).is_err() {
             *running = Running::start(self.parked)?;
             running.send(inline, &fds)?;
@@ -100,7 +112,7 @@ impl Running {
             .stdout(Stdio::null())
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("start spawner: {error}")))?;
-        let mut running = Running { child, socket: own };
+        let mut running = Running { child, socket: own, parked: VecDeque::new() };
         match running.wait_until_ready() {
             Ok(()) => Ok(running),
             Err(error) => {
@@ -119,6 +131,30 @@ impl Running {
         let (length, _) = socket::receive(self.socket.as_fd(), &mut buffer, RecvFlags::DONTWAIT)
             .map_err(|error| io::Error::new(error.kind(), format!("spawner did not become ready: {error}")))?;
         if &buffer[..length] == READY { Ok(()) } else { Err(io::Error::other("spawner ended at once")) }
+    }
+
+    /// Gives a launch to a supervisor that waits. False: none is there to take it.
+    fn hand_over(&mut self, payload: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
+        self.receive_parked();
+        let mut taken = Vec::new();
+        let mut is_sent = false;
+        while !is_sent && let Some(parked) = self.parked.pop_front() {
+            taken.push(TAKEN_ONE);
+            // One that has died does not take it.
+            is_sent = socket::send(parked.as_fd(), payload, fds, SendFlags::DONTWAIT).is_ok();
+        }
+        if !taken.is_empty() {
+            // A spawner that is gone parks no more.
+            let _ = socket::send(self.socket.as_fd(), &taken, &[], SendFlags::DONTWAIT);
+        }
+        is_sent
+    }
+
+    fn receive_parked(&mut self) {
+        let mut word = [0; PARKED_ONE.len()];
+        while let Ok((1.., fds)) = socket::receive(self.socket.as_fd(), &mut word, RecvFlags::DONTWAIT) {
+            self.parked.extend(fds);
+        }
     }
 
     fn send(&mut self, payload: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -1,6 +1,6 @@
-//! Supervisors forked before they are needed: each waits, with a kit of what every container needs, for a launch.
+//! Supervisors forked before they are needed: each waits, with a kit of what every container needs, for a launch. The engine
+//! gets the other ends of their sockets and hands launches to them itself, without waking the spawner first.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hoist_sys::namespace::Namespaces;
@@ -8,56 +8,46 @@ use hoist_sys::process::{self, Cloned};
 use hoist_sys::socket;
 use rustix::net::{SendFlags, SocketFlags};
 
+use super::PARKED_ONE;
+
 /// They are replaced once there was no launch for this long: making one would slow the next launch down.
 const QUIET_MS: i32 = 15;
 
-/// The waiting ones, by our ends of their sockets.
+/// How many wait, by the count of those that were handed out and taken.
 pub(super) struct Parking {
     places: usize,
-    parked: VecDeque<OwnedFd>,
+    parked: usize,
 }
 
 impl Parking {
     pub(super) fn new(places: usize) -> Parking {
-        Parking { places, parked: VecDeque::new() }
+        Parking { places, parked: 0 }
     }
 
     /// When to call [`Parking::refill`]; `None`: all places are taken.
     pub(super) fn refill_in_ms(&self) -> Option<i32> {
-        (self.parked.len() < self.places).then_some(QUIET_MS)
+        (self.parked < self.places).then_some(QUIET_MS)
     }
 
-    /// Forks one more. In the child its end of the socket is returned.
-    pub(super) fn refill(&mut self) -> Option<OwnedFd> {
+    /// The engine has taken this many.
+    pub(super) fn taken(&mut self, count: usize) {
+        self.parked = self.parked.saturating_sub(count);
+    }
+
+    /// Forks one more and gives the engine the way to it. In the child its end of the socket is returned.
+    pub(super) fn refill(&mut self, engine: BorrowedFd<'_>) -> Option<OwnedFd> {
         self.refill_in_ms()?;
         let (own, theirs) = socket::pair(SocketFlags::empty()).ok()?;
         match process::clone(Namespaces::default(), None) {
-            Ok(Cloned::Child) => {
-                // They end when our ends do: nobody else may hold those.
-                self.parked.clear();
-                Some(theirs)
-            }
+            // They end when the engine does: nobody else may hold its ends.
+            Ok(Cloned::Child) => Some(theirs),
             Ok(Cloned::Parent { .. }) => {
-                self.parked.push_back(own);
+                let sent = socket::send(engine, PARKED_ONE, &[own.as_fd()], SendFlags::DONTWAIT);
+                self.parked += usize::from(sent.is_ok());
                 None
             }
-            // A launch finds the place empty, forks for itself and tells what is wrong.
+            // A launch finds the place empty, and is forked for when it comes; that tells what is wrong.
             Err(_) => None,
         }
-    }
-
-    /// Gives a launch to one of them. False: none is there to take it.
-    pub(super) fn hand_over(&mut self, payload: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
-        while let Some(parked) = self.parked.pop_front() {
-            if socket::send(parked.as_fd(), payload, fds, SendFlags::DONTWAIT).is_ok() {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// In a fork of the spawner: lets go of all of them.
-    pub(super) fn forget(&mut self) {
-        self.parked.clear();
     }
 }

@@ -1,9 +1,9 @@
-//! Inside the spawner process: wait for launches, give each to a parked supervisor or to one forked for it. Nothing else; it
-//! keeps no record of them.
+//! Inside the spawner process: park supervisors for launches to come, and fork one for each launch that found none parked.
+//! Nothing else; it keeps no record of them.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use hoist_sys::namespace::Namespaces;
@@ -48,7 +48,6 @@ fn serve(parked: usize) -> io::Result<()> {
     signal::reset_dispositions();
     // Asked for once, known to all supervisors.
     let _ = crate::cgroup::version();
-    let _ = crate::init::known_hierarchies();
     // Supervisors are reaped by the kernel; nobody asks for their status.
     signal::ignore(signal::CHILD)?;
     socket::send(socket.as_fd(), READY, &[], SendFlags::empty())?;
@@ -58,7 +57,7 @@ fn serve(parked: usize) -> io::Result<()> {
         set.clear();
         set.add(socket.as_fd(), Interest::Read);
         if set.wait(parking.refill_in_ms())? == 0 {
-            if let Some(launches) = parking.refill() {
+            if let Some(launches) = parking.refill(socket.as_fd()) {
                 drop(socket);
                 wait_parked(launches, &mut buffer)
             }
@@ -68,14 +67,13 @@ fn serve(parked: usize) -> io::Result<()> {
         if length == 0 {
             return Ok(());
         }
-        let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        if parking.hand_over(&buffer[..length], &borrowed) {
+        if fds.is_empty() {
+            parking.taken(buffer[..length].len());
             continue;
         }
         match process::clone(Namespaces::default(), None) {
             Ok(Cloned::Child) => {
                 drop(socket);
-                parking.forget();
                 supervise(fds, &buffer[..length], Readiness::at_once())
             }
             Ok(Cloned::Parent { .. }) => {}
@@ -92,7 +90,7 @@ fn wait_parked(launches: OwnedFd, buffer: &mut [u8]) -> ! {
     drop(launches);
     match received {
         Ok((length, fds)) if length > 0 => supervise(fds, &buffer[..length], readiness),
-        // The spawner has ended.
+        // The engine has ended.
         _ => process::exit_now(0),
     }
 }

@@ -95,6 +95,7 @@ impl Supervisor {
     fn clean_up(&mut self) {
         self.links.stop_listening();
         self.root = None;
+        self.ipc = None;
         if let Some(external) = self.external.take() {
             external.delete();
         }

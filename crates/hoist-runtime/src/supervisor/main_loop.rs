@@ -11,6 +11,7 @@ use super::io::Wanted;
 use super::{Supervisor, oom, time};
 use crate::init;
 use crate::init::channel::Report;
+use crate::kit::Kit;
 use crate::protocol::{Failure, FromSupervisor, PROTOCOL_VERSION, State, ToSupervisor};
 
 /// cgroup v1 tells of an OOM before its killer has struck and counted.
@@ -98,9 +99,10 @@ impl Supervisor {
     fn read_reports(&mut self) -> Option<End> {
         loop {
             match self.init.channel.as_ref()?.receive() {
-                Ok(Some(Report::Prepared(phases))) => {
+                Ok(Some(Report::Prepared(phases, root))) => {
+                    self.root = root.or(self.root.take());
                     self.init.state = State::Prepared;
-                    let names = ["isolate", "mounts", "process"];
+                    let names = ["isolate", "rootfs", "mounts", "process"];
                     self.phases.extend(names.map(str::to_owned).into_iter().zip(phases));
                 }
                 Ok(Some(Report::Terminal(master))) => self.streams.set_terminal(master),
@@ -126,7 +128,7 @@ impl Supervisor {
             .push(("start to exec".to_owned(), u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)));
         let phases = std::mem::take(&mut self.phases);
         self.links.send_all(&FromSupervisor::Started { pid, started_at_ns, phases });
-        self.kit = None;
+        self.ipc = self.kit.take().and_then(Kit::into_ipc);
         self.oom_watch = self.cgroup_path.take().and_then(|path| oom::Watch::new(&path));
         // It may have struck before the watch was set.
         self.check_oom();

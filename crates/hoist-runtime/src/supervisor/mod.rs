@@ -14,6 +14,7 @@ mod control;
 mod exec;
 mod external;
 mod finish;
+pub(crate) mod intake;
 mod io;
 mod log;
 mod main_loop;
@@ -38,7 +39,7 @@ use crate::failure::{OrFail, Result};
 use crate::init::Filter;
 use crate::init::channel::ParentChannel;
 use crate::kit::Kit;
-use crate::protocol::{Failure, FromSupervisor, State};
+use crate::protocol::{FromSupervisor, State};
 use control::Links;
 use exec::Execs;
 use external::External;
@@ -58,9 +59,11 @@ struct Supervisor {
     run_dir: OwnedFd,
     state_dir: OwnedFd,
     cgroup: Option<Box<dyn Cgroup>>,
-    /// A second reference to the root's mount: the filesystem is not unmounted (which may write to disk) while the dying
-    /// init waits for it.
+    /// A second reference to the root's mount, once it is made: the filesystem is not unmounted (which may write to disk)
+    /// while the dying init waits for it.
     root: Option<OwnedFd>,
+    /// Likewise the IPC namespace, once the kit is gone.
+    ipc: Option<OwnedFd>,
     filter: Option<Filter>,
     /// What of the kit may not be closed before init has left us: the end of a mount that nobody took is waited for.
     kit: Option<Kit>,
@@ -108,6 +111,7 @@ impl Readiness {
     pub(crate) fn early() -> Readiness {
         let isolated = isolate().and_then(|()| own_session());
         let kit = Kit::make();
+        intake::rehearse();
         let _ = rustix::thread::set_name(c"hoist-parked");
         Readiness { isolated, kit }
     }
@@ -118,8 +122,7 @@ pub(crate) fn run(control: OwnedFd, payload: &[u8], readiness: Readiness) -> ! {
     let _ = rustix::thread::set_name(c"hoist-sup");
     let mut links = Links::new(control);
     let supervisor = readiness.isolated.and_then(|()| {
-        let launch = serde_json::from_slice(payload)
-            .map_err(|error| Failure::other(format!("unreadable launch request: {error}")))?;
+        let launch = intake::read(payload)?;
         prepare::prepare(&mut links, launch, readiness.kit)
     });
     match supervisor {

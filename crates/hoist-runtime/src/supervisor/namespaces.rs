@@ -125,14 +125,22 @@ impl Plan {
         Ok(())
     }
 
-    /// A new network namespace is there already, if the kit has one.
-    pub(super) fn join_ready_network(&mut self, kit: &mut Kit) -> Result<()> {
+    /// New namespaces that the kit has need not be made.
+    pub(super) fn join_ready(&mut self, kit: &mut Kit) -> Result<()> {
         if !self.created.contains(Namespaces::NETWORK) {
             kit.discard_network();
-        } else if let Some(network) = kit.network() {
-            let namespace = network.namespace.try_clone().or_fail(|| "duplicate network namespace")?;
-            self.created = self.created.without(Namespaces::NETWORK);
-            self.join.push((Namespaces::NETWORK, namespace));
+        }
+        if !self.created.contains(Namespaces::IPC) {
+            kit.discard_ipc();
+        }
+        let ready =
+            [(Namespaces::NETWORK, kit.network().map(|network| &network.namespace)), (Namespaces::IPC, kit.ipc())];
+        for (kind, namespace) in ready {
+            if let Some(namespace) = namespace {
+                let namespace = namespace.try_clone().or_fail(|| "duplicate namespace")?;
+                self.created = self.created.without(kind);
+                self.join.push((kind, namespace));
+            }
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! From a launch request to an init that waits for the word to go: root, control groups, streams, clone, network.
+//! From a launch request to an init that waits for the word to go: streams, clone, and beside init's own work control groups
+//! (version 1) and network, each of which it is told of when it is there.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,9 +8,8 @@ use std::time::Instant;
 
 use hoist_sys::namespace::{self, Namespaces};
 use hoist_sys::process::{self, Cloned};
-use hoist_sys::seccomp::Program;
 use hoist_sys::{signal, socket};
-use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccompFilterFlag, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::pipe::PipeFlags;
 
@@ -18,11 +18,11 @@ use super::exec::Execs;
 use super::external::External;
 use super::io::{Streams, Wanted};
 use super::log::Logger;
-use super::{Init, Supervisor, namespaces, network, overlay, own_session, sources};
+use super::{Init, Supervisor, intake, namespaces, network, overlay, own_session, sources};
 use crate::cgroup::{self, Cgroup};
 use crate::failure::{OrFail, Result};
-use crate::init::channel;
-use crate::init::{self, Context, Filter, RootSource};
+use crate::init::channel::{self, ParentChannel};
+use crate::init::{self, Context, Filter, Membership, RootSource};
 use crate::kit::{Kit, Network};
 use crate::launch::{Launch, Stdio};
 use crate::protocol::{Failure, PID_FILE_NAME, SOCKET_NAME, State, ToSupervisor};
@@ -80,20 +80,19 @@ impl Clock {
 pub(super) fn prepare(links: &mut Links, mut launch: Launch, kit: Kit) -> Result<Supervisor> {
     let start = Instant::now();
     let mut clock = Clock { start, last: start, phases: Vec::new() };
-    check(&launch)?;
+    intake::check(&launch)?;
     let run_dir = open_directory(&launch.run_dir)?;
     let state_dir = open_directory(&launch.state_dir)?;
     // The previous run of this container may still be cleaning up what we are about to make.
     rustix::fs::flock(&run_dir, FlockOperation::LockExclusive).or_fail(|| "lock run directory")?;
     let lock = run_dir.try_clone().or_fail(|| "lock run directory")?;
-    let filter = filter(&mut launch)?;
-    let root = overlay::open(&launch.rootfs)?;
-    clock.phase("rootfs");
+    let filter = intake::filter(&mut launch)?;
     let (own_pipes, pipes) = pipes(launch.stdio)?;
     let streams = Streams::new(launch.stdio, Logger::open(&launch.log)?, own_pipes);
     let pid_namespace = File::open("/proc/self/ns/pid").or_fail(|| "open /proc/self/ns/pid")?.into();
     let undo = Undo { cgroup: None, run_dir: lock, child: None, external: None, armed: true };
-    let mut making = Making { launch, root, filter, streams, pid_namespace, kit, undo, clock };
+    clock.phase("streams");
+    let mut making = Making { launch, root: None, filter, streams, pid_namespace, kit, undo, clock };
     let init = if making.launch.external_runtime.is_some() {
         making.by_external_runtime(links, pipes)?
     } else {
@@ -110,7 +109,8 @@ pub(super) fn prepare(links: &mut Links, mut launch: Launch, kit: Kit) -> Result
 /// A container that is being made.
 struct Making {
     launch: Launch,
-    root: RootSource,
+    /// If it is not for init to make.
+    root: Option<RootSource>,
     filter: Option<Filter>,
     streams: Streams,
     pid_namespace: OwnedFd,
@@ -124,20 +124,46 @@ impl Making {
         if self.launch.spec.hooks().is_some() {
             return Err(Failure::other("hooks are not supported for containers of the engine"));
         }
-        self.undo.cgroup = create_cgroup(&self.launch.spec)?;
-        self.clock.phase("cgroup");
+        // On version 2 a process is best born in its group; on version 1 it enters, and the group is made beside it.
+        let is_born_in_group = cgroup::version() == cgroup::Version::V2;
+        self.undo.cgroup = group_of(&self.launch.spec);
+        if is_born_in_group {
+            self.make_cgroup()?;
+        }
         let go_given = early_messages(links, &mut self.streams)?;
-        let init = self.clone_init(pipes, go_given)?;
+        let mut init = self.clone_init(pipes, go_given)?;
         self.clock.phase("clone");
-        self.set_up_network(&init)?;
+        self.prepare_beside(&init, is_born_in_group).map_err(|failure| cause(&init, failure))?;
+        if !init.go_given && early_messages(links, &mut self.streams)? {
+            init.go_given = true;
+            let _ = init.channel.as_ref().map(ParentChannel::go);
+        }
         Ok(init)
+    }
+
+    fn make_cgroup(&mut self) -> Result<()> {
+        if let Some(cgroup) = &self.undo.cgroup {
+            apply(cgroup.as_ref(), &self.launch.spec)?;
+            self.clock.phase("cgroup");
+        }
+        Ok(())
+    }
+
+    /// What init waits for while it does what needs none of it. An init that is gone by now tells why itself.
+    fn prepare_beside(&mut self, init: &Init, has_cgroup: bool) -> Result<()> {
+        if !has_cgroup {
+            self.make_cgroup()?;
+            let _ = init.channel.as_ref().map(ParentChannel::cgroup_is_ready);
+        }
+        self.set_up_network(init)
     }
 
     fn by_external_runtime(&mut self, links: &mut Links, pipes: Option<[OwnedFd; 3]>) -> Result<Init> {
         let path = self.launch.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
         self.undo.cgroup = path.map(|path| cgroup::at(&path));
         let external = self.undo.external.insert(External::new(&self.launch)?);
-        let created = external.create(&self.launch, &self.root, pipes)?;
+        let root = self.root.insert(overlay::open(&self.launch.rootfs)?);
+        let created = external.create(&self.launch, root, pipes)?;
         self.clock.phase("runtime create");
         if let Some(terminal) = created.terminal {
             self.streams.set_terminal(terminal);
@@ -177,10 +203,8 @@ impl Making {
             oom_watch: None,
             cgroup,
             cgroup_path: self.launch.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()),
-            root: match self.root {
-                RootSource::Detached(root) => Some(root),
-                RootSource::Legacy { .. } => None,
-            },
+            root: self.root.and_then(RootSource::into_detached),
+            ipc: None,
             filter: self.filter,
             kit: Some(self.kit),
             signals,
@@ -192,64 +216,41 @@ impl Making {
     }
 }
 
-/// What can be refused before anything is made.
-pub(crate) fn check(launch: &Launch) -> Result<()> {
-    let refuse = |what: &str| Err(Failure::other(format!("{what} is not supported")));
-    let spec = &launch.spec;
-    let process = spec.process().as_ref().ok_or_else(|| Failure::other("process is not set"))?;
-    init::check_labels(process)?;
-    init::check_sysctls(spec)?;
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    if linux.intel_rdt().is_some() {
-        return refuse("linux.intelRdt");
-    }
-    if linux.memory_policy().is_some() {
-        return refuse("linux.memoryPolicy");
-    }
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        return refuse("linux.netDevices");
-    }
-    if linux.seccomp().as_ref().is_some_and(|seccomp| seccomp.listener_path().is_some()) {
-        return refuse("linux.seccomp.listenerPath");
-    }
-    Ok(())
-}
-
 fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).or_fail(|| format!("open {}", path.display()))
 }
 
-pub(crate) fn filter(launch: &mut Launch) -> Result<Option<Filter>> {
-    let seccomp = launch.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let program = match (launch.seccomp_program.take(), seccomp) {
-        (Some(program), _) => program,
-        (None, Some(seccomp)) => {
-            crate::seccomp::compile(seccomp).map_err(|error| Failure::other(format!("seccomp profile: {error}")))?
-        }
-        (None, None) => return Ok(None),
-    };
-    let flags = seccomp.and_then(|seccomp| seccomp.flags().as_ref()).into_iter().flatten().map(|flag| match flag {
-        LinuxSeccompFilterFlag::SeccompFilterFlagLog => hoist_sys::seccomp::flag::LOG,
-        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => hoist_sys::seccomp::flag::TSYNC,
-        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => hoist_sys::seccomp::flag::SPEC_ALLOW,
-        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => hoist_sys::seccomp::flag::WAIT_KILLABLE_RECV,
-    });
-    let flags = flags.fold(0, |all, flag| all | flag);
-    let program = Program::from_bytes(&program).or_fail(|| "seccomp program")?;
-    Ok(Some(Filter { program, flags }))
-}
-
 pub(crate) fn create_cgroup(spec: &Spec) -> Result<Option<Box<dyn Cgroup>>> {
-    let Some(linux) = spec.linux() else { return Ok(None) };
-    let Some(path) = linux.cgroups_path() else { return Ok(None) };
-    let cgroup = cgroup::at(path);
-    let resources = linux.resources().clone().unwrap_or_default();
-    if let Err(error) = cgroup.create(&resources) {
+    let Some(cgroup) = group_of(spec) else { return Ok(None) };
+    if let Err(failure) = apply(cgroup.as_ref(), spec) {
         let _ = cgroup.remove();
-        return Err(Failure::other(format!("unable to apply cgroup configuration: {}", hoist_sys::errno_text(&error))));
+        return Err(failure);
     }
     Ok(Some(cgroup))
+}
+
+/// The control group that the spec names, which need not be there yet.
+fn group_of(spec: &Spec) -> Option<Box<dyn Cgroup>> {
+    spec.linux().as_ref()?.cgroups_path().as_ref().map(|path| cgroup::at(path))
+}
+
+/// Makes the group with the spec's limits.
+fn apply(cgroup: &dyn Cgroup, spec: &Spec) -> Result<()> {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    cgroup.create(&resources).map_err(|error| {
+        Failure::other(format!("unable to apply cgroup configuration: {}", hoist_sys::errno_text(&error)))
+    })
+}
+
+/// If init has failed too, that is the cause of a failure of ours: its namespaces went away under us.
+fn cause(init: &Init, failure: Failure) -> Failure {
+    while let Some(Ok(Some(report))) = init.channel.as_ref().map(ParentChannel::receive) {
+        if let channel::Report::Failed(cause) = report {
+            return cause;
+        }
+    }
+    failure
 }
 
 type Pipes = ([Option<OwnedFd>; 3], Option<[OwnedFd; 3]>);
@@ -300,7 +301,7 @@ impl Making {
     fn clone_init(&mut self, streams: Option<[OwnedFd; 3]>, go: bool) -> Result<Init> {
         let mut plan = namespaces::plan(&self.launch.spec)?;
         plan.check_plain()?;
-        plan.join_ready_network(&mut self.kit)?;
+        plan.join_ready(&mut self.kit)?;
         self.kit.take_sysctls_from(&mut self.launch.spec);
         let proc = init::HostProc::open()?;
         let shared_sources = sources::open(&self.launch)?;
@@ -315,13 +316,17 @@ impl Making {
             drop(parent);
             init::run(Context {
                 launch: &self.launch,
-                root: &self.root,
+                root: None,
                 proc,
                 join: plan.join,
                 own_network: plan.created.contains(Namespaces::NETWORK) || self.kit.network().is_some(),
                 new_cgroup_namespace: plan.new_cgroup,
                 user: plan.user,
-                cgroup: cgroup.filter(|_| into.is_none()),
+                cgroup,
+                membership: match (&into, cgroup) {
+                    (Some(_), _) | (_, None) => Membership::Member,
+                    (None, Some(_)) => Membership::Awaited,
+                },
                 kit: Some(&self.kit),
                 shared_sources,
                 streams,
@@ -351,18 +356,9 @@ impl Making {
     fn set_up_network(&mut self, init: &Init) -> Result<()> {
         let ready = self.kit.take_network();
         let Some(setup) = self.launch.network.clone() else { return Ok(()) };
-        let network = ready.map_or_else(|| Network::of_process(init.pid, init.pidfd.as_fd()), Ok);
-        let done = network.and_then(|network| network::set_up(setup, &network));
-        let Some(channel) = &init.channel else { return done };
-        if let Err(failure) = done {
-            // If init has failed too, that is the cause: its network namespace went away under us.
-            while let Ok(Some(report)) = channel.receive() {
-                if let channel::Report::Failed(cause) = report {
-                    return Err(cause);
-                }
-            }
-            return Err(failure);
-        }
+        let network = ready.map_or_else(|| Network::of_process(init.pid, init.pidfd.as_fd()), Ok)?;
+        network::set_up(setup, &network)?;
+        let Some(channel) = &init.channel else { return Ok(()) };
         // An init that is gone by now tells why itself.
         let _ = channel.network_is_ready();
         self.clock.phase("network");
