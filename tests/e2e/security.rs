@@ -175,7 +175,8 @@ fn a_container_sees_its_own_control_groups_only() {
         // One directory in each hierarchy of version 1, one altogether in version 2: nobody else's, and none above.
         let groups = "cd /sys/fs/cgroup; [ -d pids ] && cd pids; find . -type d | wc -l";
         for flags in ["--cgroupns private", "--cgroupns private --privileged"] {
-            let ran = t.cli(&format!("run --rm {flags} busybox sh -c '{groups}; cut -d: -f3 /proc/self/cgroup | sort -u'"));
+            let ran =
+                t.cli(&format!("run --rm {flags} busybox sh -c '{groups}; cut -d: -f3 /proc/self/cgroup | sort -u'"));
             ran.ok().prints("1\n/");
         }
     });

@@ -3,11 +3,13 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use hoist_sys::poll::{Interest, Set};
 use hoist_sys::socket;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::TAKEN_ONE;
 use crate::protocol::{FromSupervisor, MAX_MESSAGE_BYTES, SOCKET_NAME, ToSupervisor};
 
 const SEND_TIMEOUT_MS: i32 = 1000;
@@ -16,16 +18,33 @@ const SEND_TIMEOUT_MS: i32 = 1000;
 #[derive(Debug)]
 pub struct Link {
     socket: OwnedFd,
+    /// Until the container's program runs.
+    taken: Mutex<Option<Taken>>,
+}
+
+/// Supervisors that wait no longer: when this is dropped the spawner hears of it, and makes others. Not before the start is
+/// over, which that would slow down.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) spawner: OwnedFd,
+    pub(super) count: usize,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        // A spawner that is gone parks no more.
+        let _ = socket::send(self.spawner.as_fd(), &vec![TAKEN_ONE; self.count], &[], SendFlags::DONTWAIT);
+    }
 }
 
 impl Link {
-    pub(super) fn new(socket: OwnedFd) -> Link {
-        Link { socket }
+    pub(super) fn new(socket: OwnedFd, taken: Option<Taken>) -> Link {
+        Link { socket, taken: Mutex::new(taken) }
     }
 
     /// Connects to the supervisor of an earlier engine. `ConnectionRefused` or `NotFound`: it has ended, see `exit.json`.
     pub fn connect(run_dir: &Path) -> io::Result<Link> {
-        socket::connect(run_dir, SOCKET_NAME).map(Link::new)
+        socket::connect(run_dir, SOCKET_NAME).map(|socket| Link::new(socket, None))
     }
 
     /// Sends one message with fds; waits up to a second if the supervisor is not reading.
@@ -60,6 +79,9 @@ impl Link {
                 return Ok(None);
             }
             if let Ok(message) = serde_json::from_slice(&buffer[..length]) {
+                if !matches!(message, FromSupervisor::Hello { .. }) {
+                    drop(self.taken.lock().unwrap_or_else(PoisonError::into_inner).take());
+                }
                 return Ok(Some(message));
             }
         }

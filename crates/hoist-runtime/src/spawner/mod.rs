@@ -29,6 +29,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use crate::launch::Launch;
 
 pub use link::Link;
+use link::Taken;
 pub use process::spawner_main_if_requested;
 
 /// First argument of a process that is to be the spawner.
@@ -82,14 +83,12 @@ impl Spawner {
         let inline: &[u8] = if memfd.is_some() { b"memfd" } else { &payload };
         let fds: Vec<BorrowedFd<'_>> = [control.as_fd()].into_iter().chain(memfd.iter().map(AsFd::as_fd)).collect();
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.hand_over(inline, &fds) {
-            return Ok(Link::new(own));
-        }
-        if running.send(inline, &fds).is_err() {
+        let (is_sent, taken) = running.hand_over(inline, &fds);
+        if !is_sent && running.send(inline, &fds).is_err() {
             *running = Running::start(self.parked)?;
             running.send(inline, &fds)?;
         }
-        Ok(Link::new(own))
+        Ok(Link::new(own, taken))
     }
 
     /// Pid of the spawner process, for diagnostics.
@@ -133,21 +132,17 @@ impl Running {
         if &buffer[..length] == READY { Ok(()) } else { Err(io::Error::other("spawner ended at once")) }
     }
 
-    /// Gives a launch to a supervisor that waits. False: none is there to take it.
-    fn hand_over(&mut self, payload: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
+    /// Gives a launch to a supervisor that waits, if one is there to take it, and tells which are no longer there.
+    fn hand_over(&mut self, payload: &[u8], fds: &[BorrowedFd<'_>]) -> (bool, Option<Taken>) {
         self.receive_parked();
-        let mut taken = Vec::new();
-        let mut is_sent = false;
+        let (mut is_sent, mut count) = (false, 0);
         while !is_sent && let Some(parked) = self.parked.pop_front() {
-            taken.push(TAKEN_ONE);
+            count += 1;
             // One that has died does not take it.
             is_sent = socket::send(parked.as_fd(), payload, fds, SendFlags::DONTWAIT).is_ok();
         }
-        if !taken.is_empty() {
-            // A spawner that is gone parks no more.
-            let _ = socket::send(self.socket.as_fd(), &taken, &[], SendFlags::DONTWAIT);
-        }
-        is_sent
+        let spawner = if count > 0 { self.socket.try_clone().ok() } else { None };
+        (is_sent, spawner.map(|spawner| Taken { spawner, count }))
     }
 
     fn receive_parked(&mut self) {
