@@ -1,6 +1,6 @@
 //! `ps`, `inspect`, `top`, `diff`, `port`, `version`, `info` and templates.
 
-use hoist_tests::{Bed, both, engine, eventually};
+use hoist_tests::{Bed, Entry, Image, both, engine, eventually};
 use serde_json::json;
 
 fn sleeper(t: &Bed) -> String {
@@ -187,6 +187,31 @@ fn diff_tells_added_changed_and_deleted() {
         let mut lines = diff.lines();
         lines.sort_unstable();
         assert_eq!(lines, ["A /d", "A /new", "C /etc", "C /etc/passwd", "D /etc/group"]);
+    });
+}
+
+#[test]
+fn diff_tells_what_a_new_directory_hides_and_no_mere_copies() {
+    both(|t| {
+        let image = t.name("layered");
+        let files = ["data/a", "data/b/x", "data/c/y", "kept/f"].map(|path| Entry::file(path, "x"));
+        t.load(&format!("{image}:latest"), &Image::busybox_with(&files, json!({})));
+        let diff = |script: &str| {
+            let name = t.name("diff");
+            t.args(&["run", "--name", &name, &image, "sh", "-c", script]).ok();
+            let diff = t.cli(&format!("diff {name}")).ok();
+            t.cli(&format!("rm {name}")).ok();
+            let mut lines: Vec<String> = diff.lines().iter().map(|line| (*line).to_string()).collect();
+            lines.sort_unstable();
+            lines
+        };
+        let replaced = diff("rm -r /data; mkdir -p /data/b; echo x > /data/b/zz");
+        assert_eq!(replaced, ["A /data/b/zz", "C /data", "C /data/b", "D /data/a", "D /data/b/x", "D /data/c"]);
+        let copied = diff("chmod 644 /kept/f; ln /kept/f /kept/g; rm /kept/g; touch -d @0 /kept; chown 0:0 /data/c/y");
+        assert!(copied.is_empty(), "{copied:?}");
+        assert_eq!(diff("chmod 600 /kept/f; touch /data/a"), ["C /data", "C /data/a", "C /kept", "C /kept/f"]);
+        assert_eq!(diff("rm -r /data/b; echo > /data/b"), ["C /data", "C /data/b"]);
+        t.cli(&format!("rmi {image}")).ok();
     });
 }
 

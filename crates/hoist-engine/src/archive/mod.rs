@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use tree::{Found, Tree};
+use tree::Found;
 use writer::TarWriter;
+
+pub(crate) use tree::{Merged, Tree, by_descriptor};
 
 /// Deepest directory, as for layers that are unpacked.
 const DEPTH_MAX: usize = 1024;

@@ -20,7 +20,7 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// Layers, topmost first.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     roots: Vec<OwnedFd>,
 }
 
@@ -43,12 +43,16 @@ impl Found<'_> {
     }
 }
 
-/// A name in a merged directory: the layers that make it up, topmost first, and whether lower ones may still add to it.
-struct Merged {
-    layers: Vec<usize>,
-    kind: FileType,
-    is_gone: bool,
-    is_open: bool,
+/// A name in a merged directory.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    /// The layers that make it up, topmost first.
+    pub(crate) layers: Vec<usize>,
+    pub(crate) kind: FileType,
+    /// The topmost layer that speaks of it says that it is gone.
+    pub(crate) is_gone: bool,
+    /// Lower layers may still add to it.
+    pub(crate) is_open: bool,
 }
 
 /// A directory being walked: its path, and what is left of its names, last first.
@@ -60,7 +64,7 @@ struct Level {
 type Visit<'v> = dyn FnMut(Found<'_>) -> io::Result<()> + 'v;
 
 impl Tree {
-    pub(super) fn open(layers: &[PathBuf]) -> io::Result<Tree> {
+    pub(crate) fn open(layers: &[PathBuf]) -> io::Result<Tree> {
         let open = |path: &PathBuf| {
             rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|e| io::Error::new(io::Error::from(e).kind(), format!("layer {}: {e}", path.display())))
@@ -123,8 +127,33 @@ impl Tree {
         Ok(kind == merged.kind)
     }
 
+    /// What a path stands for in these layers, of which each has the directory that it is in.
+    pub(crate) fn look(&self, path: &[u8], layers: &[usize]) -> io::Result<Option<Merged>> {
+        let mut found: Option<Merged> = None;
+        for &layer in layers {
+            let Some(file) = self.open_in(layer, path, OFlags::PATH | OFlags::NOFOLLOW)? else { continue };
+            let stat = rustix::fs::fstat(&file)?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            let is_directory = kind == FileType::Directory;
+            let is_open = is_directory && !is_opaque(file.as_fd());
+            match &mut found {
+                None => found = Some(Merged { layers: vec![layer], kind, is_gone: is_whiteout(&stat), is_open }),
+                Some(merged) if is_directory => {
+                    merged.layers.push(layer);
+                    merged.is_open = is_open;
+                }
+                // something else in a lower layer ends the stack of directories above it
+                Some(merged) => merged.is_open = false,
+            }
+            if found.as_ref().is_some_and(|merged| !merged.is_open) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// The names in a directory of these layers, last first.
-    fn names(&self, path: &[u8], layers: &[usize]) -> io::Result<Vec<(Vec<u8>, Merged)>> {
+    pub(crate) fn names(&self, path: &[u8], layers: &[usize]) -> io::Result<Vec<(Vec<u8>, Merged)>> {
         let mut names: BTreeMap<Vec<u8>, Merged> = BTreeMap::new();
         for &layer in layers {
             let Some(dir) = self.open_in(layer, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)? else {
@@ -174,6 +203,13 @@ impl Tree {
                 .is_ok_and(|file| is_opaque(file.as_fd()))
     }
 
+    /// What is at a path of a layer itself, opened with `O_PATH`; `None` if it is not there any more.
+    pub(crate) fn at(&self, layer: usize, path: &[u8]) -> io::Result<Option<(OwnedFd, Stat)>> {
+        let Some(file) = self.open_in(layer, path, OFlags::PATH | OFlags::NOFOLLOW)? else { return Ok(None) };
+        let stat = rustix::fs::fstat(&file)?;
+        Ok(Some((file, stat)))
+    }
+
     /// Opens a path of a layer; `None` if it is not there any more.
     fn open_in(&self, layer: usize, path: &[u8], flags: OFlags) -> Result<Option<OwnedFd>, Errno> {
         let path = if path.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(path)) };
@@ -207,6 +243,6 @@ fn xattr_is_there(file: BorrowedFd<'_>, name: &str) -> bool {
 }
 
 /// How calls that take a path, or a descriptor not of `O_PATH`, get at a file that is open with `O_PATH`: open(2).
-pub(super) fn by_descriptor(file: BorrowedFd<'_>) -> PathBuf {
+pub(crate) fn by_descriptor(file: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
