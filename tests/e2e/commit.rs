@@ -87,6 +87,25 @@ fn the_image_s_configuration_is_the_container_s_with_the_changes() {
 }
 
 #[test]
+fn several_lines_are_one_change() {
+    both(|t| {
+        let (name, image) = (t.name("lines"), t.name("image"));
+        t.cli(&format!("create --name {name} busybox true")).ok();
+        let config = |change: &str| {
+            t.args(&["commit", "-c", change, &name, &image]).ok();
+            let config = t.api().get(&format!("/images/{image}/json")).json()["Config"].take();
+            t.cli(&format!("rmi {image}")).ok();
+            config
+        };
+        assert_eq!(config("# first\nLABEL q=1 \\\n  r=2\n\nLABEL z=3")["Labels"]["r"], "2");
+        assert_eq!(config("CMD echo \\\n  hi")["Cmd"], json!(["/bin/sh", "-c", "echo   hi"]));
+        for nothing in ["", "# only a comment"] {
+            t.args(&["commit", "-c", nothing, &name, &image]).fails_with(1).complains("file with no instructions");
+        }
+    });
+}
+
+#[test]
 fn an_empty_list_changes_no_command() {
     both(|t| {
         let (name, image) = (t.name("empty"), t.name("image"));
