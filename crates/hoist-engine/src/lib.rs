@@ -24,6 +24,7 @@ mod export;
 #[doc(hidden)]
 pub mod fuzzing;
 mod glob;
+mod image_list;
 mod image_manifests;
 mod image_pins;
 mod image_prune;
@@ -55,8 +56,9 @@ pub use engine::Engine;
 pub(crate) use error::Error;
 pub use exec::{ExecStream, Execs, LaunchedExec};
 pub use export::Export;
+pub use image_list::IMAGE_FILTER_KEYS;
 pub use image_verify::VerifyRequest;
-pub use images::{IMAGE_FILTER_KEYS, Images};
+pub use images::Images;
 pub use info::System;
 pub use listing::FILTER_KEYS as CONTAINER_FILTER_KEYS;
 pub use logs::check_config as check_log_config;

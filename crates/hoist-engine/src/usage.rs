@@ -56,7 +56,7 @@ pub struct Usage<T> {
 impl Engine {
     /// Images and what their layers take. Blocking.
     pub fn image_usage(&self) -> Result<Usage<ImageSummary>> {
-        let items = self.images.list_with_shares(&Filters::default())?;
+        let items = self.images.list_with_shares(&Filters::default(), false)?;
         let total_size = signed(self.images.layers_size_bytes());
         let used: i64 = items.iter().filter(|i| i.containers > 0).map(|i| signed(i.size) - i.shared_size).sum();
         Ok(Usage {

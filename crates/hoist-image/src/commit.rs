@@ -1,5 +1,6 @@
 //! A new layer on top of an image: what `commit` makes of a container.
 
+use std::collections::HashSet;
 use std::io::Read;
 
 use hoist_api::reference::Reference;
@@ -65,6 +66,11 @@ impl Store {
     /// The image below, for one that was committed here.
     pub fn parent(&self, image: &Image) -> Option<Digest> {
         self.shared.index().parent(&image.id).map(str::to_owned)
+    }
+
+    /// The ids of the images of which others were made here.
+    pub fn parents(&self) -> HashSet<Digest> {
+        self.shared.index().parents()
     }
 }
 

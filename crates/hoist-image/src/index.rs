@@ -116,6 +116,11 @@ impl Index {
         self.images.get(id).and_then(|entry| entry.record.parent.as_deref())
     }
 
+    /// Those of which others were made.
+    pub(crate) fn parents(&self) -> HashSet<String> {
+        self.images.values().filter_map(|entry| entry.record.parent.clone()).collect()
+    }
+
     pub(crate) fn has_children(&self, id: &str) -> bool {
         self.images.values().any(|entry| entry.record.parent.as_deref() == Some(id))
     }

@@ -35,9 +35,10 @@ pub(super) async fn list(call: &Call) -> Result<Answer, Error> {
     if call.version.lists_by_name() && !call.query.get("filter").is_empty() {
         filters.add("reference", call.query.get("filter"));
     }
+    let all = call.query.flag("all");
     let mut images = match call.query.flag("shared-size") {
-        true => call.engine.images.list_with_shares(&filters)?,
-        false => call.engine.images.list(&filters)?,
+        true => call.engine.images.list_with_shares(&filters, all)?,
+        false => call.engine.images.list(&filters, all)?,
     };
     if call.version.lists_manifests() && call.query.flag("manifests") {
         let store = call.engine.images.clone();
