@@ -106,6 +106,39 @@ fn several_lines_are_one_change() {
 }
 
 #[test]
+fn a_nameless_image_that_others_were_made_of_is_listed_with_all_only() {
+    both(|t| {
+        let (first, second, image) = (t.name("first"), t.name("second"), format!("{}:v1", t.name("moving")));
+        t.cli(&format!("create --name {first} busybox true")).ok();
+        let below = t.cli(&format!("commit {first} {image}")).ok().text().to_string();
+        t.cli(&format!("create --name {second} {image} true")).ok();
+        t.cli(&format!("ps -a -f name={second} --format '{{{{.Image}}}}'")).ok().prints(&image);
+        let above = t.cli(&format!("commit {second} {image}")).ok().text().to_string();
+        t.cli("images -q --no-trunc").ok().says(&above).says_not(&below);
+        t.cli("images -a -q --no-trunc").ok().says(&above).says(&below);
+        for dangling in ["true", "false"] {
+            t.cli(&format!("images -a -q --no-trunc -f dangling={dangling}")).ok().says_not(&below);
+        }
+        // a container's image is called by a name only while that stands for it
+        t.cli(&format!("ps -a -f name={second} --format '{{{{.Image}}}}'")).ok().prints(&below[7..19]);
+        let listed = |name: &str| {
+            let filter = format!("%7B%22name%22%3A%5B%22{name}%22%5D%7D");
+            t.api().get(&format!("/containers/json?all=1&filters={filter}")).status(200).json()[0].clone()
+        };
+        assert_eq!((&listed(&second)["Image"], &listed(&second)["ImageID"]), (&json!(below), &json!(below)));
+        assert_eq!(listed(&first)["Image"], "busybox");
+        assert_eq!(t.inspect(&second)["Config"]["Image"], image);
+        let third = t.name("third");
+        t.cli(&format!("create --name {third} {image} true")).ok();
+        assert_eq!(listed(&third)["Image"], image);
+        t.cli(&format!("rmi -f {image}")).ok();
+        assert_eq!(listed(&third)["Image"], above);
+        t.cli(&format!("rm {second} {third}")).ok();
+        t.cli(&format!("rmi {below}")).ok();
+    });
+}
+
+#[test]
 fn an_empty_list_changes_no_command() {
     both(|t| {
         let (name, image) = (t.name("empty"), t.name("image"));

@@ -1,5 +1,6 @@
 //! One line of `docker ps`: the summary, its human status, and the filters that need only a record.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use hoist_api::container::{Summary, SummaryHostConfig, SummaryNetworkSettings};
@@ -9,13 +10,34 @@ use hoist_api::time::{human_duration, now_ns};
 use crate::container::inspect;
 use crate::container::record::{Record, Status};
 
-/// The list item of a record.
-pub(crate) fn summary(record: &Arc<Record>) -> Summary {
+/// How the images of the containers of one list are called. Each reference is looked up once.
+#[derive(Default)]
+pub(crate) struct ImageNames {
+    ids: HashMap<String, Option<String>>,
+}
+
+impl ImageNames {
+    /// What the container was made from, while that still stands for its image; else the image's id. `id_of` looks up what a
+    /// reference stands for.
+    pub(crate) fn of(&mut self, record: &Record, id_of: impl FnOnce(&str) -> Option<String>) -> String {
+        let (name, id) = (&record.fixed.config.image, &record.fixed.image_id);
+        if name.is_empty() || name == id {
+            return id.clone();
+        }
+        if !self.ids.contains_key(name) {
+            self.ids.insert(name.clone(), id_of(name));
+        }
+        if self.ids.get(name).is_some_and(|known| known.as_ref() == Some(id)) { name.clone() } else { id.clone() }
+    }
+}
+
+/// The list item of a record, with its image's name.
+pub(crate) fn summary(record: &Arc<Record>, image: String) -> Summary {
     let fixed = &record.fixed;
     Summary {
         id: fixed.id.clone(),
         names: vec![format!("/{}", record.name)],
-        image: if fixed.config.image.is_empty() { fixed.image_id.clone() } else { fixed.config.image.clone() },
+        image,
         image_id: fixed.image_id.clone(),
         command: command(&fixed.path, &fixed.args),
         created: fixed.created_ns / 1_000_000_000,

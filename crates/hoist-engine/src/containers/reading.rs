@@ -92,11 +92,13 @@ impl Containers {
 
     pub fn list(&self, options: &ListOptions) -> Result<Vec<Summary>> {
         let chosen = listing::choose(self, options)?;
+        let mut image_names = list::ImageNames::default();
+        let id_of = |name: &str| self.context.images.get(name).ok().map(|image| image.id.clone());
         let mut linked = links::names(self.records().iter().map(Arc::as_ref));
         Ok(chosen
             .iter()
             .map(|record| {
-                let mut summary = list::summary(record);
+                let mut summary = list::summary(record, image_names.of(record, id_of));
                 if let Some(names) = linked.remove(record.id()) {
                     summary.names.extend(names);
                     summary.names.sort();
