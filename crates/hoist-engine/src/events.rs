@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hoist_api::event::{Actor, Event};
 use hoist_api::filters::Filters;
+use hoist_api::reference::Reference;
 use hoist_api::time::now_ns;
 use tokio::sync::broadcast;
 
@@ -117,11 +118,58 @@ pub fn passes(event: &Event, filters: &Filters) -> bool {
             names("container", v) || attributes.get("container").is_some_and(|c| c.starts_with(v))
         })
         && filters.any("image", |v| {
-            names("image", v)
-                || attributes.get("image").is_some_and(|image| image == v || image.split(':').next() == Some(v))
+            let name = attributes.get(if event.r#type == "image" { "name" } else { "image" });
+            std::iter::once(&event.actor.id)
+                .chain(name)
+                .any(|name| name == v || without_tag(name).is_some_and(|n| n == v))
         })
         && ["network", "volume", "daemon", "plugin", "service", "node", "secret", "config"]
             .iter()
             .all(|kind| filters.any(kind, |v| names(kind, v)))
         && (!filters.has("label") || filters.labels_match(attributes))
+}
+
+/// The repository of a reference.
+fn without_tag(reference: &str) -> Option<String> {
+    Reference::parse(reference).ok().map(|reference| reference.familiar_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: &str, id: &str, attributes: &[(&str, &str)]) -> Event {
+        let events = Events::default();
+        let owned = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        events.emit(kind, "tag", id, owned.collect());
+        Event::clone(&events.subscribe().0[0])
+    }
+
+    #[test]
+    fn images_are_chosen_by_id_reference_or_repository() {
+        let id = format!("sha256:{}", "4f".repeat(32));
+        let tagged = event("image", &id, &[("name", "127.0.0.1:5801/sk/multi:3"), ("a", "b")]);
+        let created = event("container", &"5e".repeat(32), &[("image", "127.0.0.1:5801/sk/multi:3"), ("name", "c")]);
+        let is_chosen = |event: &Event, key: &str, value: &str| {
+            let filters = Events::parse_filters(&serde_json::json!({ key: [value] }).to_string()).unwrap();
+            passes(event, &filters)
+        };
+        for (value, by_image, by_container) in [
+            ("127.0.0.1:5801/sk/multi", true, true),
+            ("127.0.0.1:5801/sk/multi:3", true, true),
+            (&id, true, false),
+            ("127.0.0.1", false, false),
+            ("127.0.0.1:5801/sk", false, false),
+            ("127.0.0.1:5801/sk/multi:4", false, false),
+            (&id[..19], false, false),
+        ] {
+            assert_eq!(is_chosen(&tagged, "image", value), by_image, "{value}");
+            assert_eq!(is_chosen(&created, "image", value), by_container, "{value}");
+        }
+        let pulled = event("image", "busybox:1", &[("name", "busybox")]);
+        assert!(is_chosen(&pulled, "image", "busybox") && is_chosen(&pulled, "image", "busybox:1"));
+        let by_digest = event("image", &format!("me/x@{id}"), &[("name", "me/x")]);
+        assert!(is_chosen(&by_digest, "image", "me/x") && is_chosen(&by_digest, "image", &format!("me/x@{id}")));
+        assert!(is_chosen(&tagged, "label", "a=b") && !is_chosen(&tagged, "label", "a=c"));
+    }
 }
