@@ -1,6 +1,6 @@
 //! `events`: what happened, in order, with filters and bounds.
 
-use hoist_tests::{Bed, both, engine};
+use hoist_tests::{Bed, Entry, Image, both, engine};
 use serde_json::{Value, json};
 
 /// The query value of filters.
@@ -139,6 +139,55 @@ fn filters_select_by_label_image_and_type() {
         assert_eq!((&first["Action"], &first["Actor"]["ID"]), (&json!("start"), &json!(id)));
         api.delete(&format!("/containers/{id}?force=1")).status(204);
         assert_eq!(api.stream("GET", "/events?filters=nonsense", b"").status, 400);
+    });
+}
+
+#[test]
+fn images_are_told_of_with_their_labels_by_which_they_are_chosen() {
+    engine(|t| {
+        let (api, name) = (t.api(), t.name("told"));
+        let image = Image::busybox_with(&[Entry::file("told", name.clone())], json!({ "Labels": { "told": name } }));
+        let (one, id) = (format!("127.0.0.1:9/{name}:one"), image.id());
+        let filters = |filters: Value| format!("/events?filters={}", encoded(&filters));
+        let mut labelled = api.stream("GET", &filters(json!({ "label": [format!("told={name}")] })), b"");
+        let mut deleted = api.stream("GET", &filters(json!({ "type": ["image"], "event": ["delete"] })), b"");
+        let mut of_repository =
+            api.stream("GET", &filters(json!({ "image": [format!("127.0.0.1:9/{name}")], "type": ["image"] })), b"");
+        t.load(&one, &image);
+        api.post(&format!("/images/{id}/tag?repo=127.0.0.1%3A9%2F{name}&tag=two")).status(201);
+        api.delete(&format!("/images/{one}")).status(200);
+        api.delete(&format!("/images/127.0.0.1:9/{name}:two")).status(200);
+        let changes = encoded(&json!(format!("LABEL told={name}")));
+        let query =
+            format!("fromSrc=-&repo={name}&changes={}", changes.trim_start_matches("%22").trim_end_matches("%22"));
+        let tar = [("Content-Type", "application/x-tar")];
+        api.request("POST", &format!("/images/create?{query}"), &tar, &[0; 1024]).status(200);
+        let imported = api.get(&format!("/images/{name}/json")).status(200).json()["Id"].clone();
+        api.delete(&format!("/images/{name}")).status(200);
+        let two = format!("127.0.0.1:9/{name}:two");
+        for (action, of, called) in [
+            ("load", json!(id), json!(id)),
+            ("tag", json!(id), json!(two)),
+            ("untag", json!(id), json!(id)),
+            ("untag", json!(id), json!(id)),
+            ("tag", imported.clone(), json!(format!("{name}:latest"))),
+            ("import", imported.clone(), imported.clone()),
+            ("untag", imported.clone(), imported.clone()),
+        ] {
+            let event = labelled.next_json().unwrap();
+            let attributes = json!({ "told": name, "name": called });
+            assert_eq!((&event["Action"], &event["Actor"]["ID"]), (&json!(action), &of), "{event}");
+            assert_eq!(event["Actor"]["Attributes"], attributes, "{event}");
+        }
+        assert_eq!(of_repository.next_json().unwrap()["Actor"]["Attributes"]["name"], two);
+        // layers are not told of, and what is gone has no labels
+        let mut gone = Vec::new();
+        while gone.last() != Some(&imported) {
+            let event = deleted.next_json().unwrap();
+            assert_eq!(event["Actor"]["Attributes"], json!({ "name": event["Actor"]["ID"] }));
+            gone.push(event["Actor"]["ID"].clone());
+        }
+        assert!(gone.contains(&json!(id)) && (gone.len() == 2 || !t.engine.is_own()), "{gone:?}");
     });
 }
 

@@ -100,10 +100,11 @@ impl Images {
     }
 
     fn remove_for_budget(&self, id: &str) {
+        let Ok(image) = self.store().get(id) else { return };
         let removed = self.store().remove(id, Force::SparingPins, true, &|image| self.any_users(image));
         match removed {
             Ok(removed) => {
-                let removed = self.report(id, removed, Some(REASON));
+                let removed = self.report(&image, removed, Some(REASON));
                 tracing::info!(image = id, ?removed, "removed: images take more of the disk than --max-disk");
             }
             // Gone, taken or pinned meanwhile.

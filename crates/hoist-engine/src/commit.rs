@@ -15,6 +15,7 @@ use crate::container::record::{Record, Status};
 use crate::containers::Containers;
 use crate::create::merge;
 use crate::error::{Error, Result, Translate};
+use crate::image_events;
 use crate::info;
 
 /// What `POST /commit` asks for.
@@ -102,18 +103,16 @@ impl Containers {
     }
 
     fn tell_of_commit(&self, record: &Record, request: &CommitRequest, id: &str) {
-        let events = &self.context().events;
-        let named = |name: &str| [("name".to_owned(), name.to_owned())].into();
-        events.emit("image", "create", id, named(id));
+        image_events::emit(self.context(), "create", id, id);
         let name = request.reference.as_ref().map(Reference::familiar).unwrap_or_default();
         if !name.is_empty() {
-            events.emit("image", "tag", id, named(&name));
+            image_events::emit(self.context(), "tag", id, &name);
         }
         let mut attributes = record.event_attributes();
         for (key, value) in [("comment", request.comment.as_str()), ("imageID", id), ("imageRef", &name)] {
             attributes.insert(key.to_owned(), value.to_owned());
         }
-        events.emit("container", "commit", record.id(), attributes);
+        self.context().events.emit("container", "commit", record.id(), attributes);
     }
 }
 

@@ -39,7 +39,7 @@ impl Images {
                     Err(hoist_image::Error::NotFound(_) | hoist_image::Error::Conflict(_)) => continue,
                     Err(e) => return Err(e).api(),
                 };
-            report.images_deleted.get_or_insert_default().extend(self.report(&image.id, removed, None));
+            report.images_deleted.get_or_insert_default().extend(self.report(&image, removed, None));
         }
         report.space_reclaimed = before.saturating_sub(self.layers_size_bytes());
         let reclaimed = [("reclaimed".to_owned(), report.space_reclaimed.to_string())];

@@ -1,6 +1,6 @@
 //! Images: the store's operations with the engine's knowledge of who uses them, and their events.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -37,17 +37,6 @@ impl Images {
 
     pub(crate) fn container_records(&self) -> Vec<Arc<crate::Record>> {
         self.containers.records()
-    }
-
-    pub(crate) fn emit(&self, action: &str, id: &str, name: &str) {
-        self.emit_because(action, id, name, None);
-    }
-
-    /// The same, saying why the engine did it by itself.
-    fn emit_because(&self, action: &str, id: &str, name: &str, reason: Option<&str>) {
-        let reason = reason.map(|reason| ("reason".to_owned(), reason.to_owned()));
-        let attributes: BTreeMap<_, _> = reason.into_iter().chain([("name".to_owned(), name.to_owned())]).collect();
-        self.context.events.emit("image", action, id, attributes);
     }
 
     /// Whether an image is there.
@@ -117,9 +106,9 @@ impl Images {
     /// Loads an archive. Blocking.
     pub fn load(&self, tar: &mut dyn Read, platforms: &[Platform], progress: &ProgressSink) -> Result<()> {
         let begun_ns = now_ns();
-        self.store().load(tar, platforms, progress).api().map_err(|e| self.context.explain(e))?;
+        let ids = self.store().load(tar, platforms, progress).api().map_err(|e| self.context.explain(e))?;
         self.settle(begun_ns);
-        self.emit("load", "", "");
+        ids.iter().for_each(|id| self.emit("load", id, id));
         Ok(())
     }
 
@@ -148,7 +137,10 @@ impl Images {
         let imported = self.store().import(tar, reference, config, message, platform).api();
         let id = imported.map_err(|e| self.context.explain(e))?;
         self.settle(begun_ns);
-        self.emit("import", &id, &reference.map(Reference::familiar).unwrap_or_default());
+        if let Some(reference) = reference {
+            self.emit("tag", &id, &reference.clone().with_default_tag().familiar());
+        }
+        self.emit("import", &id, &id);
         Ok(id)
     }
 
@@ -171,29 +163,12 @@ impl Images {
     /// Untags or removes, with Docker's rules.
     pub fn remove(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<Removed>> {
         let users = self.users();
-        let id = self.store().get(name).api()?.id.clone();
+        let image = self.store().get(name).api()?;
         let removed = self
             .store()
             .remove(name, force, no_prune, &|image: &Image| users.get(&image.id).cloned().unwrap_or_default())
             .api()?;
-        Ok(self.report(&id, removed, None))
-    }
-
-    /// Tells of removals; of the reason too, where nobody asked for them.
-    pub(crate) fn report(&self, id: &str, removed: Vec<hoist_image::Removed>, reason: Option<&str>) -> Vec<Removed> {
-        removed
-            .into_iter()
-            .map(|item| match item {
-                hoist_image::Removed::Untagged(name) => {
-                    self.emit_because("untag", id, &name, reason);
-                    Removed::Untagged(name)
-                }
-                hoist_image::Removed::Deleted(digest) => {
-                    self.emit_because("delete", &digest, &digest, reason);
-                    Removed::Deleted(digest)
-                }
-            })
-            .collect()
+        Ok(self.report(&image, removed, None))
     }
 
     pub(crate) fn users(&self) -> HashMap<String, Users> {

@@ -24,6 +24,7 @@ mod export;
 #[doc(hidden)]
 pub mod fuzzing;
 mod glob;
+mod image_events;
 mod image_list;
 mod image_manifests;
 mod image_pins;

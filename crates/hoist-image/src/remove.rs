@@ -10,8 +10,12 @@ use crate::{Digest, Error, Image, Store, digest, index, records};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removed {
     Untagged(String),
-    /// An image's id, or the chain id of a layer that went with it.
+    /// A digest that went with the last tag of its repository.
+    WentAlong(String),
+    /// An image's id.
     Deleted(Digest),
+    /// The chain id of a layer that went with its image.
+    Layer(Digest),
 }
 
 /// What `rmi` needs to know from outside: who uses the image. `stopped`/`running` list container ids.
@@ -82,7 +86,7 @@ impl Removal<'_> {
             if let Some(obstacle) = self.obstacle(&image, false) {
                 return Err(conflict(&image.id, &obstacle));
             }
-            self.drop_names(&image.id, &names)?;
+            self.drop_names(&image.id, &names, &[])?;
         }
         self.delete(&image.id, self.is_forced(), false)
     }
@@ -121,22 +125,23 @@ impl Removal<'_> {
             gone.extend::<Vec<_>>(digests);
             rest = others;
         }
-        self.drop_names(&image.id, &gone)?;
+        let (asked_for, along) = gone.split_at(1);
+        self.drop_names(&image.id, asked_for, along)?;
         if rest.is_empty() { self.delete(&image.id, self.is_forced(), true) } else { Ok(()) }
     }
 
-    fn drop_names(&mut self, id: &str, names: &[Reference]) -> Result<(), Error> {
+    /// `along`: digests that go because the last tag of their repository does.
+    fn drop_names(&mut self, id: &str, names: &[Reference], along: &[Reference]) -> Result<(), Error> {
         if names.is_empty() {
             return Ok(());
         }
         let shared = &self.store.shared;
-        let keys: Vec<String> = names.iter().map(index::lookup_key).collect();
+        let keys: Vec<String> = names.iter().chain(along).map(index::lookup_key).collect();
         shared.db.write_durable(|tx| keys.iter().try_for_each(|key| records::drop_name(tx, key)))?;
         let mut index = shared.index_mut();
-        for (key, name) in keys.iter().zip(names) {
-            index.drop_name(key);
-            self.removed.push(Removed::Untagged(name.familiar()));
-        }
+        keys.iter().for_each(|key| index.drop_name(key));
+        self.removed.extend(names.iter().map(|name| Removed::Untagged(name.familiar())));
+        self.removed.extend(along.iter().map(|name| Removed::WentAlong(name.familiar())));
         tracing::debug!(image = %id, ?keys, "untagged");
         Ok(())
     }
@@ -179,7 +184,7 @@ impl Removal<'_> {
         let kept: HashSet<String> =
             shared.index().diff_ids_in_use().flat_map(|diff_ids| digest::chain_ids(diff_ids)).collect();
         let chain = digest::chain_ids(&image.diff_ids).into_iter().rev().filter(|id| !kept.contains(id));
-        self.removed.extend(chain.map(Removed::Deleted));
+        self.removed.extend(chain.map(Removed::Layer));
         for blob in blobs {
             shared.disk.blobs.remove(&blob)?;
         }

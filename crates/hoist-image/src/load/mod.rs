@@ -15,7 +15,7 @@ use hoist_api::reference::Reference;
 
 use crate::ingest::{ImageDraft, Ingest};
 use crate::signature::local::Source;
-use crate::{Error, Platform, Progress, ProgressSink, Store, config, decompress, digest, tags};
+use crate::{Digest, Error, Platform, Progress, ProgressSink, Store, config, decompress, digest, tags};
 use archive::Archive;
 
 /// An image found in an archive and what to say about it.
@@ -26,8 +26,13 @@ struct Found {
 impl Store {
     /// `docker load`: docker-archive of any release or OCI layout tar, in any compression that layers may have.
     /// With `platforms`, only images for one of them.
-    /// Reads `tar` to its end unless it fails. Blocking.
-    pub fn load(&self, tar: &mut dyn Read, platforms: &[Platform], progress: &ProgressSink) -> Result<(), Error> {
+    /// Reads `tar` to its end unless it fails. Returns the ids of what came, in the archive's order. Blocking.
+    pub fn load(
+        &self,
+        tar: &mut dyn Read,
+        platforms: &[Platform],
+        progress: &ProgressSink,
+    ) -> Result<Vec<Digest>, Error> {
         let read_error = |e: io::Error| Error::Invalid(format!("cannot read the archive: {e}"));
         let (format, sniffed) = decompress::sniff(tar).map_err(read_error)?;
         let plain = decompress::open(format, sniffed).map_err(read_error)?;
@@ -59,15 +64,18 @@ impl Store {
             );
             progress(Progress::stream(text));
         }
+        let mut ids = Vec::with_capacity(drafts.len());
         for draft in &drafts {
+            let id = digest::of_bytes(&draft.config);
             for name in &draft.names {
                 progress(Progress::stream(format!("Loaded image: {}\n", name.familiar())));
             }
             if draft.names.is_empty() {
-                progress(Progress::stream(format!("Loaded image ID: {}\n", digest::of_bytes(&draft.config))));
+                progress(Progress::stream(format!("Loaded image ID: {id}\n")));
             }
+            ids.push(id);
         }
-        Ok(())
+        Ok(ids)
     }
 }
 

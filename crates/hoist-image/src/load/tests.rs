@@ -370,7 +370,7 @@ fn only_images_for_the_platform_that_was_asked_for_are_loaded() {
         let place = Place::new();
         let sink: ProgressSink = Arc::new(|_| {});
         let platforms = [Platform::parse(platform).unwrap()];
-        place.store.load(&mut &archive[..], &platforms, &sink).map(|()| place.store.list().len())
+        place.store.load(&mut &archive[..], &platforms, &sink).map(|_| place.store.list().len())
     };
     let own = Place::new();
     own.load(&archive).unwrap();

@@ -70,7 +70,7 @@ fn the_last_name_takes_image_and_layers_along_but_not_shared_ones() {
     assert_eq!(place.count("layers"), 3);
     let chain = digest::chain_ids(&place.store.get("one").unwrap().diff_ids);
     let removed = place.remove("one", false).unwrap();
-    assert_eq!(removed, [untagged("one:latest"), Removed::Deleted(one), Removed::Deleted(chain[1].clone())]);
+    assert_eq!(removed, [untagged("one:latest"), Removed::Deleted(one), Removed::Layer(chain[1].clone())]);
     assert_eq!((place.count("layers"), place.count("blobs/sha256"), place.count("tmp")), (2, 1, 0));
     place.remove("two", false).unwrap();
     assert_eq!((place.count("layers"), place.count("blobs/sha256"), place.count("tmp")), (0, 0, 0));
@@ -93,6 +93,18 @@ fn other_names_keep_the_image_and_its_id_needs_force() {
     place.store.tag(&id, &Reference::parse("one").unwrap()).unwrap();
     let removed = place.remove(&id[7..19], true).unwrap();
     assert_eq!(removed[..3], [untagged("one:latest"), untagged("reg.io/other:2"), Removed::Deleted(id)]);
+}
+
+#[test]
+fn the_last_tag_takes_the_digests_of_its_repository_along() {
+    let place = Place::new();
+    let id = place.image("reg.io/one:1", &["a"]);
+    let digest = format!("reg.io/one@{id}");
+    let key = index::lookup_key(&Reference::parse(&digest).unwrap());
+    place.store.shared.db.write_durable(|tx| records::put_name(tx, &key, &id)).unwrap();
+    place.store.shared.index_mut().put_name(&key, &id);
+    let removed = place.remove("reg.io/one:1", false).unwrap();
+    assert_eq!(removed[..3], [untagged("reg.io/one:1"), Removed::WentAlong(digest), Removed::Deleted(id)]);
 }
 
 #[test]
