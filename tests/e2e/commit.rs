@@ -139,6 +139,31 @@ fn a_nameless_image_that_others_were_made_of_is_listed_with_all_only() {
 }
 
 #[test]
+fn old_clients_are_told_of_the_container_that_an_image_was_made_of() {
+    engine(|t| {
+        let (name, image, api) = (t.name("maker"), t.name("made"), t.api());
+        let body = json!({ "Image": "busybox", "Cmd": ["true"], "Hostname": "maker", "Env": ["A=1"] });
+        let made = api.post_json(&format!("/containers/create?name={name}"), &body).status(201).json();
+        api.post(&format!("/commit?container={name}&repo={image}")).status(201);
+        let old = api.get(&format!("/v1.44/images/{image}/json")).status(200).json();
+        assert_eq!((&old["Container"], &old["ContainerConfig"]["Hostname"]), (&made["Id"], &json!("maker")));
+        assert_eq!((&old["ContainerConfig"]["Cmd"], &old["Config"]["Hostname"]), (&json!(["true"]), &json!("")));
+        assert!(old["ContainerConfig"]["Env"].as_array().unwrap().contains(&json!("A=1")), "{old}");
+        let new = api.get(&format!("/v1.45/images/{image}/json")).status(200).json();
+        assert!(new.get("Container").is_none() && new.get("ContainerConfig").is_none(), "{new}");
+        let config = api.get(&format!("/v1.51/images/{image}/json")).status(200).json()["Config"].clone();
+        assert!(config["Labels"].is_null() && config.get("Hostname").is_none(), "{config}");
+        api.delete(&format!("/images/{image}")).status(200);
+        api.delete(&format!("/containers/{name}")).status(204);
+        let unnamed = api.post("/commit").status(400).message();
+        assert_eq!(unnamed, "invalid name or ID supplied: \"\"");
+        // without a name, nothing is done, whatever the image
+        api.post("/images/no-such-image/tag").status(200);
+        api.post("/images/no-such-image/tag?repo=x").status(404);
+    });
+}
+
+#[test]
 fn an_empty_list_changes_no_command() {
     both(|t| {
         let (name, image) = (t.name("empty"), t.name("image"));

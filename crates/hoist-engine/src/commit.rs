@@ -36,6 +36,9 @@ pub struct CommitRequest {
 impl Containers {
     /// Makes an image of the container; returns its id.
     pub async fn commit(&self, name: &str, request: CommitRequest) -> Result<String> {
+        if name.is_empty() {
+            return Err(Error::invalid("invalid name or ID supplied: \"\""));
+        }
         let handle = self.get(name)?;
         let record = handle.record();
         match record.state.status {

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
+use hoist_api::container::Config;
 use hoist_api::image::{ContainerConfig, History, Inspect, Metadata, Removed, RootFs};
 use hoist_api::inspect::GraphDriver;
 use hoist_api::reference::Reference;
 use hoist_api::time::{now_ns, rfc3339_nano};
 use hoist_image::{Archive, Credentials, Distribution, Image, Platform, ProgressSink, Store, UrlSource, Users};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::containers::Containers;
 use crate::context::Context;
@@ -230,10 +231,19 @@ impl Images {
             graph_driver: GraphDriver { data, name: "overlay2".to_owned() },
             root_fs: RootFs { r#type: "layers".to_owned(), layers: image.diff_ids.clone() },
             metadata: Metadata { last_tag_time: rfc3339_nano(image.last_tagged_ns) },
-            config: serde_json::to_value(&image.config).map_err(|e| Error::internal(e.to_string()))?,
+            config: without_empty(serde_json::to_value(&image.config).map_err(|e| Error::internal(e.to_string()))?),
             hoist: Some(self.upkeep(&image)),
             manifests: Vec::new(),
         })
+    }
+
+    /// The id and the configuration of the container that an image was made of, if it says so; of foreign images what can be
+    /// read.
+    pub fn made_of(&self, name: &str) -> Result<(String, Config)> {
+        let image = self.store().get(name).api()?;
+        let container = image.document["container"].as_str().unwrap_or_default().to_owned();
+        let config = image.document.get("container_config").cloned();
+        Ok((container, config.and_then(|config| serde_json::from_value(config).ok()).unwrap_or_default()))
     }
 
     pub fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<History>> {
@@ -256,6 +266,16 @@ impl Images {
     pub fn count(&self) -> usize {
         self.store().list().len()
     }
+}
+
+/// An object without lists and maps that have nothing in them.
+fn without_empty(mut value: Value) -> Value {
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|_, value| {
+            !value.as_array().is_some_and(Vec::is_empty) && !value.as_object().is_some_and(Map::is_empty)
+        });
+    }
+    value
 }
 
 /// What its last step says, where the image itself says nothing.

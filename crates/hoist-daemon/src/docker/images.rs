@@ -62,6 +62,13 @@ pub(super) async fn inspect(call: &Call) -> Result<Answer, Error> {
     }
     let mut value = serde_json::to_value(found).map_err(|e| Error::internal(e.to_string()))?;
     call.version.image(&mut value);
+    if call.version.tells_of_making() {
+        let (container, config) = call.engine.images.made_of(&call.name)?;
+        if !container.is_empty() {
+            value["Container"] = container.into();
+        }
+        value["ContainerConfig"] = serde_json::to_value(config).map_err(|e| Error::internal(e.to_string()))?;
+    }
     answer::ok(&value)
 }
 
@@ -70,6 +77,10 @@ pub(super) fn history(call: &Call) -> Result<Answer, Error> {
 }
 
 pub(super) fn tag(call: &Call) -> Result<Answer, Error> {
+    if call.query.get("repo").is_empty() {
+        // Nothing is asked for, and dockerd does not even look at the image.
+        return Ok(answer::status(StatusCode::OK));
+    }
     call.engine.images.tag(&call.name, call.query.get("repo"), call.query.get("tag"))?;
     Ok(answer::status(StatusCode::CREATED))
 }

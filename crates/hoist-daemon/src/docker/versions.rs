@@ -6,6 +6,12 @@ use serde_json::Value;
 
 use super::answer::{self, Answer};
 
+/// What an image's configuration has before 1.52 although it is empty.
+const EMPTY_BEFORE_52: [&str; 8] = ["Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "User", "Volumes", "WorkingDir"];
+/// The same before 1.50: what only a container has.
+const EMPTY_BEFORE_50: [&str; 9] =
+    ["Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Image"];
+
 /// A version that a client asked for, e.g. 1.44.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ApiVersion(pub u16, pub u16);
@@ -82,12 +88,13 @@ impl ApiVersion {
             item["VirtualSize"] = item["Size"].clone();
         }
         if self.before(43) {
-            let untagged = item["RepoTags"].as_array().is_none_or(Vec::is_empty);
-            if untagged {
-                item["RepoTags"] = serde_json::json!(["<none>:<none>"]);
-            }
-            if item["RepoDigests"].as_array().is_none_or(Vec::is_empty) {
-                item["RepoDigests"] = serde_json::json!(["<none>@<none>"]);
+            let names = [("RepoTags", "<none>:<none>"), ("RepoDigests", "<none>@<none>")];
+            let is_empty = |item: &Value, key: &str| item[key].as_array().is_none_or(Vec::is_empty);
+            let is_nameless = names.iter().all(|(key, _)| is_empty(item, key));
+            for (key, none) in names {
+                if is_empty(item, key) {
+                    item[key] = if is_nameless { serde_json::json!([none]) } else { Value::Null };
+                }
             }
         }
     }
@@ -106,31 +113,24 @@ impl ApiVersion {
         if self.before(44) {
             answer["VirtualSize"] = answer["Size"].clone();
         }
-        if self.before(50)
+        if self.before(52)
             && let Some(Value::Object(config)) = answer.get_mut("Config")
         {
-            for (key, value) in [
-                ("Hostname", Value::from("")),
-                ("Domainname", Value::from("")),
-                ("User", Value::from("")),
-                ("AttachStdin", Value::from(false)),
-                ("AttachStdout", Value::from(false)),
-                ("AttachStderr", Value::from(false)),
-                ("Tty", Value::from(false)),
-                ("OpenStdin", Value::from(false)),
-                ("StdinOnce", Value::from(false)),
-                ("Env", Value::Null),
-                ("Cmd", Value::Null),
-                ("Image", Value::from("")),
-                ("Volumes", Value::Null),
-                ("WorkingDir", Value::from("")),
-                ("Entrypoint", Value::Null),
-                ("OnBuild", Value::Null),
-                ("Labels", Value::Null),
-            ] {
-                config.entry(key).or_insert(value);
+            let fields = if self.before(50) { &EMPTY_BEFORE_50[..] } else { &[] };
+            for field in EMPTY_BEFORE_52.iter().chain(fields) {
+                let empty = match *field {
+                    "User" | "WorkingDir" | "Hostname" | "Domainname" | "Image" => Value::from(""),
+                    "AttachStdin" | "AttachStdout" | "AttachStderr" | "Tty" | "OpenStdin" | "StdinOnce" => false.into(),
+                    _ => Value::Null,
+                };
+                config.entry(*field).or_insert(empty);
             }
         }
+    }
+
+    /// Whether an image's inspect tells of the container that it was made of.
+    pub(super) fn tells_of_making(self) -> bool {
+        self.before(45)
     }
 
     /// Whether the list of images takes the name of one, `filter`, besides the filters.
@@ -189,5 +189,29 @@ mod tests {
         ApiVersion(1, 52).container(&mut new);
         assert!(old["NetworkSettings"].get("IPAddress").is_some());
         assert!(new["NetworkSettings"].get("IPAddress").is_none());
+    }
+
+    #[test]
+    fn old_lists_have_names_for_what_has_none() {
+        let listed = |tags: Value, digests: Value| {
+            let mut item = serde_json::json!({ "RepoTags": tags, "RepoDigests": digests, "Size": 1 });
+            ApiVersion(1, 42).image_summary(&mut item);
+            (item["RepoTags"].clone(), item["RepoDigests"].clone())
+        };
+        let (none, some) = (serde_json::json!([]), serde_json::json!(["x"]));
+        let placeholders = (serde_json::json!(["<none>:<none>"]), serde_json::json!(["<none>@<none>"]));
+        assert_eq!(listed(none.clone(), none.clone()), placeholders);
+        assert_eq!(listed(some.clone(), none.clone()), (some.clone(), Value::Null));
+        assert_eq!(listed(none, some.clone()), (Value::Null, some));
+    }
+
+    #[test]
+    fn old_inspects_have_what_is_empty() {
+        let fields = |minor| {
+            let mut image = serde_json::json!({ "Config": { "Cmd": ["x"] }, "Size": 1 });
+            ApiVersion(1, minor).image(&mut image);
+            image["Config"].as_object().unwrap().len()
+        };
+        assert_eq!([49, 50, 51, 52].map(fields), [17, 8, 8, 1]);
     }
 }
