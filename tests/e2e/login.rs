@@ -22,8 +22,17 @@ fn login_opens_pushes_and_pulls_and_logout_ends_them() {
         let wrong = t.cli_with(&format!("login -u u --password-stdin {host}"), b"wrong\n").fails_with(1);
         wrong.complains("401 Unauthorized");
         let login = t.cli_with(&format!("login -u u --password-stdin {host}"), b"p\n").ok();
-        login.prints("Login Succeeded").complains("Your credentials are stored unencrypted");
-        let config: Value = serde_json::from_slice(&std::fs::read(t.home().join("config.json")).unwrap()).unwrap();
+        let file = t.home().join("config.json");
+        let warning = format!(
+            "\nWARNING! Your credentials are stored unencrypted in '{}'.\nConfigure a credential helper to remove this \
+             warning. See\nhttps://docs.docker.com/go/credential-store/\n\n",
+            file.display()
+        );
+        assert_eq!(login.prints("Login Succeeded").stderr, warning);
+        // what is stored already is not warned of again
+        let again = t.cli_with(&format!("login -u u --password-stdin {host}"), b"p\n").ok();
+        assert_eq!(again.prints("Login Succeeded").stderr, "");
+        let config: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         assert_eq!(config, json!({ "auths": { &host: { "auth": "dTpw" } } }));
         t.cli(&format!("push {name}")).ok();
         t.cli(&format!("rmi {name}")).ok();
