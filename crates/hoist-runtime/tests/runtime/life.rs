@@ -240,8 +240,8 @@ fn later_engine(spawner: &Spawner) {
     // Without any engine the exit file tells.
     let mut running = container.run(spawner);
     running.read_until("ready");
-    running.write(b"x\n");
     std::fs::remove_file(container.directory.join("state/exit.json")).unwrap();
+    running.write(b"x\n");
     drop(running);
     super::container::wait_for(|| container.directory.join("state/exit.json").exists());
 }
