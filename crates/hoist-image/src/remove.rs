@@ -115,18 +115,16 @@ impl Removal<'_> {
         }
         let reference = Reference::parse(name)?.with_default_tag();
         let key = index::lookup_key(&reference);
-        let mut gone = vec![names.iter().find(|n| n.to_string() == key).cloned().unwrap_or(reference)];
+        let asked_for = names.iter().find(|n| n.to_string() == key).cloned().unwrap_or(reference);
         let mut rest: Vec<_> = names.iter().filter(|n| n.to_string() != key).cloned().collect();
-        let repository = gone[0].name();
+        let mut along = Vec::new();
+        let repository = asked_for.name();
         let has_tag = rest.iter().any(|n| n.digest.is_none() && n.name() == repository);
-        if gone[0].digest.is_none() && !has_tag {
+        if asked_for.digest.is_none() && !has_tag {
             // The last tag takes the digests of its repository along.
-            let (digests, others) = rest.into_iter().partition(|n| n.name() == repository);
-            gone.extend::<Vec<_>>(digests);
-            rest = others;
+            (along, rest) = rest.into_iter().partition(|n| n.name() == repository);
         }
-        let (asked_for, along) = gone.split_at(1);
-        self.drop_names(&image.id, asked_for, along)?;
+        self.drop_names(&image.id, &[asked_for], &along)?;
         if rest.is_empty() { self.delete(&image.id, self.is_forced(), true) } else { Ok(()) }
     }
 

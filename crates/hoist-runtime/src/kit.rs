@@ -1,6 +1,7 @@
 //! What containers of the default kind need and no request changes, made before it is asked for: namespaces of network and
-//! IPC, the filesystems of `/dev` and `/sys`, the cover of masked directories. A parked supervisor (`spawner/parking.rs`) waits
-//! with one. Whatever a container wants otherwise is made for it as if there were no kit.
+//! IPC, the filesystems of `/dev` and `/sys`, a place for control groups, the cover of masked directories. A parked
+//! supervisor (`spawner/parking.rs`) waits with one. Whatever a container wants otherwise is made for it as if there were no
+//! kit.
 
 use std::fs::File;
 use std::io;
@@ -87,9 +88,10 @@ impl Kit {
             ipc: Ipc::make(one("mqueue")).ok(),
             mounts,
             empty: init::empty_directory().ok(),
-            cgroups: Some(cgroup::version())
-                .filter(|version| *version == cgroup::Version::V1)
-                .and_then(|_| init::directory_of_hierarchies().ok()),
+            cgroups: match cgroup::version() {
+                cgroup::Version::V1 => init::directory_of_hierarchies().ok(),
+                cgroup::Version::V2 => None,
+            },
             unused: Vec::new(),
         }
     }

@@ -124,16 +124,19 @@ impl Making {
         if self.launch.spec.hooks().is_some() {
             return Err(Failure::other("hooks are not supported for containers of the engine"));
         }
-        // On version 2 a process is best born in its group; on version 1 it enters, and the group is made beside it.
-        let is_born_in_group = cgroup::version() == cgroup::Version::V2;
         self.undo.cgroup = group_of(&self.launch.spec);
-        if is_born_in_group {
+        // On version 2 a process is best born in its group; on version 1 it enters, and the group is made beside it.
+        let membership = match (&self.undo.cgroup, cgroup::version()) {
+            (Some(_), cgroup::Version::V1) => Membership::Awaited,
+            (Some(_), cgroup::Version::V2) | (None, _) => Membership::Member,
+        };
+        if membership == Membership::Member {
             self.make_cgroup()?;
         }
         let go_given = early_messages(links, &mut self.streams)?;
-        let mut init = self.clone_init(pipes, go_given)?;
+        let mut init = self.clone_init(pipes, go_given, membership)?;
         self.clock.phase("clone");
-        self.prepare_beside(&init, is_born_in_group).map_err(|failure| cause(&init, failure))?;
+        self.prepare_beside(&init, membership).map_err(|failure| cause(&init, failure))?;
         if !init.go_given && early_messages(links, &mut self.streams)? {
             init.go_given = true;
             let _ = init.channel.as_ref().map(ParentChannel::go);
@@ -150,8 +153,8 @@ impl Making {
     }
 
     /// What init waits for while it does what needs none of it. An init that is gone by now tells why itself.
-    fn prepare_beside(&mut self, init: &Init, has_cgroup: bool) -> Result<()> {
-        if !has_cgroup {
+    fn prepare_beside(&mut self, init: &Init, membership: Membership) -> Result<()> {
+        if membership == Membership::Awaited {
             self.make_cgroup()?;
             let _ = init.channel.as_ref().map(ParentChannel::cgroup_is_ready);
         }
@@ -159,8 +162,7 @@ impl Making {
     }
 
     fn by_external_runtime(&mut self, links: &mut Links, pipes: Option<[OwnedFd; 3]>) -> Result<Init> {
-        let path = self.launch.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
-        self.undo.cgroup = path.map(|path| cgroup::at(&path));
+        self.undo.cgroup = group_of(&self.launch.spec);
         let external = self.undo.external.insert(External::new(&self.launch)?);
         let root = self.root.insert(overlay::open(&self.launch.rootfs)?);
         let created = external.create(&self.launch, root, pipes)?;
@@ -298,7 +300,7 @@ fn early_messages(links: &mut Links, streams: &mut Streams) -> Result<bool> {
 }
 
 impl Making {
-    fn clone_init(&mut self, streams: Option<[OwnedFd; 3]>, go: bool) -> Result<Init> {
+    fn clone_init(&mut self, streams: Option<[OwnedFd; 3]>, go: bool, membership: Membership) -> Result<Init> {
         let mut plan = namespaces::plan(&self.launch.spec)?;
         plan.check_plain()?;
         plan.join_ready(&mut self.kit)?;
@@ -323,10 +325,7 @@ impl Making {
                 new_cgroup_namespace: plan.new_cgroup,
                 user: plan.user,
                 cgroup,
-                membership: match (&into, cgroup) {
-                    (Some(_), _) | (_, None) => Membership::Member,
-                    (None, Some(_)) => Membership::Awaited,
-                },
+                membership,
                 kit: Some(&self.kit),
                 shared_sources,
                 streams,
