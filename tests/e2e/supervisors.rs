@@ -99,8 +99,9 @@ fn a_supervisor_killed_while_its_container_runs() {
         let victim = Victim::running(t);
         let waiting = t.spawn("wait victim");
         let attached = t.spawn("attach --no-stdin victim");
-        // Both have to be there before.
-        std::thread::sleep(Duration::from_millis(500));
+        // One that waits may come late, one that attaches may not.
+        let attachments = "events --since 1h --until 0s --filter container=victim --filter event=attach";
+        eventually("a client is attached", || t.cli(attachments).ok().text().contains("attach"));
         victim.kill_supervisor();
         waiting.finish().ok().prints("137");
         attached.finish().fails_with(137);
