@@ -29,8 +29,9 @@ Variables:
   HOIST_BENCH_BINARY   the executable (default: the release build, made first)
   HOIST_BENCH_ROUNDS   how often each command is measured (default 15)
   HOIST_BENCH_PEER     a docker host of a peer engine, as unix:///run/docker.sock; its client is the test bed's docker
-  HOIST_BENCH_ROOT     where the measured engine keeps its images (default: with the rest of it, in a temporary directory); what
-                       the peer uses should be alike: ext4 without a journal takes minutes to write after much was deleted
+  HOIST_BENCH_ROOT     where the measured engine has its root (default: the directory for temporary files); what the peer
+                       uses should be alike, and like a user's: ext4 without a journal passes over every inode that was
+                       deleted in the last minutes when it makes one, which slows the faster engine down
   HOIST_BENCH_PODMAN   how podman is started, if it is to be measured too, such as `podman --runtime runc`
 ";
 
@@ -265,6 +266,10 @@ fn starts_per_second(side: &Side) -> Result<f64> {
 }
 
 fn tempdir() -> Result<PathBuf> {
-    let output = output(Command::new("mktemp").args(["-d", "--tmpdir", "hoist-bench-XXXXX"]))?;
+    tempdir_in(std::env::temp_dir())
+}
+
+fn tempdir_in(place: PathBuf) -> Result<PathBuf> {
+    let output = output(Command::new("mktemp").arg("-d").arg(place.join("hoist-bench-XXXXX")))?;
     Ok(PathBuf::from(output.trim()))
 }

@@ -115,41 +115,31 @@ pub async fn pump_attach<C: AsyncRead + AsyncWrite + Unpin + Send>(
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_container, mut to_container) = container.split();
     let input = async {
-        let mut buffer = vec![0; 16 * 1024];
-        loop {
-            let count = match from_client.read(&mut buffer).await {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(_) => break,
-            };
-            let (bytes, detach) = keys.filter(&buffer[..count]);
+        let mut buffer = Vec::with_capacity(16 * 1024);
+        while matches!(from_client.read_buf(&mut buffer).await, Ok(1..)) {
+            let (bytes, detach) = keys.filter(&buffer);
             if to_container.write_all(&bytes).await.is_err() {
                 break;
             }
             if detach {
                 return AttachEnd::Detached;
             }
+            buffer.clear();
         }
         _ = to_container.shutdown().await;
         gone.await;
         AttachEnd::ClientGone
     };
     let output = async {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match from_container.read(&mut buffer).await {
-                Ok(0) | Err(_) => return AttachEnd::Ended,
-                Ok(count) => {
-                    if to_client.write_all(&buffer[..count]).await.is_err() {
-                        return AttachEnd::ClientGone;
-                    }
-                    // Buffers of the client's side must not hold output back.
-                    if to_client.flush().await.is_err() {
-                        return AttachEnd::ClientGone;
-                    }
-                }
+        let mut buffer = Vec::with_capacity(64 * 1024);
+        while matches!(from_container.read_buf(&mut buffer).await, Ok(1..)) {
+            // Buffers of the client's side must not hold output back.
+            if to_client.write_all(&buffer).await.is_err() || to_client.flush().await.is_err() {
+                return AttachEnd::ClientGone;
             }
+            buffer.clear();
         }
+        AttachEnd::Ended
     };
     let end = tokio::select! {
         end = output => end,

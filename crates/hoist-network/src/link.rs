@@ -23,6 +23,8 @@ const IFLA_PROTINFO: u16 = 12;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_TARGET_NETNSID: u16 = 46;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
@@ -82,6 +84,7 @@ fn host_batch(endpoint: &Endpoint, wiring: &Wiring) -> (Vec<u8>, Vec<usize>) {
         a.text(IFLA_IFNAME, &endpoint.host_device);
         a.u32(IFLA_MTU, wiring.mtu);
         a.u32(IFLA_MASTER, wiring.bridge_index);
+        one_queue(a);
         a.nest(IFLA_LINKINFO, |a| {
             a.text(IFLA_INFO_KIND, "veth");
             a.nest(IFLA_INFO_DATA, |a| {
@@ -90,6 +93,7 @@ fn host_batch(endpoint: &Endpoint, wiring: &Wiring) -> (Vec<u8>, Vec<usize>) {
                     a.text(IFLA_IFNAME, "eth0");
                     a.put(IFLA_ADDRESS, &wiring.mac);
                     a.u32(IFLA_MTU, wiring.mtu);
+                    one_queue(a);
                     netns_fd_at = a.put_at(IFLA_NET_NS_FD, &u32::MAX.to_ne_bytes());
                 });
             });
@@ -142,6 +146,13 @@ pub fn loopback_only() -> Setup {
     let mut batch = Batch::new();
     batch.add(RTM_NEWLINK, flag::ACK, &link_header(LOOPBACK_INDEX, IFF_UP, IFF_UP), |_| {});
     Setup { netns_batch: batch.into_bytes(), ..Setup::default() }
+}
+
+/// One queue each way, which is what veth uses of the one for each processor that it makes unasked. Taking the others out of
+/// use costs it a wait for RCU, at each end.
+fn one_queue(attributes: &mut Attributes<'_>) {
+    attributes.u32(IFLA_NUM_TX_QUEUES, 1);
+    attributes.u32(IFLA_NUM_RX_QUEUES, 1);
 }
 
 /// No address is made up for IPv6, not even a link-local one: nothing would answer to it.

@@ -165,6 +165,14 @@ pub fn new_session_keyring() -> io::Result<()> {
     syscall::check(result).map(drop)
 }
 
+/// Allocations of 16 KiB and more come from the kernel one by one from now on: those that are zeroed are not touched until
+/// they are used, those that are freed go back at once. For processes that rarely allocate that much; children inherit it.
+pub fn map_large_allocations() {
+    const LARGE_BYTES: libc::c_int = 16 * 1024;
+    // SAFETY: mallopt(3) changes a parameter of later allocations.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES) };
+}
+
 /// Gives freed heap memory back to the kernel.
 pub fn trim_heap() {
     // SAFETY: malloc_trim(3) is safe to call at any time.

@@ -48,6 +48,13 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>], flags:
     }
 }
 
+/// The length of the next datagram, which stays; 0 is the end. `WouldBlock` when there is none yet.
+pub fn next_length(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+    let nothing: &mut [u8] = &mut [];
+    Ok(rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut *nothing, flags))?.1)
+}
+
 /// Receives one datagram into `buffer`: its length and its fds. Length 0 is the end. A datagram that is longer than the
 /// buffer is an error (`InvalidData`), its fds are closed.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: RecvFlags) -> io::Result<(usize, Vec<OwnedFd>)> {
@@ -132,13 +139,16 @@ mod tests {
         let (a, b) = pair(SocketFlags::empty()).unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         send(a.as_fd(), b"hello", &[file.as_fd(), a.as_fd()], SendFlags::empty()).unwrap();
+        assert_eq!(next_length(b.as_fd()).unwrap(), 5);
         let mut buffer = [0; 16];
         let (length, fds) = receive(b.as_fd(), &mut buffer, RecvFlags::empty()).unwrap();
         assert_eq!((&buffer[..length], fds.len()), (&b"hello"[..], 2));
+        assert_eq!(next_length(b.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         send(a.as_fd(), &[1; 17], &[file.as_fd()], SendFlags::empty()).unwrap();
         let error = receive(b.as_fd(), &mut buffer, RecvFlags::empty()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         drop((a, fds));
+        assert_eq!(next_length(b.as_fd()).unwrap(), 0);
         assert_eq!(receive(b.as_fd(), &mut buffer, RecvFlags::empty()).unwrap().0, 0);
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::tempdir;
+use super::tempdir_in;
 use crate::project::has_program;
 
 /// An engine for the measurements, in a place of its own. Ends when dropped.
@@ -19,14 +19,12 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn start(binary: &Path) -> Result<Self> {
-        let directory = tempdir()?;
+        let directory = tempdir_in(in_memory())?;
         let socket = directory.join("s.sock");
         let log = std::fs::File::create(directory.join("log"))?;
         let mut command = Command::new(binary);
-        let root = match std::env::var_os("HOIST_BENCH_ROOT") {
-            Some(root) => PathBuf::from(root).join(format!("hoist-bench-{}", std::process::id())),
-            None => directory.join("d"),
-        };
+        let root = std::env::var_os("HOIST_BENCH_ROOT").map_or_else(std::env::temp_dir, PathBuf::from);
+        let root = root.join(format!("hoist-bench-{}", std::process::id()));
         command.arg("engine").arg("--root").arg(&root).arg("--run-dir").arg(directory.join("r"));
         command.arg("-H").arg(format!("unix://{}", socket.display())).arg("--pidfile").arg(directory.join("pid"));
         command.args(["--bridge", "htbench", "--bip", "10.199.0.1/20"]);
@@ -44,6 +42,12 @@ impl Engine {
         println!("engine start              {:.1} ms until its socket answers", start.elapsed().as_secs_f64() * 1e3);
         Ok(engine)
     }
+}
+
+/// Where run directories are on users' machines: in memory, as `/run` is.
+fn in_memory() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
 }
 
 impl Drop for Engine {

@@ -58,6 +58,9 @@ pub(crate) enum Ended {
     Detached,
 }
 
+/// So large that the allocator has it from the kernel, which provides only the pages that are used.
+const BUFFER_BYTES: usize = 256 << 10;
+
 pub(crate) struct Relay<'a, P> {
     wiring: Wiring,
     peer: &'a mut P,
@@ -87,7 +90,7 @@ impl<'a, P: Peer> Relay<'a, P> {
         if self.wiring.tty {
             self.resize();
         }
-        let mut buffer = vec![0; 64 << 10];
+        let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             let ready = self.wait(&connection)?;
             if ready.signals {

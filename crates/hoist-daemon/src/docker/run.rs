@@ -135,19 +135,17 @@ impl Exchange {
 
 /// Output to the client: frames as they are, a terminal's bytes in frames. False when the client has gone.
 async fn copy_out<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(container: &mut R, client: &mut W, tty: bool) -> bool {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let count = match container.read(&mut buffer).await {
-            Ok(0) | Err(_) => return true,
-            Ok(count) => count,
-        };
-        if tty && client.write_all(&frame_header(1, count)).await.is_err() {
+    let mut buffer = Vec::with_capacity(64 * 1024);
+    while matches!(container.read_buf(&mut buffer).await, Ok(1..)) {
+        if tty && client.write_all(&frame_header(1, buffer.len())).await.is_err() {
             return false;
         }
-        if client.write_all(&buffer[..count]).await.is_err() || client.flush().await.is_err() {
+        if client.write_all(&buffer).await.is_err() || client.flush().await.is_err() {
             return false;
         }
+        buffer.clear();
     }
+    true
 }
 
 /// Frames of the client: input, resizes, signals, to the end of its input. True when the detach keys were typed.

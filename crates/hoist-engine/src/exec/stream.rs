@@ -246,7 +246,7 @@ async fn pump_pipes<W: AsyncWrite + Unpin>(
     client: &mut W,
     state: watch::Receiver<ExecState>,
 ) {
-    let (mut out, mut err) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
+    let (mut out, mut err) = (Vec::with_capacity(CHUNK_BYTES), Vec::with_capacity(CHUNK_BYTES));
     let mut exited = std::pin::pin!(wait_exit(state));
     let mut client_there = true;
     while stdout.is_some() || stderr.is_some() {
@@ -259,18 +259,19 @@ async fn pump_pipes<W: AsyncWrite + Unpin>(
                 return;
             }
         };
-        let (pipe, buffer) = if kind == 1 { (&mut *stdout, &out) } else { (&mut *stderr, &err) };
+        let (pipe, buffer) = if kind == 1 { (&mut *stdout, &mut out) } else { (&mut *stderr, &mut err) };
         match read {
             Ok(0) | Err(_) => *pipe = None,
-            Ok(count) => client_there = client_there && write_frame(client, kind, &buffer[..count]).await.is_ok(),
+            Ok(_) => client_there = client_there && write_frame(client, kind, buffer).await.is_ok(),
         }
+        buffer.clear();
     }
     exited.await;
 }
 
-async fn read_pipe(pipe: Option<&mut tokio::net::unix::pipe::Receiver>, buffer: &mut [u8]) -> io::Result<usize> {
+async fn read_pipe(pipe: Option<&mut tokio::net::unix::pipe::Receiver>, buffer: &mut Vec<u8>) -> io::Result<usize> {
     match pipe {
-        Some(pipe) => pipe.read(buffer).await,
+        Some(pipe) => pipe.read_buf(buffer).await,
         None => std::future::pending().await,
     }
 }
@@ -278,12 +279,13 @@ async fn read_pipe(pipe: Option<&mut tokio::net::unix::pipe::Receiver>, buffer: 
 /// What the process left in a pipe; a background child that holds the other end is not waited for.
 async fn drain<W: AsyncWrite + Unpin>(pipe: Option<tokio::net::unix::pipe::Receiver>, kind: u8, client: &mut W) {
     let Some(pipe) = pipe else { return };
-    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut buffer = Vec::with_capacity(CHUNK_BYTES);
     // rustix, not try_read: tokio's readiness may not know yet of bytes that are there.
-    while let Ok(count @ 1..) = rustix::io::read(&pipe, &mut buffer) {
-        if write_frame(client, kind, &buffer[..count]).await.is_err() {
+    while let Ok(1..) = rustix::io::read(&pipe, rustix::buffer::spare_capacity(&mut buffer)) {
+        if write_frame(client, kind, &buffer).await.is_err() {
             return;
         }
+        buffer.clear();
     }
 }
 

@@ -72,6 +72,10 @@ fn the_devices_are_as_dockers() {
     assert!(outside.contains(&endpoint.host_device), "{outside}");
     assert!(outside.contains("inet 172.17.0.1/16 brd 172.17.255.255"), "{outside}");
     assert_eq!(machine.host.sh("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+    // As many queues as are used; the kernel has a container wait while it takes others out of use.
+    let details = container.sh("ip -o -d link show eth0")
+        + &machine.host.sh(&format!("ip -o -d link show {}", endpoint.host_device));
+    assert_eq!(details.matches("numtxqueues 1 numrxqueues 1 ").count(), 2, "{details}");
 }
 
 #[test]

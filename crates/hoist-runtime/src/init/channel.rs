@@ -25,8 +25,8 @@ const MAPPED: u8 = b'M';
 /// What the child reports.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// Everything but exec is done; how long that took, in nanoseconds. With the root's mount, if init has made it.
-    Prepared([u64; PHASES], Option<OwnedFd>),
+    /// Everything but exec is done; how long that took, in nanoseconds.
+    Prepared([u64; PHASES]),
     /// The master side of the terminal.
     Terminal(OwnedFd),
     Failed(Failure),
@@ -64,7 +64,7 @@ impl ParentChannel {
                 for (phase, time) in phases.iter_mut().zip(times.chunks_exact(8)) {
                     *phase = u64::from_ne_bytes(time.try_into().unwrap_or_default());
                 }
-                Ok(Some(Report::Prepared(phases, fds.pop())))
+                Ok(Some(Report::Prepared(phases)))
             }
             [TERMINAL] => fds.pop().map(|fd| Some(Report::Terminal(fd))).ok_or_else(invalid),
             [FAILED, kind, message @ ..] => {
@@ -120,13 +120,13 @@ impl ChildChannel {
         socket::send(self.0.as_fd(), &[TERMINAL], &[master], SendFlags::empty()).or_fail(|| "send terminal")
     }
 
-    pub(crate) fn prepared(&self, phases: [u64; PHASES], root: Option<BorrowedFd<'_>>) -> Result<()> {
+    pub(crate) fn prepared(&self, phases: [u64; PHASES]) -> Result<()> {
         let mut report = [0; 1 + 8 * PHASES];
         report[0] = PREPARED;
         for (place, phase) in report[1..].chunks_exact_mut(8).zip(phases) {
             place.copy_from_slice(&phase.to_ne_bytes());
         }
-        socket::send(self.0.as_fd(), &report, root.as_slice(), SendFlags::empty()).or_fail(|| "report to supervisor")
+        socket::send(self.0.as_fd(), &report, &[], SendFlags::empty()).or_fail(|| "report to supervisor")
     }
 
     pub(crate) fn wait_for_cgroup(&self) -> Result<()> {

@@ -163,7 +163,7 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     }
     let phases = [isolated - start, entered - isolated, mounted - entered, mounted.elapsed()];
     let phases = phases.map(|phase| u64::try_from(phase.as_nanos()).unwrap_or(u64::MAX));
-    context.channel.prepared(phases, Some(root.as_fd()).filter(|_| context.root.is_none()))?;
+    context.channel.prepared(phases)?;
     drop(root);
     let prepared = prepared.confine()?;
     context.channel.wait_for_network(&mut context.network_pending)?;

@@ -330,7 +330,7 @@ fn wait_until_prepared(
             continue;
         }
         match channel.receive() {
-            Ok(Some(Report::Prepared(..))) => return Ok(terminal),
+            Ok(Some(Report::Prepared(_))) => return Ok(terminal),
             Ok(Some(Report::Failed(failure))) => {
                 return Err(Fault::from(failure).within("unable to start container process"));
             }

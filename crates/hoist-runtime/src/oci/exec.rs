@@ -212,7 +212,7 @@ fn wait_until_running(channel: &channel::ParentChannel, request: &Request) -> Re
             Ok(Some(Report::Failed(failure))) => {
                 return Err(Fault::from(failure).within("unable to start container process"));
             }
-            Ok(Some(Report::Prepared(..))) => {}
+            Ok(Some(Report::Prepared(_))) => {}
             Ok(Some(Report::Terminal(master))) => match &request.console_socket {
                 Some(path) => create::send_terminal(path, master)?,
                 None => terminal = Some(master),

@@ -68,17 +68,18 @@ impl Link {
     /// The next message; `WouldBlock` if there is none, `Ok(None)` at the supervisor's end. Messages of a newer release
     /// that this one does not know are skipped.
     pub fn receive(&self) -> io::Result<Option<FromSupervisor>> {
-        let mut buffer = vec![0; MAX_MESSAGE_BYTES];
         loop {
-            let length = match socket::receive(self.socket.as_fd(), &mut buffer, RecvFlags::DONTWAIT) {
+            let length = match socket::next_length(self.socket.as_fd()) {
                 // The supervisor ended with messages of ours unread; its last words come after this error.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
-                result => result?.0,
+                result => result?,
             };
             if length == 0 {
                 return Ok(None);
             }
-            if let Ok(message) = serde_json::from_slice(&buffer[..length]) {
+            let mut message = vec![0; length];
+            socket::receive(self.socket.as_fd(), &mut message, RecvFlags::DONTWAIT)?;
+            if let Ok(message) = serde_json::from_slice(&message) {
                 if !matches!(message, FromSupervisor::Hello { .. }) {
                     drop(self.taken.lock().unwrap_or_else(PoisonError::into_inner).take());
                 }

@@ -46,6 +46,8 @@ fn serve(parked: usize) -> io::Result<()> {
     hoist_sys::fd::close_all_except(3, &mut [socket.as_raw_fd().unsigned_abs()])?;
     // Every process of every container inherits this. Rust ignores SIGPIPE, and exec would keep it ignored.
     signal::reset_dispositions();
+    // Supervisors have buffers that many containers never use.
+    process::map_large_allocations();
     // Asked for once, known to all supervisors.
     let _ = crate::cgroup::version();
     // Supervisors are reaped by the kernel; nobody asks for their status.

@@ -94,8 +94,7 @@ impl Supervisor {
     /// Everything that the next run of this container would stumble over.
     fn clean_up(&mut self) {
         self.links.stop_listening();
-        self.root = None;
-        self.ipc = None;
+        self.held.clear();
         if let Some(external) = self.external.take() {
             external.delete();
         }

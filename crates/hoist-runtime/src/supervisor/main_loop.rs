@@ -1,5 +1,6 @@
 //! Waits for everything at once: engines, streams, init's reports, children's ends.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -99,8 +100,7 @@ impl Supervisor {
     fn read_reports(&mut self) -> Option<End> {
         loop {
             match self.init.channel.as_ref()?.receive() {
-                Ok(Some(Report::Prepared(phases, root))) => {
-                    self.root = root.or(self.root.take());
+                Ok(Some(Report::Prepared(phases))) => {
                     self.init.state = State::Prepared;
                     let names = ["isolate", "rootfs", "mounts", "process"];
                     self.phases.extend(names.map(str::to_owned).into_iter().zip(phases));
@@ -128,7 +128,9 @@ impl Supervisor {
             .push(("start to exec".to_owned(), u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)));
         let phases = std::mem::take(&mut self.phases);
         self.links.send_all(&FromSupervisor::Started { pid, started_at_ns, phases });
-        self.ipc = self.kit.take().and_then(Kit::into_ipc);
+        self.held.extend(self.kit.take().and_then(Kit::into_ipc));
+        // None where it has ended by now.
+        self.held.extend(File::open(format!("/proc/{pid}/ns/mnt")).ok().map(OwnedFd::from));
         self.oom_watch = self.cgroup_path.take().and_then(|path| oom::Watch::new(&path));
         // It may have struck before the watch was set.
         self.check_oom();

@@ -59,11 +59,9 @@ struct Supervisor {
     run_dir: OwnedFd,
     state_dir: OwnedFd,
     cgroup: Option<Box<dyn Cgroup>>,
-    /// A second reference to the root's mount, once it is made: the filesystem is not unmounted (which may write to disk)
-    /// while the dying init waits for it.
-    root: Option<OwnedFd>,
-    /// Likewise the IPC namespace, once the kit is gone.
-    ipc: Option<OwnedFd>,
+    /// What would go with init if nobody else had it, and keep init from having ended until it is gone: its mounts (which
+    /// may have to be written to disk) and its IPC namespace.
+    held: Vec<OwnedFd>,
     filter: Option<Filter>,
     /// What of the kit may not be closed before init has left us: the end of a mount that nobody took is waited for.
     kit: Option<Kit>,
