@@ -11,7 +11,7 @@ use crate::Error;
 use crate::link::{
     AF_INET, IFA_ADDRESS, IFA_BROADCAST, IFA_LOCAL, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO,
     IFLA_MASTER, IFLA_MTU, RTM_DELLINK, RTM_GETADDR, RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK, address_header,
-    disable_ipv6_addresses, link_header,
+    disable_ipv6_addresses, link_header, without_statistics,
 };
 use crate::message::{Batch, flag, split, u32_at};
 
@@ -32,7 +32,7 @@ pub(crate) struct Device {
 /// All devices of the namespace.
 pub(crate) fn devices(socket: &Socket) -> Result<Vec<Device>, Error> {
     let mut request = Batch::new();
-    request.add(RTM_GETLINK, flag::DUMP, &link_header(0, 0, 0), |_| {});
+    request.add(RTM_GETLINK, flag::DUMP, &link_header(0, 0, 0), without_statistics);
     let answers =
         socket.request_dump(request.as_bytes()).map_err(|e| Error::Other(format!("list network devices: {e}")))?;
     Ok(answers.iter().filter_map(|answer| device(answer)).collect())

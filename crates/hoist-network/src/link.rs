@@ -135,7 +135,7 @@ fn netns_batch(endpoint: &Endpoint, wiring: &Wiring) -> Vec<u8> {
     for index in [wiring.host_index, wiring.bridge_index] {
         batch.add(RTM_GETLINK, 0, &link_header(index, 0, 0), |a| {
             a.u32(IFLA_TARGET_NETNSID, 0);
-            a.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+            without_statistics(a);
         });
     }
     batch.into_bytes()
@@ -146,6 +146,11 @@ pub fn loopback_only() -> Setup {
     let mut batch = Batch::new();
     batch.add(RTM_NEWLINK, flag::ACK, &link_header(LOOPBACK_INDEX, IFF_UP, IFF_UP), |_| {});
     Setup { netns_batch: batch.into_bytes(), ..Setup::default() }
+}
+
+/// Leaves the counters out of an answer, which are the most of it.
+pub(crate) fn without_statistics(attributes: &mut Attributes<'_>) {
+    attributes.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 }
 
 /// One queue each way, which is what veth uses of the one for each processor that it makes unasked. Taking the others out of

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use crate::syscall;
 
@@ -35,7 +36,9 @@ pub struct BatchError {
 
 const HEADER_BYTES: usize = 16;
 const ANSWER_TIMEOUT_S: i64 = 10;
-const DUMP_RETRIES: usize = 5;
+/// How long a dump is taken again while others change what it lists, as when hundreds of containers are being removed.
+const DUMP_PATIENCE: Duration = Duration::from_secs(10);
+const DUMP_LONGEST_PAUSE: Duration = Duration::from_millis(64);
 
 impl Socket {
     /// Opens and binds a socket; its port number is chosen by the kernel.
@@ -116,12 +119,17 @@ impl Socket {
     /// Sends one request (usually with `NLM_F_DUMP`) and returns the answer's messages, each with its header.
     /// A dump that changed while it was taken is taken again.
     pub fn request_dump(&self, request: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        for _ in 0..DUMP_RETRIES {
+        let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
+        loop {
             if let Some(messages) = self.dump_once(request)? {
                 return Ok(messages);
             }
+            if start.elapsed() > DUMP_PATIENCE {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "what is listed has changed all the time"));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(DUMP_LONGEST_PAUSE);
         }
-        Err(io::Error::new(io::ErrorKind::ResourceBusy, "netlink dump keeps being interrupted by changes"))
     }
 
     fn dump_once(&self, request: &[u8]) -> io::Result<Option<Vec<Vec<u8>>>> {

@@ -1,6 +1,8 @@
 //! Ports, addresses and records over the life of an engine: clashes, restarts, sweeping, engines side by side.
 
+use std::io::Write;
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -349,4 +351,25 @@ fn allocating_takes_tens_of_microseconds() {
     println!("allocate: {none:?} without ports, {one:?} with one port; a bound socket: {unit:?}");
     // Far above what is seen: what is caught is a write to disk or an executed program.
     assert!(none < unit * 100 && one < unit * 300, "{none:?} {one:?} {unit:?}");
+}
+
+#[test]
+fn networks_are_opened_while_many_devices_come_and_go() {
+    if !can_run() {
+        return;
+    }
+    let machine = Machine::new();
+    let many: String = (0..120).map(|number| format!("link add d{number} type bridge\n")).collect();
+    machine.host.sh(&format!("ip -batch - <<'END'\n{many}END"));
+    let churn = || Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut churn = machine.host.run(churn);
+    let mut lines = churn.stdin.take().unwrap();
+    let feeding =
+        std::thread::spawn(move || while lines.write_all(b"link add c0 type bridge\nlink del c0\n").is_ok() {});
+    for _ in 0..3 {
+        drop(machine.open(config()));
+    }
+    churn.kill().unwrap();
+    churn.wait().unwrap();
+    feeding.join().unwrap();
 }
