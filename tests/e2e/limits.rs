@@ -31,6 +31,7 @@ fn wrong_limits_are_refused() {
         for options in [
             "-m 1k",
             "-m nonsense",
+            "-m 99999999999g",
             "--memory-swap 4m -m 8m",
             "--cpus nonsense",
             "--cpus 10000",
@@ -40,6 +41,7 @@ fn wrong_limits_are_refused() {
             "--ulimit nonsense",
             "--ulimit nofile=20:10",
             "--shm-size nonsense",
+            "--shm-size 99999999999999999999",
             "--oom-score-adj 2000",
             "--pids-limit nonsense",
             "--sysctl nonsense",

@@ -207,6 +207,9 @@ fn the_cidfile_is_written_once() {
         let id = std::fs::read_to_string(t.home().join("cid")).unwrap();
         assert_eq!(t.inspect(&name)["Id"], id);
         t.cli("run --rm --cidfile cid busybox true").fails_with(125).complains("cid");
+        t.cli("run --rm --cidfile no/cid busybox true")
+            .fails_with(127)
+            .complains("failed to create the container ID file: open no/cid: no such file or directory");
     });
 }
 
@@ -257,6 +260,7 @@ fn names_of_containers_are_checked() {
         t.cli("run --rm --name 'no blanks' busybox true")
             .fails_with(125)
             .complains("Invalid container name (no blanks)");
+        t.cli("run --rm --name / busybox true").fails_with(125).complains("Invalid container name (/)");
     });
 }
 

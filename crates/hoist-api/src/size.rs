@@ -29,14 +29,21 @@ fn parse_with(text: &str, kilo: f64) -> Result<i64, String> {
     let bad_suffix = || format!("invalid suffix: '{suffix}'");
     let lower = suffix.to_ascii_lowercase();
     let (unit, tail) = match lower.chars().next() {
-        None => return Ok(size as i64),
+        None => return whole(size, text),
         Some(unit) => (unit, &lower[unit.len_utf8()..]),
     };
     if unit == 'b' {
-        return if tail.is_empty() { Ok(size as i64) } else { Err(bad_suffix()) };
+        return if tail.is_empty() { whole(size, text) } else { Err(bad_suffix()) };
     }
     let power = "kmgtp".find(unit).filter(|_| matches!(tail, "" | "b" | "ib")).ok_or_else(bad_suffix)?;
-    Ok((size * kilo.powi(i32::try_from(power).unwrap_or_default() + 1)) as i64)
+    whole(size * kilo.powi(i32::try_from(power).unwrap_or_default() + 1), text)
+}
+
+/// Bytes without their fraction, if there can be so many.
+fn whole(size: f64, text: &str) -> Result<i64, String> {
+    // The first number that is too large, which a float can hold.
+    const TOO_LARGE: f64 = 9_223_372_036_854_775_808.0;
+    if size < TOO_LARGE { Ok(size as i64) } else { Err(format!("invalid size: '{text}'")) }
 }
 
 #[cfg(test)]
@@ -55,6 +62,9 @@ mod tests {
         assert_eq!(parse("x").unwrap_err(), "invalid size: 'x'");
         assert_eq!(parse("1x").unwrap_err(), "invalid suffix: 'x'");
         assert_eq!(parse("-1").unwrap_err(), "invalid size: '-1'");
+        for huge in ["9223372036854775808", "99999999999g", "8192p"] {
+            assert_eq!(parse(huge), Err(format!("invalid size: '{huge}'")));
+        }
         assert!(parse("").is_err() && parse("m").is_err() && parse("1kbb").is_err());
     }
 }

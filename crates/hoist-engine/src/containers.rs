@@ -95,9 +95,7 @@ impl Containers {
             return Ok(name);
         }
         if !names::valid(wanted) {
-            return Err(Error::invalid(format!(
-                "Invalid container name ({wanted}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-            )));
+            return Err(invalid_name(wanted));
         }
         if let Some(owner) = index.by_name.get(wanted) {
             return Err(Error::name_in_use(wanted, owner));
@@ -241,4 +239,7 @@ fn prefix_invalid(mut error: Error, what: &str, name: &str) -> Error {
         error.message = format!("{what}{name}: {}", error.message);
     }
     error
+}
+pub(crate) fn invalid_name(name: &str) -> Error {
+    Error::invalid(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"))
 }

@@ -19,6 +19,7 @@ mod kit;
 pub mod launch;
 pub mod oci;
 pub mod protocol;
+mod sealed;
 pub mod seccomp;
 pub mod spawner;
 mod supervisor;

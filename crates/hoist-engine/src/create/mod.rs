@@ -22,6 +22,9 @@ use crate::error::{Error, Result, Translate, io};
 use crate::images::check_platform;
 use crate::{links, merged, names};
 
+/// Layers of an image that overlayfs takes, beside the one of the files that name hosts (`OVL_MAX_STACK` of the kernel).
+const MAX_LAYERS: usize = 499;
+
 /// What a create request asks for.
 #[derive(Clone, Debug, Default)]
 pub struct CreateRequest {
@@ -70,7 +73,11 @@ pub(crate) fn create(
     let id_of = |name: &str| Ok(containers.get(name)?.record().id().to_owned());
     links::resolve(&mut host_config, &id_of)?;
     name_peers_by_id(&mut host_config, &id_of)?;
-    let name = containers.reserve_name(request.name.trim_start_matches('/'), &id)?;
+    let wanted = request.name.trim_start_matches('/');
+    if wanted.is_empty() && !request.name.is_empty() {
+        return Err(crate::containers::invalid_name(&request.name));
+    }
+    let name = containers.reserve_name(wanted, &id)?;
     let made = Making { context, containers, id: &id, name: &name, done: false };
     let resolved = mounts::resolve(&config, &host_config, &context.volumes, &|other| {
         // Not "not found": clients take that for a missing image.
@@ -78,6 +85,12 @@ pub(crate) fn create(
         Ok(found.record().fixed.mounts.clone())
     })?;
     let mut layers = context.images.layer_paths(&image);
+    if layers.len() > MAX_LAYERS {
+        let count = layers.len();
+        return Err(Error::invalid(format!(
+            "max depth exceeded: the image has {count} layers, more than {MAX_LAYERS}"
+        )));
+    }
     layers.push(crate::init_layer::path(&context.settings.root));
     let fixed = Fixed {
         id: id.clone(),

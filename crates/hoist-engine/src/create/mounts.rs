@@ -5,14 +5,14 @@ pub(crate) mod subpath;
 mod tmpfs;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hoist_api::container::{Config, MountPoint};
 use hoist_api::host_config::{HostConfig, Mount};
 use hoist_volume::Volumes;
 
 use crate::container::record::MountRecord;
-use crate::error::{Error, Result, Translate, io};
+use crate::error::{Error, Result, Translate};
 
 /// Everything that is mounted into one container, sorted so that parents come before children.
 pub(crate) struct Resolved {
@@ -178,7 +178,7 @@ impl Collected<'_> {
         }
         let source = PathBuf::from(&bind.source);
         if !source.exists() {
-            std::fs::create_dir_all(&source).map_err(io("error while creating mount source path", &source))?;
+            make_source(&source)?;
         }
         let propagation = bind::PROPAGATIONS.iter().find(|p| has(p)).copied().unwrap_or("rprivate");
         self.bind_record(
@@ -313,7 +313,7 @@ impl Collected<'_> {
             if !options.create_mountpoint {
                 return Err(bad(format!("bind source path does not exist: {}", mount.source)));
             }
-            std::fs::create_dir_all(&source).map_err(io("error while creating mount source path", &source))?;
+            make_source(&source)?;
         }
         let propagation = if options.propagation.is_empty() { "rprivate" } else { options.propagation.as_str() };
         if !bind::PROPAGATIONS.contains(&propagation) {
@@ -340,4 +340,11 @@ struct BindMount<'a> {
     propagation: &'a str,
     recursive: bool,
     recursive_read_only: bool,
+}
+/// Makes the source of a bind mount, in Docker's words where it cannot.
+fn make_source(source: &Path) -> Result<()> {
+    std::fs::create_dir_all(source).map_err(|error| {
+        let (path, text) = (source.display(), hoist_sys::errno_text(&error));
+        Error::internal(format!("error while creating mount source path '{path}': mkdir {path}: {text}"))
+    })
 }

@@ -83,7 +83,6 @@ fn rotation(log: &LogConfig) -> std::result::Result<(u64, u32, bool), String> {
     let local = log.r#type == "local";
     let max_size_bytes = match log.config.get("max-size") {
         None => DEFAULT_MAX_SIZE_BYTES,
-        Some(text) if text == "-1" => 0,
         Some(text) => {
             let named = if local { format!("invalid value for max-size: {text}: ") } else { String::new() };
             let size = hoist_api::size::parse_decimal(text)
@@ -148,7 +147,7 @@ mod tests {
         let json = |pairs: &[(&str, &str)]| rotation(&config("json-file", pairs));
         assert_eq!(json(&[]), Ok((DEFAULT_MAX_SIZE_BYTES, DEFAULT_MAX_FILES, false)));
         assert_eq!(json(&[("max-size", "10k"), ("max-file", "3"), ("compress", "true")]), Ok((10_000, 3, true)));
-        assert_eq!(json(&[("max-size", "-1")]), Ok((0, DEFAULT_MAX_FILES, false)));
+        assert_eq!(json(&[("max-size", "-1")]), Err("invalid size: '-1'".to_owned()));
         for bad in [("max-size", "x"), ("max-size", "0"), ("max-file", "0"), ("max-file", "a"), ("compress", "x")] {
             assert!(json(&[bad]).is_err(), "{bad:?}");
         }

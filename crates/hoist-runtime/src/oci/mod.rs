@@ -31,7 +31,7 @@ mod user_namespace;
 
 use arguments::{Arguments, Flag, switch, value};
 use create::Created;
-use fault::{Fault, Log, Result};
+use fault::{Fault, Log, Result, Trying};
 use record::Record;
 pub(crate) use steps::Steps;
 
@@ -184,6 +184,9 @@ fn run(args: Vec<OsString>, log: &mut Log) -> Result<u8> {
     let arguments = Arguments::parse(words, flags)?;
     let root = parsed.get("root").map_or_else(|| PathBuf::from(DEFAULT_ROOT), PathBuf::from);
     let globals = Globals { root, log: log.clone() };
+    if matches!(*name, "create" | "exec" | "run") {
+        crate::sealed::ensure().trying(|| "keep the runtime's own program from the container")?;
+    }
     globals.log.debug(&format!("command {name}, root {}", globals.root.display()));
     dispatch(name, &globals, arguments).map_err(|fault| match *name {
         "create" | "run" | "start" | "exec" => fault.within(&format!("{NAME} {name} failed")),

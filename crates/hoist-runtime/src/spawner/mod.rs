@@ -15,18 +15,16 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use hoist_sys::mount::{Change, attribute};
 use hoist_sys::poll::{Interest, Set};
 use hoist_sys::socket;
-use rustix::fs::{MemfdFlags, Mode, OFlags};
-use rustix::mount::OpenTreeFlags;
+use rustix::fs::MemfdFlags;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
 use crate::launch::Launch;
+use crate::sealed;
 
 pub use link::Link;
 use link::Taken;
@@ -100,7 +98,7 @@ impl Spawner {
 impl Running {
     fn start(parked: usize) -> io::Result<Running> {
         let (own, theirs) = socket::pair(SocketFlags::empty())?;
-        let program = own_program()?;
+        let program = sealed::own_program()?;
         let child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
             .arg0("hoist-spawner")
             .arg(ARGUMENT)
@@ -167,29 +165,6 @@ impl Drop for Running {
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         let _ = self.child.wait();
     }
-}
-
-/// This program's file on a detached read-only mount; the plain file where mounts are not allowed.
-fn own_program() -> io::Result<OwnedFd> {
-    let own = rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    // The link leads to the mount namespace in which we were started, which need not be the present one.
-    let sealed = sealed(Path::new("/proc/self/exe")).or_else(|_| sealed(&std::env::current_exe()?));
-    let is_own = |program: &OwnedFd| {
-        let (program, own) = (rustix::fs::fstat(program)?, rustix::fs::fstat(&own)?);
-        io::Result::Ok((program.st_dev, program.st_ino) == (own.st_dev, own.st_ino))
-    };
-    match sealed {
-        Ok(program) if is_own(&program)? => Ok(program),
-        _ => Ok(own),
-    }
-}
-
-fn sealed(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let program = rustix::mount::open_tree(rustix::fs::CWD, path, flags)?;
-    let set = attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV;
-    hoist_sys::mount::set_attributes(program.as_fd(), Change { set, ..Change::default() })?;
-    Ok(program)
 }
 
 fn in_memory(payload: &[u8]) -> io::Result<OwnedFd> {

@@ -22,7 +22,29 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_container_shares_namespaces_of_another", shared_namespaces),
     ("list_shows_what_is_there", list),
     ("a_killed_create_can_be_cleared_away", killed_create),
+    ("cve_2019_5736_the_runtimes_program_cannot_be_written_from_inside", own_program_cannot_be_written),
 ];
+
+/// A script whose interpreter is `/proc/self/exe` has the kernel execute the runtime inside the container, whatever the
+/// runtime looks at before; and init is the runtime until it is started.
+fn own_program_cannot_be_written() {
+    const EROFS: i32 = 30;
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.change(|config| config["root"]["readonly"] = false.into());
+    bundle.create(&[]);
+    let init = format!("/proc/{}/exe", bundle.state()["pid"]);
+    // Truncating comes first: a file that can be written would be busy, since it is being executed.
+    let write = |path: &str| std::fs::OpenOptions::new().write(true).truncate(true).open(path).unwrap_err();
+    assert_eq!(write(&init).raw_os_error(), Some(EROFS));
+    bundle.run(&["start", &bundle.id]);
+    let script = "f=/bin/trick; printf '#!/proc/self/exe runtime\n' > $f; chmod +x $f";
+    bundle.run(&["exec", &bundle.id, "sh", "-c", script]);
+    let told = bundle.fail(&["exec", &bundle.id, "/bin/trick"]);
+    assert!(!told.contains("busy"), "{told}");
+    bundle.run(&["kill", &bundle.id, "KILL"]);
+    bundle.wait_for("stopped");
+    bundle.run(&["delete", &bundle.id]);
+}
 
 fn created_started_killed_deleted() {
     let bundle = Bundle::new(&["sh", "-c", "echo runs; exec sleep 1000"]);

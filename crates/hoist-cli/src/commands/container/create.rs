@@ -114,7 +114,12 @@ impl IdFile {
                 125,
                 format!("container ID file found, make sure the other container isn't running or delete {path}"),
             )),
-            Err(error) => Err(Failure::new(125, format!("failed to create the container ID file: {path}: {error}"))),
+            Err(error) => {
+                // Docker's client takes every text of this kind for a missing command.
+                let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 125 };
+                let text = crate::app::open_error(path, &error);
+                Err(Failure::new(code, format!("failed to create the container ID file: {text}")))
+            }
         }
     }
 
