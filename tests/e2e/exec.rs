@@ -17,6 +17,12 @@ fn exec_runs_beside_the_first_process_and_returns_its_exit_code() {
         t.cli(&format!("exec {name} sh -c 'echo err >&2; exit 5'")).fails_with(5).complains("err");
         t.cli(&format!("exec {name} ps")).ok().matches(r"^ +1 root .*sleep 1000");
         t.cli_with(&format!("exec -i {name} cat"), b"piped").ok().prints("piped");
+        // Who still has input when the program ends gets its output and its exit code all the same.
+        let much = vec![b'x'; 4_000_000];
+        for _ in 0..5 {
+            t.cli_with(&format!("exec -i {name} sh -c 'echo over; exit 5'"), &much).fails_with(5).prints("over\n");
+            t.cli_with("run --rm -i busybox sh -c 'echo over; exit 4'", &much).fails_with(4).prints("over\n");
+        }
     });
 }
 

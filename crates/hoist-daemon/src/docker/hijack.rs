@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::answer::{self, Answer};
+use super::linger::Lingering;
 
 /// The raw stream to a client.
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -83,7 +84,8 @@ where
     tokio::spawn(async move {
         // An error means that the client left before the head was out.
         if let Ok(stream) = upgraded.await {
-            talk(Box::pin(TokioIo::new(stream)), presence).await;
+            let stream = Lingering::new(Box::pin(TokioIo::new(stream)));
+            talk(Box::pin(stream), presence).await;
         }
     });
     let mut response = Response::new(answer::empty());

@@ -9,6 +9,7 @@ mod exec;
 mod export;
 mod hijack;
 mod images;
+mod linger;
 mod networks;
 mod query;
 mod run;
