@@ -90,7 +90,6 @@ mod tests {
                 File::options().write(true).open(&path).and_then(|mut file| io::Write::write_all(&mut file, b"x"));
             assert!(written.is_err(), "{name}");
         }
-        // Nothing has sealed the program of these tests, unless it lies on a read-only filesystem.
         assert_eq!(own, std::fs::read(OWN).unwrap());
     }
 }

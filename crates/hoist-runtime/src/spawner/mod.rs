@@ -2,9 +2,8 @@
 //!
 //! A launch goes straight to a supervisor that waits for one, if there is any, else to the spawner.
 //!
-//! The spawner is this program, executed once more by way of a read-only detached mount of its own file: whatever a
-//! container finds behind `/proc/<pid>/exe` of one of our processes can then never be opened for writing
-//! (CVE-2019-5736). It is small, single-threaded and holds nothing but its socket.
+//! The spawner is this program, executed once more from a form of its file that no container can write to (`sealed.rs`).
+//! It is small, single-threaded and holds nothing but its socket.
 
 mod link;
 mod parking;
