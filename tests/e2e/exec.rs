@@ -1,5 +1,7 @@
 //! `exec`: another process in a running container.
 
+use std::time::{Duration, Instant};
+
 use hoist_tests::{Bed, both, demultiplex, engine, eventually};
 use serde_json::json;
 
@@ -22,6 +24,49 @@ fn exec_runs_beside_the_first_process_and_returns_its_exit_code() {
         for _ in 0..5 {
             t.cli_with(&format!("exec -i {name} sh -c 'echo over; exit 5'"), &much).fails_with(5).prints("over\n");
             t.cli_with("run --rm -i busybox sh -c 'echo over; exit 4'", &much).fails_with(4).prints("over\n");
+        }
+    });
+}
+
+#[test]
+fn exec_takes_as_much_as_the_kernel_takes() {
+    both(|t| {
+        let name = sleeper(t);
+        let long = "x".repeat(100_000);
+        let arguments =
+            ["exec", "-e", &format!("LONG={long}"), &name, "sh", "-c", "echo $#", "sh", &long, &long, &long];
+        t.args(&arguments).ok().prints("3");
+        let longer = json!({ "Cmd": ["sh", "-c", "true", "x".repeat(200_000)], "AttachStderr": true });
+        let id = t.api().post_json(&format!("/containers/{name}/exec"), &longer).status(201).json()["Id"].clone();
+        let id = id.as_str().unwrap();
+        let stream = t.api().hijack(&format!("/exec/{id}/start"), &json!({ "Detach": false, "Tty": false }));
+        assert!(demultiplex(&stream.rest()).1.ends_with("sh: argument list too long\n"));
+        assert_eq!(t.api().get(&format!("/exec/{id}/json")).status(200).json()["ExitCode"], 255);
+    });
+}
+
+#[test]
+fn output_of_what_an_exec_leaves_behind_is_waited_for_but_not_for_long() {
+    both(|t| {
+        let name = sleeper(t);
+        t.args(&["exec", &name, "sh", "-c", "(sleep 0.5; echo late) & echo now"]).ok().prints("now\nlate");
+        let endless = "(while sleep 0.05; do echo more; done) & echo now; exit 3";
+        let started = Instant::now();
+        t.args(&["exec", &name, "sh", "-c", endless]).fails_with(3).says("now\n");
+        assert!(started.elapsed() < Duration::from_secs(30));
+        t.cli(&format!("rm -f {name}")).ok();
+    });
+}
+
+#[test]
+fn the_exit_code_is_told_though_the_container_is_removed() {
+    both(|t| {
+        for _ in 0..5 {
+            let name = sleeper(t);
+            let mut running = t.spawn(&format!("exec {name} sh -c 'echo started; exec sleep 1000'"));
+            running.wait_for("started");
+            t.cli(&format!("rm -f {name}")).ok();
+            running.finish().fails_with(137);
         }
     });
 }

@@ -43,6 +43,19 @@ fn stop_kills_after_the_timeout() {
 }
 
 #[test]
+fn what_was_killed_has_ended_when_kill_returns() {
+    both(|t| {
+        let name = sleeper(t);
+        for _ in 0..10 {
+            t.cli(&format!("kill {name}")).ok().prints(&name);
+            assert_eq!((&state(t, &name)["Status"], &state(t, &name)["ExitCode"]), (&json!("exited"), &json!(137)));
+            t.cli(&format!("start {name}")).ok();
+            assert_eq!(state(t, &name)["Status"], "running");
+        }
+    });
+}
+
+#[test]
 fn the_stop_signal_and_timeout_of_the_container_are_used() {
     both(|t| {
         let name = t.name("signal");

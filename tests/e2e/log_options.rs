@@ -1,6 +1,6 @@
 //! `--log-driver` and `--log-opt`: what goes into a log, how it is rotated, and what is refused.
 
-use hoist_tests::{both, eventually};
+use hoist_tests::{both, demultiplex, engine, eventually};
 
 #[test]
 fn attributes_are_chosen_by_name_and_by_expression_and_tags_have_fields() {
@@ -53,6 +53,27 @@ fn rotated_files_are_compressed_and_read_back() {
         let expected: Vec<String> = (600 - lines.len()..600).map(|number| format!("line number {number}")).collect();
         assert_eq!(lines, expected);
         t.cli(&format!("logs --tail 450 {name}")).ok().matches("^line number 150\n");
+    });
+}
+
+#[test]
+fn a_slow_follower_misses_nothing_that_rotation_has_kept() {
+    engine(|t| {
+        for compress in ["false", "true"] {
+            let name = t.name("follower");
+            let script = "while ! test -e /go; do sleep 0.05; done; seq 50000";
+            let options = format!("--log-opt max-size=200k --log-opt max-file=60 --log-opt compress={compress}");
+            let line = ["run -d --name", &name, &options, "busybox sh -c"].join(" ");
+            t.args(&[line.split(' ').collect::<Vec<_>>().as_slice(), &[script]].concat()).ok();
+            let follower = t.api().stream("GET", &format!("/containers/{name}/logs?follow=1&stdout=1"), b"");
+            t.cli(&format!("exec {name} touch /go")).ok();
+            t.cli(&format!("wait {name}")).ok().prints("0");
+            let path = t.inspect(&name)["LogPath"].as_str().unwrap().to_owned();
+            assert!(std::fs::read_dir(std::path::Path::new(&path).parent().unwrap()).unwrap().count() > 10);
+            let (output, _) = demultiplex(&follower.rest());
+            let expected: Vec<String> = (1..=50000).map(|number: u32| number.to_string()).collect();
+            assert!(output.lines().eq(expected), "{} lines", output.lines().count());
+        }
     });
 }
 

@@ -10,6 +10,7 @@ mod docker;
 pub mod fuzzing;
 mod hello;
 mod listen;
+mod quiet;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -146,7 +146,7 @@ impl Containers {
         };
         let signal = if signal.is_empty() { 9 } else { stop::parse_signal(signal).map_err(named)? };
         let handle = self.get(name).map_err(named)?;
-        handle.ask(|reply| Event::Kill { signal, stopping: signal == 9 || signal == 15, reply }).await.map_err(named)
+        stop::kill(&handle, signal).await.map_err(named)
     }
 
     pub async fn pause(&self, name: &str) -> Result<()> {

@@ -1,10 +1,10 @@
 //! Exec: further processes in running containers. Their streams belong to the engine: pipes, or the pty's master end.
 
+mod registry;
 mod stream;
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use hoist_api::exec::{ExecCreate, ExecInspect, ExecStart, ProcessConfig};
 use hoist_runtime::protocol::{ExecProcess, Failure, FailureKind};
@@ -19,53 +19,9 @@ use crate::container::state::{Request, admit};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names;
+pub(crate) use registry::Registry;
+use registry::{Entry, ExecState};
 pub use stream::ExecStream;
-
-/// All execs of an engine, kept until their container goes.
-#[derive(Debug, Default)]
-pub(crate) struct Registry {
-    entries: Mutex<HashMap<String, Arc<Entry>>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    container_id: String,
-    request: ExecCreate,
-    process: Process,
-    state: watch::Sender<ExecState>,
-}
-
-/// Where an exec is in its life.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ExecState {
-    pub started: bool,
-    pub running: bool,
-    pub pid: i32,
-    pub exit_code: Option<i32>,
-}
-
-impl Registry {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Entry>>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get(&self, id: &str) -> Result<Arc<Entry>> {
-        self.lock().get(id).cloned().ok_or_else(|| Error::no_such_exec(id))
-    }
-
-    /// Ids of a container's running execs.
-    pub(crate) fn of_container(&self, container_id: &str) -> Vec<String> {
-        self.lock()
-            .iter()
-            .filter(|(_, e)| e.container_id == container_id && e.state.borrow().running)
-            .map(|(id, _)| id.clone())
-            .collect()
-    }
-
-    pub(crate) fn forget_container(&self, container_id: &str) {
-        self.lock().retain(|_, e| e.container_id != container_id);
-    }
-}
 
 /// The handle on execs. Clones share it.
 #[derive(Clone, Debug)]
@@ -91,13 +47,7 @@ impl Execs {
         let id = names::random_id();
         let mut attributes = record.event_attributes();
         attributes.insert("execID".to_owned(), id.clone());
-        let entry = Entry {
-            container_id: record.id().to_owned(),
-            request,
-            process,
-            state: watch::Sender::new(ExecState::default()),
-        };
-        self.context.execs.lock().insert(id.clone(), Arc::new(entry));
+        self.context.execs.add(id.clone(), Entry::new(record.id().to_owned(), request, process));
         self.context.events.emit("container", &action, record.id(), attributes);
         Ok(id)
     }
@@ -116,15 +66,16 @@ impl Execs {
     /// The first part of starting it: hands it to the container's supervisor.
     pub async fn launch(&self, id: &str, start: &ExecStart) -> Result<LaunchedExec> {
         let entry = self.context.execs.get(id)?;
-        let fresh = entry.state.send_if_modified(|s| !std::mem::replace(&mut s.started, true));
-        if !fresh {
+        let Some(process) = entry.take_process() else {
             return Err(Error::conflict(format!("exec command {id} has already run")));
-        }
-        match self.hand_over(id, &entry, start).await {
-            Ok((streams, listener)) => Ok(LaunchedExec { entry, streams, listener }),
+        };
+        let code_of_refusal = if process.cwd().is_absolute() { 126 } else { 128 };
+        match self.hand_over(id, &entry, process, start).await {
+            Ok((streams, listener)) => {
+                Ok(LaunchedExec { id: id.to_owned(), context: self.context.clone(), entry, streams, listener })
+            }
             Err(error) => {
-                let code = if entry.process.cwd().is_absolute() { 126 } else { 128 };
-                entry.state.send_modify(|s| s.exit_code = Some(code));
+                self.context.execs.ended(id, &entry, code_of_refusal);
                 Err(error)
             }
         }
@@ -134,10 +85,11 @@ impl Execs {
         &self,
         id: &str,
         entry: &Entry,
+        mut process: Process,
         start: &ExecStart,
     ) -> Result<(Streams, mpsc::UnboundedReceiver<ExecProgress>)> {
         let handle = self.containers.get(&entry.container_id)?;
-        let (request, mut process) = (&entry.request, entry.process.clone());
+        let request = &entry.request;
         if !process.cwd().is_absolute() {
             return Err(Error::invalid("OCI runtime exec failed: exec failed: Cwd must be an absolute path"));
         }
@@ -197,6 +149,8 @@ impl Execs {
 /// An exec that its supervisor knows of.
 #[derive(Debug)]
 pub struct LaunchedExec {
+    id: String,
+    context: Arc<Context>,
     entry: Arc<Entry>,
     streams: Streams,
     listener: mpsc::UnboundedReceiver<ExecProgress>,
@@ -205,7 +159,7 @@ pub struct LaunchedExec {
 impl LaunchedExec {
     /// Waits until the command runs, or cannot.
     pub async fn started(self) -> Result<ExecStream> {
-        let LaunchedExec { entry, streams, mut listener } = self;
+        let LaunchedExec { id, context, entry, streams, mut listener } = self;
         let failure = match listener.recv().await {
             Some(ExecProgress::Started { pid }) => {
                 entry.state.send_modify(|s| (s.running, s.pid) = (true, pid));
@@ -213,32 +167,30 @@ impl LaunchedExec {
             }
             Some(ExecProgress::Failed(failure)) => Some(failure),
             Some(ExecProgress::Exited(code)) => {
-                entry.state.send_modify(|s| s.exit_code = Some(code));
+                context.execs.ended(&id, &entry, code);
                 None
             }
             None => Some(Failure { kind: FailureKind::Other, message: "the container has ended".to_owned() }),
         };
         if let Some(failure) = failure {
-            entry.state.send_modify(|s| s.exit_code = Some(exit_code(&failure).unwrap_or(126)));
+            context.execs.ended(&id, &entry, exit_code(&failure).unwrap_or(126));
             return Err(Error::invalid(explained(format!(
                 "OCI runtime exec failed: exec failed: unable to start container process: {}",
                 failure.message
             ))));
         }
-        let watched = entry.clone();
+        let state: watch::Receiver<ExecState> = entry.state.subscribe();
         tokio::spawn(async move {
-            while let Some(progress) = listener.recv().await {
-                if let ExecProgress::Exited(code) = progress {
-                    watched.state.send_modify(|s| (s.running, s.exit_code) = (false, Some(code)));
-                    return;
+            let code = loop {
+                match listener.recv().await {
+                    Some(ExecProgress::Exited(code)) => break code,
+                    Some(_) => {}
+                    None => break 137,
                 }
-            }
-            watched.state.send_modify(|s| {
-                s.running = false;
-                s.exit_code.get_or_insert(137);
-            });
+            };
+            context.execs.ended(&id, &entry, code);
         });
-        streams.into_stream(entry.state.subscribe()).await
+        streams.into_stream(state).await
     }
 }
 

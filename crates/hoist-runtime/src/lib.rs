@@ -17,6 +17,7 @@ pub mod fuzzing;
 mod init;
 mod kit;
 pub mod launch;
+mod memory_file;
 pub mod oci;
 pub mod protocol;
 mod sealed;

@@ -5,11 +5,15 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Version of the protocol that this build speaks.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// Version of the protocol that this build speaks. 2: [`ToSupervisor::InFile`].
+pub const PROTOCOL_VERSION: u32 = 2;
 
-/// Longest datagram, in bytes (an exec's environment is the largest part).
+/// Longest datagram, in bytes; a longer message to a supervisor travels [`ToSupervisor::InFile`].
 pub const MAX_MESSAGE_BYTES: usize = 192 * 1024;
+
+/// Longest message in a file, in bytes. The kernel takes 6 MiB of arguments and environment at most (execve(2)); JSON has a
+/// few characters more for each.
+pub const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Name of the socket in the run directory.
 pub const SOCKET_NAME: &str = "supervisor.sock";
@@ -47,6 +51,8 @@ pub enum ToSupervisor {
     Status,
     /// Gives up a launch that was not started yet.
     Abort,
+    /// The message is too long for a datagram, and is in the first fd that comes along, a memfd; the other fds are its own.
+    InFile,
 }
 
 /// A process to run inside a container: OCI's `process` object and Docker's extras.

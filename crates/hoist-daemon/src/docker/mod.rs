@@ -34,6 +34,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
 use crate::listen::Door;
+use crate::quiet::{self, Activity};
 use answer::{Answer, Body};
 use query::Query;
 use target::Encoding;
@@ -108,13 +109,15 @@ pub(crate) fn read_registry_auth(header: &str) {
 /// Serves all doors until one of them breaks.
 pub(crate) async fn serve(engine: Arc<Engine>, doors: Vec<Door>) -> Result<(), String> {
     let mut serving = JoinSet::new();
+    let activity = Arc::new(Activity::default());
+    serving.spawn(quiet::give_memory_back(activity.clone()));
     for door in doors {
-        let engine = engine.clone();
+        let (engine, activity) = (engine.clone(), activity.clone());
         serving.spawn(async move {
             match door {
                 Door::Unix(listener) => loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => connection(engine.clone(), stream),
+                        Ok((stream, _)) => connection(engine.clone(), activity.clone(), stream),
                         Err(e) => pause_after(&e).await,
                     }
                 },
@@ -122,7 +125,7 @@ pub(crate) async fn serve(engine: Arc<Engine>, doors: Vec<Door>) -> Result<(), S
                     match listener.accept().await {
                         Ok((stream, _)) => {
                             _ = stream.set_nodelay(true);
-                            connection(engine.clone(), stream);
+                            connection(engine.clone(), activity.clone(), stream);
                         }
                         Err(e) => pause_after(&e).await,
                     }
@@ -142,13 +145,15 @@ async fn pause_after(error: &std::io::Error) {
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
 }
 
-fn connection<S>(engine: Arc<Engine>, stream: S)
+fn connection<S>(engine: Arc<Engine>, activity: Arc<Activity>, stream: S)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + AsFd + Unpin + Send + 'static,
 {
     let presence = hijack::Presence::of(&stream);
     tokio::spawn(async move {
+        let asked = activity.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
+            asked.mark();
             let engine = engine.clone();
             request.extensions_mut().insert(presence.clone());
             async move { Ok::<_, Infallible>(respond(engine, request).await) }
@@ -158,6 +163,7 @@ where
         server.half_close(true).max_buf_size(64 * 1024);
         // Errors here are clients that went away; there is nobody left to tell.
         _ = server.serve_connection(TokioIo::new(Encoding::new(stream)), service).with_upgrades().await;
+        activity.mark();
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::container::driver::signals::{SIGKILL, SIGTERM};
 use crate::container::driver::{Event, Handle};
 use crate::container::record::Status;
 use crate::error::{Error, Result};
@@ -75,6 +76,24 @@ pub(crate) fn parse_signal(text: &str) -> Result<i32> {
     number.filter(|n| (34..=64).contains(n)).ok_or_else(bad)
 }
 
+/// How long the end of what was killed is waited for.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sends a signal. After SIGKILL, which nothing survives, returns when the container has ended, as Docker does: what is asked
+/// next finds it so.
+pub(crate) async fn kill(handle: &Handle, signal: i32) -> Result<()> {
+    let ended = wait_for_end(handle, handle.record().state.exits);
+    handle.ask(|reply| Event::Kill { signal, stopping: matches!(signal, SIGKILL | SIGTERM), reply }).await?;
+    if signal == SIGKILL && tokio::time::timeout(KILL_TIMEOUT, ended).await.is_err() {
+        return Err(did_not_end());
+    }
+    Ok(())
+}
+
+fn did_not_end() -> Error {
+    Error::internal("tried to kill container, but did not receive an exit event")
+}
+
 /// The stop signal, and after `timeout_s` (negative: never) SIGKILL; returns when the container has ended.
 pub(crate) async fn stop(handle: &Handle, timeout_s: Option<i64>, signal: Option<&str>) -> Result<()> {
     let record = handle.record();
@@ -83,7 +102,7 @@ pub(crate) async fn stop(handle: &Handle, timeout_s: Option<i64>, signal: Option
     }
     let config = &record.fixed.config;
     let name = signal.filter(|s| !s.is_empty()).unwrap_or(&config.stop_signal);
-    let signal = if name.is_empty() { 15 } else { parse_signal(name)? };
+    let signal = if name.is_empty() { SIGTERM } else { parse_signal(name)? };
     let timeout_s = timeout_s.or(config.stop_timeout).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
     let ended = wait_for_end(handle, record.state.exits);
     tokio::pin!(ended);
@@ -101,14 +120,13 @@ pub(crate) async fn stop(handle: &Handle, timeout_s: Option<i64>, signal: Option
     if tokio::time::timeout(grace, &mut ended).await.is_ok() {
         return Ok(());
     }
-    _ = handle.ask(|reply| Event::Kill { signal: 9, stopping: true, reply }).await;
-    if tokio::time::timeout(Duration::from_secs(10), &mut ended).await.is_ok() {
+    _ = handle.ask(|reply| Event::Kill { signal: SIGKILL, stopping: true, reply }).await;
+    if tokio::time::timeout(KILL_TIMEOUT, &mut ended).await.is_ok() {
         return Ok(());
     }
-    Err(Error::internal(format!(
-        "cannot stop container: {}: tried to kill container, but did not receive an exit event",
-        record.name
-    )))
+    let mut error = did_not_end();
+    error.message = format!("cannot stop container: {}: {}", record.name, error.message);
+    Err(error)
 }
 
 /// Until the container has ended once more than `exits` times, or is gone.

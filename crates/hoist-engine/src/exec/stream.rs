@@ -5,17 +5,23 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
-use super::{ExecState, Streams};
+use super::Streams;
+use super::registry::ExecState;
 use crate::error::{Error, Result};
 use crate::stream::{DetachKeys, frame_header};
 
 const CHUNK_BYTES: usize = 32 * 1024;
+/// How long the output of an exec is read after its end while others (a background child) hold it open; as long as Docker.
+const LINGER: Duration = Duration::from_secs(2);
+/// What is taken after that: all that can be in a pipe by then (pipe(7)), and not what is still written.
+const MAX_LEFT_BYTES: usize = 1024 * 1024;
 
 /// Pty masters of running execs, for resizing.
 static MASTERS: Mutex<Option<HashMap<String, Weak<AsyncFd<OwnedFd>>>>> = Mutex::new(None);
@@ -203,17 +209,14 @@ async fn pump_master<W: AsyncWrite + Unpin>(
 ) {
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut client_there = true;
-    let mut exited = std::pin::pin!(wait_exit(state));
-    let mut over = false;
-    loop {
-        let read =
-            |fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]| rustix::io::read(fd.get_ref(), buffer).map_err(io::Error::from);
-        let count = if over {
-            // After the exit only what is already there is taken: a background child may hold the pty for ever.
-            match read(master, &mut buffer) {
-                Ok(count) => count,
-                Err(_) => return,
-            }
+    let read =
+        |fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]| rustix::io::read(fd.get_ref(), buffer).map_err(io::Error::from);
+    let mut over = std::pin::pin!(wait_over(state.clone()));
+    let mut left_bytes = None;
+    while left_bytes != Some(0) {
+        let count = if left_bytes.is_some() {
+            let Ok(count @ 1..) = read(master, &mut buffer) else { return };
+            count
         } else {
             tokio::select! {
                 ready = master.readable() => {
@@ -221,22 +224,26 @@ async fn pump_master<W: AsyncWrite + Unpin>(
                     match ready.try_io(|fd| read(fd, &mut buffer)) {
                         Ok(Ok(count)) => count,
                         // EIO: the last process that had the terminal open is gone.
-                        Ok(Err(_)) => { exited.await; return }
+                        Ok(Err(_)) => return wait_exit(state).await,
                         Err(_would_block) => continue,
                     }
                 }
-                () = &mut exited => { over = true; continue }
+                () = &mut over => { left_bytes = Some(MAX_LEFT_BYTES); continue }
             }
         };
-        if count == 0 {
-            return;
-        }
+        left_bytes = left_bytes.map(|left: usize| left.saturating_sub(count));
         client_there = client_there && client.write_all(&buffer[..count]).await.is_ok();
     }
 }
 
 async fn wait_exit(mut state: watch::Receiver<ExecState>) {
     _ = state.wait_for(|s| s.exit_code.is_some()).await;
+}
+
+/// The process has ended, and whoever else writes has had the time for it.
+async fn wait_over(state: watch::Receiver<ExecState>) {
+    wait_exit(state).await;
+    tokio::time::sleep(LINGER).await;
 }
 
 /// Both pipes to the client in stdcopy frames.
@@ -247,13 +254,13 @@ async fn pump_pipes<W: AsyncWrite + Unpin>(
     state: watch::Receiver<ExecState>,
 ) {
     let (mut out, mut err) = (Vec::with_capacity(CHUNK_BYTES), Vec::with_capacity(CHUNK_BYTES));
-    let mut exited = std::pin::pin!(wait_exit(state));
+    let mut over = std::pin::pin!(wait_over(state.clone()));
     let mut client_there = true;
     while stdout.is_some() || stderr.is_some() {
         let (kind, read) = tokio::select! {
             read = read_pipe(stdout.as_mut(), &mut out) => (1, read),
             read = read_pipe(stderr.as_mut(), &mut err) => (2, read),
-            () = &mut exited => {
+            () = &mut over => {
                 drain(stdout.take(), 1, client).await;
                 drain(stderr.take(), 2, client).await;
                 return;
@@ -266,7 +273,7 @@ async fn pump_pipes<W: AsyncWrite + Unpin>(
         }
         buffer.clear();
     }
-    exited.await;
+    wait_exit(state).await;
 }
 
 async fn read_pipe(pipe: Option<&mut tokio::net::unix::pipe::Receiver>, buffer: &mut Vec<u8>) -> io::Result<usize> {
@@ -280,8 +287,12 @@ async fn read_pipe(pipe: Option<&mut tokio::net::unix::pipe::Receiver>, buffer: 
 async fn drain<W: AsyncWrite + Unpin>(pipe: Option<tokio::net::unix::pipe::Receiver>, kind: u8, client: &mut W) {
     let Some(pipe) = pipe else { return };
     let mut buffer = Vec::with_capacity(CHUNK_BYTES);
+    let mut left_bytes = MAX_LEFT_BYTES;
     // rustix, not try_read: tokio's readiness may not know yet of bytes that are there.
-    while let Ok(1..) = rustix::io::read(&pipe, rustix::buffer::spare_capacity(&mut buffer)) {
+    while left_bytes > 0
+        && let Ok(count @ 1..) = rustix::io::read(&pipe, rustix::buffer::spare_capacity(&mut buffer))
+    {
+        left_bytes = left_bytes.saturating_sub(count);
         if write_frame(client, kind, &buffer).await.is_err() {
             return;
         }

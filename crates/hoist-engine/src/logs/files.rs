@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
@@ -38,10 +39,6 @@ impl Files {
         self.files.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
     /// A file to read and seek in. A compressed one is unpacked into one without a name when it is first asked for; where
     /// that fails, it is empty: what is older and newer can still be read.
     ///
@@ -68,6 +65,33 @@ impl Files {
     /// Passes over the oldest ones.
     pub(super) fn skip(&mut self, count: usize) {
         self.files.drain(..count.min(self.files.len()));
+    }
+
+    /// Passes over `read`, which was read to its end, and what is older. Where it is no longer to be seen (it was compressed
+    /// since, or deleted), `is_newer` tells from its content whether a file came after it.
+    pub(super) fn skip_read(
+        &mut self,
+        read: &File,
+        mut is_newer: impl FnMut(&mut File) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        let identity = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+        let read = identity(read)?;
+        for (index, form) in self.files.iter().enumerate() {
+            if let Form::Plain(file) = form
+                && identity(file)? == read
+            {
+                self.skip(index + 1);
+                return Ok(());
+            }
+        }
+        for index in 0..self.files.len() {
+            if is_newer(self.get(index)?)? {
+                self.skip(index);
+                return Ok(());
+            }
+        }
+        self.files.clear();
+        Ok(())
     }
 
     /// The oldest that is left.
@@ -107,4 +131,58 @@ fn unpack(compressed: &mut File, directory: &Path) -> io::Result<File> {
     let mut file = File::from(rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR)?);
     io::copy(&mut MultiGzDecoder::new(compressed), &mut file)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn rest(path: &Path, read: &File) -> Vec<String> {
+        let mut files = Files::open(path);
+        // What is in a file is when it was written.
+        let is_newer = |file: &mut File| Ok(*text(file) > *"3");
+        files.skip_read(read, is_newer).unwrap();
+        let mut found = Vec::new();
+        while let Some(mut file) = files.next().unwrap() {
+            std::io::Seek::rewind(&mut file).unwrap();
+            found.push(text(&mut file));
+        }
+        found
+    }
+
+    fn text(file: &mut File) -> String {
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn compressed(text: &str) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn nothing_is_passed_over_when_several_rotations_came_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let numbered = |number: u32| hoist_runtime::launch::rotated_names(&path, number);
+        std::fs::write(&path, "5").unwrap();
+        for (number, text) in [(1, "4"), (2, "3"), (3, "2")] {
+            std::fs::write(&numbered(number)[0], text).unwrap();
+        }
+        let read = File::open(&numbered(2)[0]).unwrap();
+        assert_eq!(rest(&path, &read), ["4", "5"]);
+        assert!(rest(&path, &File::open(&path).unwrap()).is_empty());
+
+        std::fs::remove_file(&numbered(2)[0]).unwrap();
+        std::fs::write(&numbered(2)[1], compressed("3")).unwrap();
+        assert_eq!(rest(&path, &read), ["4", "5"], "what was read is compressed by now");
+
+        std::fs::write(&numbered(1)[0], "9").unwrap();
+        std::fs::remove_file(&numbered(2)[1]).unwrap();
+        assert_eq!(rest(&path, &read), ["9", "5"], "what was read is deleted by now");
+    }
 }

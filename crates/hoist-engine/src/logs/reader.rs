@@ -70,7 +70,8 @@ impl Containers {
         let (sender, receiver) = mpsc::channel(16);
         // Opened here and now: the container may be gone before the reader's thread runs.
         let files = Files::open(&path);
-        let mut reader = Reader { path, files, options, tty: record.fixed.config.tty, sender, alive: handle.watch() };
+        let tty = record.fixed.config.tty;
+        let mut reader = Reader { path, files, options, tty, last_ns: 0, sender, alive: handle.watch() };
         std::thread::Builder::new()
             .name("logs".to_owned())
             .spawn(move || {
@@ -89,6 +90,8 @@ struct Reader {
     files: Files,
     options: LogOptions,
     tty: bool,
+    /// Of the entry that was read last.
+    last_ns: i64,
     sender: mpsc::Sender<Vec<u8>>,
     alive: watch::Receiver<Arc<Record>>,
 }
@@ -108,24 +111,24 @@ impl From<io::Error> for Stop {
 
 impl Reader {
     fn run(&mut self) -> std::result::Result<(), Stop> {
-        if self.files.is_empty() && self.options.follow {
-            return self.wait_for_file();
-        }
         let only = self.only_stream();
         let (first, mut offset) = match self.options.tail {
             Some(count) => tail::start(&mut self.files, count, only)?,
             None => (0, 0),
         };
         self.files.skip(first);
-        while let Some(mut file) = self.files.next()? {
-            file.seek(SeekFrom::Start(std::mem::take(&mut offset)))?;
-            let mut source = Source { input: BufReader::with_capacity(64 * 1024, file), partial: Vec::new() };
-            self.drain(&mut source)?;
-            if self.files.is_empty() && self.options.follow {
-                self.follow(source)?;
+        let mut last = None;
+        loop {
+            while let Some(mut file) = self.files.next()? {
+                file.seek(SeekFrom::Start(std::mem::take(&mut offset)))?;
+                let mut source = Source::new(file);
+                self.drain(&mut source)?;
+                last = Some(source);
+            }
+            if !self.options.follow || !self.wait_for_newer(last.as_mut())? {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// The stream that was asked for, if it is only one.
@@ -154,6 +157,7 @@ impl Reader {
             _ => options.stdout,
         };
         let time_ns = parse_rfc3339(&entry.time).unwrap_or(0);
+        self.last_ns = time_ns;
         if options.until_ns.is_some_and(|until| time_ns > until) {
             return Err(Stop::Enough);
         }
@@ -174,37 +178,48 @@ impl Reader {
         (record.state.status.alive() || record.state.status == Status::Restarting) && !record.state.removed
     }
 
-    fn follow(&mut self, mut source: Source) -> std::result::Result<(), Stop> {
+    /// Reads on in the newest file until there is another, or several: [`Reader::files`] has them then. False at the end of
+    /// the container or of the client.
+    fn wait_for_newer(&mut self, mut source: Option<&mut Source>) -> std::result::Result<bool, Stop> {
         let watch = Watch::new(self.path.parent().unwrap_or(Path::new("/")))?;
         loop {
             // Asked before draining: what was written before the end is then still read.
             let running = self.running();
-            self.drain(&mut source)?;
-            if let Some(next) = source.rotated_to(&self.path)? {
-                self.drain(&mut source)?;
-                source = next;
-                continue;
+            if let Some(source) = &mut source {
+                self.drain(source)?;
+            }
+            if is_replaced(&self.path, source.as_deref())? {
+                self.files = Files::open(&self.path);
+                if let Some(source) = source {
+                    // Its last entries came between the two.
+                    self.drain(source)?;
+                    let last_ns = self.last_ns;
+                    self.files.skip_read(source.input.get_ref(), |file| Ok(first_ns(file)? > Some(last_ns)))?;
+                }
+                return Ok(true);
             }
             if !running || self.sender.is_closed() {
-                return Ok(());
+                return Ok(false);
             }
             watch.wait()?;
         }
     }
+}
 
-    fn wait_for_file(&mut self) -> std::result::Result<(), Stop> {
-        let watch = Watch::new(self.path.parent().unwrap_or(Path::new("/")))?;
-        loop {
-            let running = self.running();
-            if let Ok(file) = File::open(&self.path) {
-                return self.follow(Source { input: BufReader::new(file), partial: Vec::new() });
-            }
-            if !running || self.sender.is_closed() {
-                return Ok(());
-            }
-            watch.wait()?;
-        }
-    }
+/// Whether there is a file under `path` that is not the one being read.
+fn is_replaced(path: &Path, read: Option<&Source>) -> io::Result<bool> {
+    let Ok(now) = std::fs::metadata(path) else { return Ok(false) };
+    let Some(read) = read else { return Ok(true) };
+    Ok(read.input.get_ref().metadata()?.ino() != now.ino())
+}
+
+/// When the first entry of a file was written.
+fn first_ns(file: &File) -> io::Result<Option<i64>> {
+    let mut file = file.try_clone()?;
+    file.rewind()?;
+    let line = Source::new(file).next_line()?;
+    let entry = line.and_then(|line| serde_json::from_slice::<Entry>(&line).ok());
+    Ok(entry.and_then(|entry| parse_rfc3339(&entry.time)))
 }
 
 /// The text of an entry with what was asked for before it.
@@ -229,6 +244,10 @@ struct Source {
 }
 
 impl Source {
+    fn new(file: File) -> Source {
+        Source { input: BufReader::with_capacity(64 * 1024, file), partial: Vec::new() }
+    }
+
     /// The next complete line; `None` when there is none now.
     fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let room = MAX_ENTRY_BYTES.saturating_sub(self.partial.len() as u64);
@@ -237,15 +256,6 @@ impl Source {
             return Ok(Some(std::mem::take(&mut self.partial)));
         }
         Ok(None)
-    }
-
-    /// The file that took this one's place under `path`, if it was rotated away.
-    fn rotated_to(&self, path: &Path) -> io::Result<Option<Source>> {
-        let Ok(file) = File::open(path) else { return Ok(None) };
-        if file.metadata()?.ino() == self.input.get_ref().metadata()?.ino() {
-            return Ok(None);
-        }
-        Ok(Some(Source { input: BufReader::with_capacity(64 * 1024, file), partial: Vec::new() }))
     }
 }
 
@@ -291,7 +301,7 @@ pub(crate) mod fuzzing {
             }
         }
         file.seek(SeekFrom::Start(0))?;
-        let mut source = Source { input: BufReader::new(file), partial: Vec::new() };
+        let mut source = Source::new(file);
         let mut found = 0;
         while let Some(line) = source.next_line()? {
             assert!(!line.is_empty() && line.len() as u64 <= MAX_ENTRY_BYTES, "a line of {} bytes", line.len());

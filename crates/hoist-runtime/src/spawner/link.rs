@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hoist_sys::poll::{Interest, Set};
@@ -10,14 +11,19 @@ use hoist_sys::socket;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::TAKEN_ONE;
-use crate::protocol::{FromSupervisor, MAX_MESSAGE_BYTES, SOCKET_NAME, ToSupervisor};
+use crate::memory_file;
+use crate::protocol::{FromSupervisor, MAX_FILE_BYTES, MAX_MESSAGE_BYTES, SOCKET_NAME, ToSupervisor};
 
+/// The first version of the protocol with [`ToSupervisor::InFile`].
+const HAS_IN_FILE: u32 = 2;
 const SEND_TIMEOUT_MS: i32 = 1000;
 
 /// A control connection to a supervisor: a non-blocking `SOCK_SEQPACKET` socket that the engine polls (AsFd).
 #[derive(Debug)]
 pub struct Link {
     socket: OwnedFd,
+    /// The version that the supervisor speaks; 0 until it has greeted.
+    version: AtomicU32,
     /// Until the container's program runs.
     taken: Mutex<Option<Taken>>,
 }
@@ -39,7 +45,7 @@ impl Drop for Taken {
 
 impl Link {
     pub(super) fn new(socket: OwnedFd, taken: Option<Taken>) -> Link {
-        Link { socket, taken: Mutex::new(taken) }
+        Link { socket, version: AtomicU32::new(0), taken: Mutex::new(taken) }
     }
 
     /// Connects to the supervisor of an earlier engine. `ConnectionRefused` or `NotFound`: it has ended, see `exit.json`.
@@ -47,13 +53,23 @@ impl Link {
         socket::connect(run_dir, SOCKET_NAME).map(|socket| Link::new(socket, None))
     }
 
-    /// Sends one message with fds; waits up to a second if the supervisor is not reading.
+    /// Sends one message with fds; waits up to a second if the supervisor is not reading. `InvalidInput`: it is too long, or
+    /// too long for a supervisor of an earlier release.
     pub fn send(&self, message: &ToSupervisor, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
-        if bytes.len() > MAX_MESSAGE_BYTES {
+        if bytes.len() <= MAX_MESSAGE_BYTES {
+            return self.send_bytes(&bytes, fds);
+        }
+        if bytes.len() > MAX_FILE_BYTES || self.version.load(Ordering::Relaxed) < HAS_IN_FILE {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "message to the supervisor is too long"));
         }
-        match socket::send(self.socket.as_fd(), &bytes, fds, SendFlags::DONTWAIT) {
+        let file = memory_file::write(&bytes)?;
+        let fds: Vec<BorrowedFd<'_>> = [file.as_fd()].into_iter().chain(fds.iter().copied()).collect();
+        self.send_bytes(&serde_json::to_vec(&ToSupervisor::InFile)?, &fds)
+    }
+
+    fn send_bytes(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        match socket::send(self.socket.as_fd(), bytes, fds, SendFlags::DONTWAIT) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result,
         }
@@ -62,7 +78,7 @@ impl Link {
         if set.wait(Some(SEND_TIMEOUT_MS))? == 0 {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "supervisor does not read its messages"));
         }
-        socket::send(self.socket.as_fd(), &bytes, fds, SendFlags::DONTWAIT)
+        socket::send(self.socket.as_fd(), bytes, fds, SendFlags::DONTWAIT)
     }
 
     /// The next message; `WouldBlock` if there is none, `Ok(None)` at the supervisor's end. Messages of a newer release
@@ -80,8 +96,9 @@ impl Link {
             let mut message = vec![0; length];
             socket::receive(self.socket.as_fd(), &mut message, RecvFlags::DONTWAIT)?;
             if let Ok(message) = serde_json::from_slice(&message) {
-                if !matches!(message, FromSupervisor::Hello { .. }) {
-                    drop(self.taken.lock().unwrap_or_else(PoisonError::into_inner).take());
+                match &message {
+                    FromSupervisor::Hello { version, .. } => self.version.store(*version, Ordering::Relaxed),
+                    _ => drop(self.taken.lock().unwrap_or_else(PoisonError::into_inner).take()),
                 }
                 return Ok(Some(message));
             }

@@ -10,8 +10,7 @@ mod parking;
 mod process;
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -19,11 +18,10 @@ use std::sync::{Mutex, PoisonError};
 
 use hoist_sys::poll::{Interest, Set};
 use hoist_sys::socket;
-use rustix::fs::MemfdFlags;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
 use crate::launch::Launch;
-use crate::sealed;
+use crate::{memory_file, sealed};
 
 pub use link::Link;
 use link::Taken;
@@ -76,7 +74,7 @@ impl Spawner {
     pub fn launch(&self, launch: &Launch) -> io::Result<Link> {
         let payload = serde_json::to_vec(launch)?;
         let (own, control) = socket::pair(SocketFlags::NONBLOCK)?;
-        let memfd = if payload.len() > MAX_INLINE_BYTES { Some(in_memory(&payload)?) } else { None };
+        let memfd = if payload.len() > MAX_INLINE_BYTES { Some(memory_file::write(&payload)?) } else { None };
         let inline: &[u8] = if memfd.is_some() { b"memfd" } else { &payload };
         let fds: Vec<BorrowedFd<'_>> = [control.as_fd()].into_iter().chain(memfd.iter().map(AsFd::as_fd)).collect();
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,10 +162,4 @@ impl Drop for Running {
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         let _ = self.child.wait();
     }
-}
-
-fn in_memory(payload: &[u8]) -> io::Result<OwnedFd> {
-    let mut file = File::from(rustix::fs::memfd_create("hoist-launch", MemfdFlags::CLOEXEC)?);
-    file.write_all(payload)?;
-    Ok(file.into())
 }

@@ -1,10 +1,8 @@
 //! Inside the spawner process: park supervisors for launches to come, and fork one for each launch that found none parked.
 //! Nothing else; it keeps no record of them.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 use hoist_sys::namespace::Namespaces;
 use hoist_sys::poll::{Interest, Set};
@@ -15,7 +13,11 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::parking::Parking;
 use super::{ARGUMENT, MAX_INLINE_BYTES, READY};
+use crate::memory_file;
 use crate::supervisor::{self, Readiness};
+
+/// Longest launch, in bytes: what an engine takes as a request, and the rest of a spec.
+const MAX_LAUNCH_BYTES: usize = 64 * 1024 * 1024;
 
 /// Becomes the spawner, and does not return, if this process was started as one. To be called first in `main`.
 pub fn spawner_main_if_requested() {
@@ -101,16 +103,8 @@ fn wait_parked(launches: OwnedFd, buffer: &mut [u8]) -> ! {
 fn supervise(fds: Vec<OwnedFd>, inline: &[u8], readiness: Readiness) -> ! {
     let mut fds = fds.into_iter();
     let Some(control) = fds.next() else { process::exit_now(1) };
-    match fds.next().map(read_all).transpose() {
+    match fds.next().map(|file| memory_file::read(file, MAX_LAUNCH_BYTES)).transpose() {
         Ok(payload) => supervisor::run(control, payload.as_deref().unwrap_or(inline), readiness),
         Err(_) => process::exit_now(1),
     }
-}
-
-fn read_all(memfd: OwnedFd) -> io::Result<Vec<u8>> {
-    let file = File::from(memfd);
-    // The offset is where the writer left it.
-    let mut payload = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(0)];
-    file.read_exact_at(&mut payload, 0)?;
-    Ok(payload)
 }

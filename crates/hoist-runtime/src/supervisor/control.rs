@@ -7,7 +7,8 @@ use hoist_sys::poll::{Interest, Set};
 use hoist_sys::socket;
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::protocol::{FromSupervisor, MAX_MESSAGE_BYTES, ToSupervisor};
+use crate::memory_file;
+use crate::protocol::{FromSupervisor, MAX_FILE_BYTES, MAX_MESSAGE_BYTES, ToSupervisor};
 
 /// An engine that leaves more messages than this unread is taken for dead; it can connect again.
 const MAX_UNREAD: usize = 256;
@@ -109,7 +110,7 @@ impl Links {
                     }
                     Ok(received) => received,
                 };
-                if let Ok(message) = serde_json::from_slice(&self.buffer[..length]) {
+                if let Some((message, fds)) = read(&self.buffer[..length], fds) {
                     return Some(Received { message, fds, link: index });
                 }
             }
@@ -170,6 +171,16 @@ impl Links {
     pub(super) fn close(&mut self) {
         self.links.clear();
     }
+}
+
+/// A message and the fds that are its own; `None` if it is not known.
+fn read(bytes: &[u8], mut fds: Vec<OwnedFd>) -> Option<(ToSupervisor, Vec<OwnedFd>)> {
+    let message = serde_json::from_slice(bytes).ok()?;
+    if !matches!(message, ToSupervisor::InFile) || fds.is_empty() {
+        return Some((message, fds));
+    }
+    let bytes = memory_file::read(fds.remove(0), MAX_FILE_BYTES).ok()?;
+    Some((serde_json::from_slice(&bytes).ok()?, fds))
 }
 
 impl Link {

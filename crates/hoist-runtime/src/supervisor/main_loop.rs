@@ -206,6 +206,8 @@ impl Supervisor {
                     return Some(End::Failed(Failure::other("start was given up")));
                 }
             }
+            // Without its file.
+            ToSupervisor::InFile => {}
         }
         None
     }

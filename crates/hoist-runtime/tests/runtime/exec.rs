@@ -13,6 +13,7 @@ use super::container::{Container, Running, demultiplex};
 
 pub(crate) const TESTS: &[Test] = &[
     ("an_exec_runs_in_all_namespaces_and_limits_of_the_container", runs_inside),
+    ("an_exec_with_more_than_fits_a_datagram_runs_and_one_with_more_than_the_kernel_takes_is_told", long),
     ("an_exec_that_cannot_start_says_why_in_runcs_words", failures),
     ("an_exec_with_a_terminal_hands_its_master_over", terminal),
     ("a_privileged_exec_has_all_capabilities_and_a_user_none", privileges),
@@ -37,6 +38,24 @@ fn request(container: &Container, args: &[&str]) -> ExecProcess {
     let mut process = container.launch.spec.process().clone().unwrap();
     process.set_args(Some(args.iter().map(|arg| (*arg).to_owned()).collect()));
     ExecProcess { process, privileged: false }
+}
+
+fn long(spawner: &Spawner) {
+    let container = sleeping();
+    let running = sleeper(spawner, &container);
+    let with_environment = |count: usize| {
+        let mut request = request(&container, &["sh", "-c", "echo $#", "sh", "one", "two"]);
+        let variables = (0..count).map(|number| format!("A{number}={}", "x".repeat(100_000)));
+        request.process.set_env(Some([String::from("PATH=/bin")].into_iter().chain(variables).collect()));
+        request
+    };
+    for count in [1, 2, 15] {
+        let (output, end) = exec(&running, &format!("long{count}"), with_environment(count));
+        assert_eq!((output.as_str(), end), ("2\n", Ok(0)), "{count} variables");
+    }
+    let (output, end) = exec(&running, "longer", with_environment(64));
+    assert!(output.ends_with("argument list too long\n"), "{output}");
+    assert_eq!(end, Ok(255));
 }
 
 /// Runs to the end: output of both streams, exit code or failure.

@@ -1,0 +1,163 @@
+//! The books of execs: all that run or may run, and for a while those that have ended, even where their container is gone
+//! by then. A client asks for the exit code after the output, and the container may be removed between the two.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hoist_api::exec::ExecCreate;
+use oci_spec::runtime::Process;
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+
+/// How long one that has ended is remembered; Docker forgets it between five and ten minutes after its end.
+const REMEMBERED: Duration = Duration::from_mins(5);
+/// How many that have ended are remembered at most: the oldest go first.
+const MAX_ENDED: usize = 4096;
+
+/// All execs of an engine.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    books: Mutex<Books>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    entries: HashMap<String, Arc<Entry>>,
+    /// In the order of their ends.
+    ended: VecDeque<(Instant, String)>,
+}
+
+/// One exec.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) container_id: String,
+    pub(super) request: ExecCreate,
+    /// Until it is started.
+    process: Mutex<Option<Process>>,
+    pub(super) state: watch::Sender<ExecState>,
+}
+
+/// Where an exec is in its life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ExecState {
+    pub(super) running: bool,
+    pub(super) pid: i32,
+    pub(super) exit_code: Option<i32>,
+}
+
+impl Entry {
+    pub(super) fn new(container_id: String, request: ExecCreate, process: Process) -> Entry {
+        Entry { container_id, request, process: Mutex::new(Some(process)), state: watch::Sender::default() }
+    }
+
+    /// What is to be started; `None` if it was taken before.
+    pub(super) fn take_process(&self) -> Option<Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn was_started(&self) -> bool {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, id: &str) -> Result<Arc<Entry>> {
+        self.lock().entries.get(id).cloned().ok_or_else(|| Error::no_such_exec(id))
+    }
+
+    pub(super) fn add(&self, id: String, entry: Entry) {
+        let mut books = self.lock();
+        books.forget_old(Instant::now());
+        books.entries.insert(id, Arc::new(entry));
+    }
+
+    /// Notes how it ended, unless that is known.
+    pub(super) fn ended(&self, id: &str, entry: &Entry, exit_code: i32) {
+        let is_news = entry.state.send_if_modified(|state| {
+            state.running = false;
+            let is_news = state.exit_code.is_none();
+            state.exit_code.get_or_insert(exit_code);
+            is_news
+        });
+        if is_news {
+            let (mut books, now) = (self.lock(), Instant::now());
+            books.ended.push_back((now, id.to_owned()));
+            books.forget_old(now);
+        }
+    }
+
+    /// Ids of a container's running execs.
+    pub(crate) fn of_container(&self, container_id: &str) -> Vec<String> {
+        let is_wanted = |entry: &Entry| entry.container_id == container_id && entry.state.borrow().running;
+        self.lock().entries.iter().filter(|(_, entry)| is_wanted(entry)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The container is gone: so is what was never started in it. What was has ended with it, or is about to.
+    pub(crate) fn forget_container(&self, container_id: &str) {
+        self.lock().entries.retain(|_, entry| entry.container_id != container_id || entry.was_started());
+    }
+}
+
+impl Books {
+    fn forget_old(&mut self, now: Instant) {
+        while let Some((at, _)) = self.ended.front()
+            && (self.ended.len() > MAX_ENDED || now.duration_since(*at) > REMEMBERED)
+        {
+            if let Some((_, id)) = self.ended.pop_front() {
+                self.entries.remove(&id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(container: &str) -> Entry {
+        Entry::new(container.to_owned(), ExecCreate::default(), Process::default())
+    }
+
+    fn add(registry: &Registry, id: &str, container: &str) -> Arc<Entry> {
+        registry.add(id.to_owned(), entry(container));
+        registry.get(id).unwrap()
+    }
+
+    #[test]
+    fn the_exit_code_outlives_the_container_for_a_while() {
+        let registry = Registry::default();
+        add(&registry, "unstarted", "c");
+        let started = add(&registry, "started", "c");
+        assert!(started.take_process().is_some() && started.take_process().is_none());
+        registry.forget_container("c");
+        assert!(registry.get("unstarted").is_err());
+        registry.ended("started", &started, 137);
+        registry.ended("started", &started, 0);
+        assert_eq!(registry.get("started").unwrap().state.borrow().exit_code, Some(137));
+
+        registry.lock().forget_old(Instant::now() + REMEMBERED + Duration::from_secs(1));
+        assert!(registry.get("started").is_err());
+        assert!(registry.lock().ended.is_empty() && registry.lock().entries.is_empty());
+    }
+
+    #[test]
+    fn of_very_many_that_ended_the_last_are_remembered() {
+        let registry = Registry::default();
+        let running = add(&registry, "running", "c");
+        for number in 0..=MAX_ENDED {
+            let id = number.to_string();
+            registry.ended(&id, &add(&registry, &id, "c"), 0);
+        }
+        assert!(
+            registry.get("0").is_err() && registry.get("1").is_ok() && registry.get(&MAX_ENDED.to_string()).is_ok()
+        );
+        running.state.send_modify(|state| state.running = true);
+        assert_eq!(registry.of_container("c"), ["running"]);
+    }
+}
