@@ -13,8 +13,11 @@ use crate::error::{Error, Result};
 
 /// How long one that has ended is remembered; Docker forgets it between five and ten minutes after its end.
 const REMEMBERED: Duration = Duration::from_mins(5);
-/// How many that have ended are remembered at most: the oldest go first.
+/// How many that have ended are remembered at most, and what their commands may take in all, in bytes: the oldest go first.
 const MAX_ENDED: usize = 4096;
+const MAX_ENDED_BYTES: usize = 8 * 1024 * 1024;
+/// So many of the last are remembered however long their commands are.
+const MIN_ENDED: usize = 64;
 
 /// All execs of an engine.
 #[derive(Debug, Default)]
@@ -26,13 +29,23 @@ pub(crate) struct Registry {
 struct Books {
     entries: HashMap<String, Arc<Entry>>,
     /// In the order of their ends.
-    ended: VecDeque<(Instant, String)>,
+    ended: VecDeque<Ended>,
+    /// What the commands of these take.
+    ended_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Ended {
+    at: Instant,
+    id: String,
+    bytes: usize,
 }
 
 /// One exec.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) container_id: String,
+    /// Without the environment, which the process has.
     pub(super) request: ExecCreate,
     /// Until it is started.
     process: Mutex<Option<Process>>,
@@ -48,13 +61,18 @@ pub(super) struct ExecState {
 }
 
 impl Entry {
-    pub(super) fn new(container_id: String, request: ExecCreate, process: Process) -> Entry {
+    pub(super) fn new(container_id: String, mut request: ExecCreate, process: Process) -> Entry {
+        request.env = Vec::new();
         Entry { container_id, request, process: Mutex::new(Some(process)), state: watch::Sender::default() }
     }
 
     /// What is to be started; `None` if it was taken before.
     pub(super) fn take_process(&self) -> Option<Process> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn command_bytes(&self) -> usize {
+        self.request.cmd.iter().flatten().map(String::len).sum()
     }
 
     fn was_started(&self) -> bool {
@@ -86,9 +104,10 @@ impl Registry {
             is_news
         });
         if is_news {
-            let (mut books, now) = (self.lock(), Instant::now());
-            books.ended.push_back((now, id.to_owned()));
-            books.forget_old(now);
+            let (mut books, at, bytes) = (self.lock(), Instant::now(), entry.command_bytes());
+            books.ended.push_back(Ended { at, id: id.to_owned(), bytes });
+            books.ended_bytes += bytes;
+            books.forget_old(at);
         }
     }
 
@@ -106,13 +125,18 @@ impl Registry {
 
 impl Books {
     fn forget_old(&mut self, now: Instant) {
-        while let Some((at, _)) = self.ended.front()
-            && (self.ended.len() > MAX_ENDED || now.duration_since(*at) > REMEMBERED)
+        while let Some(oldest) = self.ended.front()
+            && (self.are_too_many() || now.duration_since(oldest.at) > REMEMBERED)
         {
-            if let Some((_, id)) = self.ended.pop_front() {
+            if let Some(Ended { id, bytes, .. }) = self.ended.pop_front() {
                 self.entries.remove(&id);
+                self.ended_bytes -= bytes;
             }
         }
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.ended.len() > MAX_ENDED || (self.ended.len() > MIN_ENDED && self.ended_bytes > MAX_ENDED_BYTES)
     }
 }
 
@@ -143,7 +167,8 @@ mod tests {
 
         registry.lock().forget_old(Instant::now() + REMEMBERED + Duration::from_secs(1));
         assert!(registry.get("started").is_err());
-        assert!(registry.lock().ended.is_empty() && registry.lock().entries.is_empty());
+        let books = registry.lock();
+        assert!(books.ended.is_empty() && books.entries.is_empty() && books.ended_bytes == 0);
     }
 
     #[test]
@@ -159,5 +184,18 @@ mod tests {
         );
         running.state.send_modify(|state| state.running = true);
         assert_eq!(registry.of_container("c"), ["running"]);
+    }
+
+    #[test]
+    fn of_those_with_long_commands_fewer_are_remembered() {
+        let registry = Registry::default();
+        for number in 0..100 {
+            let id = number.to_string();
+            let request = ExecCreate { cmd: Some(vec!["x".repeat(MAX_ENDED_BYTES / 8)]), ..ExecCreate::default() };
+            registry.add(id.clone(), Entry::new("c".to_owned(), request, Process::default()));
+            registry.ended(&id, &registry.get(&id).unwrap(), 0);
+        }
+        assert_eq!(registry.lock().ended.len(), MIN_ENDED);
+        assert!(registry.get("99").is_ok());
     }
 }
