@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::element::{Element, protocol_number};
 use crate::message::{Attributes, Batch, Parsed, flag, split};
-use crate::nft::{NFGENMSG_BYTES, header};
+use crate::transaction::{NFGENMSG_BYTES, header};
 use crate::{Error, Protocol};
 
 const CT_GET: u16 = 1 << 8 | 1;

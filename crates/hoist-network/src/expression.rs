@@ -2,7 +2,8 @@
 //! written left to right as nft(8) would list it. Pure bytes.
 
 use crate::message::Attributes;
-use crate::nft::{EXPR_DATA, EXPR_NAME, NFPROTO_IPV4};
+use crate::nft::{EXPR_DATA, EXPR_NAME};
+use crate::transaction::NFPROTO_IPV4;
 
 const LIST_ELEM: u16 = 1;
 const DATA_VALUE: u16 = 1;

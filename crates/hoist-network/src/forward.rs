@@ -12,9 +12,9 @@ use crate::expression::{Compare, Rule, Verdict};
 use crate::message::{Attributes, Batch, Parsed, flag, split};
 use crate::nft::{
     CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TABLE, EXPR_DATA, EXPR_NAME, GETCHAIN, GETRULE, HOOK_FORWARD,
-    HOOK_NUMBER, NEWRULE, NFGENMSG_BYTES, NFPROTO_INET, NFPROTO_IPV4, RULE_CHAIN, RULE_EXPRESSIONS, RULE_TABLE,
-    RULE_USERDATA, Transaction, header,
+    HOOK_NUMBER, NEWRULE, RULE_CHAIN, RULE_EXPRESSIONS, RULE_TABLE, RULE_USERDATA,
 };
+use crate::transaction::{NFGENMSG_BYTES, NFPROTO_INET, NFPROTO_IPV4, Transaction, header};
 
 const DELRULE: u16 = NEWRULE + 2;
 const RULE_HANDLE: u16 = 3;

@@ -22,6 +22,7 @@ mod proxy;
 mod resolver;
 mod routes;
 mod store;
+mod transaction;
 mod watch;
 
 use std::fmt;
