@@ -19,11 +19,15 @@ pub(crate) fn with_image(config: &mut Config, image: &ContainerConfig) {
     union(&mut config.exposed_ports, image.exposed_ports.as_ref());
     union(&mut config.volumes, image.volumes.as_ref());
     config.volumes.take_if(|volumes| volumes.is_empty());
-    let own = config.env.get_or_insert_default();
-    for variable in image.env.iter().flatten() {
-        let key = variable.split('=').next().unwrap_or_default();
-        if !own.iter().any(|v| v.split('=').next() == Some(key)) {
-            own.push(variable.clone());
+    match config.env.as_mut().filter(|own| !own.is_empty()) {
+        // What neither says is null, as with Docker.
+        None => config.env.clone_from(&image.env),
+        Some(own) => {
+            for variable in image.env.iter().flatten() {
+                if !own.iter().any(|known| key_of(known) == key_of(variable)) {
+                    own.push(variable.clone());
+                }
+            }
         }
     }
     for (key, value) in image.labels.iter().flatten() {
@@ -52,6 +56,10 @@ pub(crate) fn with_image(config: &mut Config, image: &ContainerConfig) {
         config.shell.clone_from(&image.shell);
     }
     config.on_build.clone_from(&image.on_build);
+}
+
+fn key_of(variable: &str) -> &str {
+    variable.split_once('=').map_or(variable, |(key, _)| key)
 }
 
 fn union<V: Clone>(own: &mut Option<BTreeMap<String, V>>, image: Option<&BTreeMap<String, V>>) {
@@ -234,5 +242,10 @@ mod tests {
         let mut own = Config { env: list(&["B=3"]), ..Default::default() };
         with_image(&mut own, &image);
         assert_eq!(own.env, list(&["B=3", "A=1"]));
+        for (says, of_image) in [(None, None), (list(&[]), None), (None, list(&["A=1"]))] {
+            let mut own = Config { env: says, ..Default::default() };
+            with_image(&mut own, &ContainerConfig { env: of_image.clone(), ..Default::default() });
+            assert_eq!(own.env, of_image);
+        }
     }
 }
