@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use hoist_sys::mount::{self, Change, attribute};
+use hoist_sys::mount::{self, Change, Propagation, attribute};
 use hoist_sys::rootfs::Kind;
 use oci_spec::runtime::Mount;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -44,7 +44,8 @@ pub(super) fn mount(
     groups: Groups<'_>,
 ) -> Result<(), String> {
     let target = mount_point(root, path, Kind::Directory)?;
-    let change = Change { recursive: false, ..options.top };
+    // What is bound from the host must not lead back to it.
+    let change = Change { recursive: false, propagation: Some(Propagation::Slave), ..options.top };
     if kind == "cgroup2" || is_unified() {
         return unified(target.as_fd(), change).map_err(text);
     }
@@ -122,8 +123,6 @@ fn bind_group(hierarchy: &Hierarchy, group: &Path, directory: BorrowedFd<'_>, ch
     let Some(name) = name(hierarchy) else { return Ok(()) };
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = rustix::mount::open_tree(CWD, group, flags)?;
-    if change.set | change.clear != 0 {
-        mount::set_attributes(tree.as_fd(), change)?;
-    }
+    mount::set_attributes(tree.as_fd(), change)?;
     Ok(rustix::mount::move_mount(&tree, "", directory, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }

@@ -78,10 +78,15 @@ fn host_null() -> io::Result<OwnedFd> {
     if is_null { Ok(null) } else { Err(io::Error::other("/dev/null of the host is no null device")) }
 }
 
-/// A read-only tmpfs of no size, detached.
+/// A read-only directory with nothing in it, detached.
 pub(crate) fn empty_directory() -> io::Result<OwnedFd> {
+    empty_tmpfs("tmpfs")
+}
+
+/// A read-only tmpfs of no size, detached. Tables of mounts show its source.
+pub(crate) fn empty_tmpfs(source: &str) -> io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    rustix::mount::fsconfig_set_string(&context, "source", "tmpfs")?;
+    rustix::mount::fsconfig_set_string(&context, "source", source)?;
     rustix::mount::fsconfig_set_string(&context, "size", "0k")?;
     finish(context.as_fd(), Change { set: attribute::READ_ONLY, ..Change::default() })
 }

@@ -2,13 +2,13 @@
 //!
 //!  1. `isolate`: undumpable, default signals, own session and keyring, out of memory score, namespaces joined, control
 //!     groups entered if they are there, root of the user namespace
-//!  2. `rootfs::attach`: the root mount becomes part of the new mount namespace
+//!  2. `rootfs::attach`: the root mount becomes part of the new mount namespace; without one it is in its place already
 //!  3. `mounts`: in the order of the spec; a mount of control groups waits for them
 //!  4. `devices`: nodes, links, the console of a terminal
 //!  5. `masks`: masked and read-only paths
 //!  6. `host_name`, `sysctls`, hooks, then security labels: by way of the host's /proc, which the container's files cannot
 //!     redirect
-//!  7. `rootfs::pivot`: the old root goes away; read-only root, propagation
+//!  7. `rootfs::enter`: the old root goes away, or out of sight; read-only root, propagation
 //!  8. `process`: limits, user, directory, command look-up, seccomp, capabilities
 //!  9. wait for the network and for the word to go; exec
 //!
@@ -46,7 +46,7 @@ use crate::supervisor::namespaces::User;
 use channel::ChildChannel;
 
 pub(crate) use devices::make_usual as make_usual_devices;
-pub(crate) use masks::empty_directory;
+pub(crate) use masks::{empty_directory, empty_tmpfs};
 pub(crate) use process::Filter;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn check_mount_options(options: &[String]) -> std::result::Result<(), String> {
@@ -92,7 +92,7 @@ pub(crate) struct Context<'a> {
 }
 
 pub(crate) use cgroup_mounts::directory_of_hierarchies;
-pub(crate) use rootfs::{Source as RootSource, attach_on};
+pub(crate) use rootfs::{Source as RootSource, attach_on, change_root};
 
 /// How this process stands to the container's control group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,11 @@ impl Context<'_> {
 
     fn stdio(&self) -> Stdio {
         self.launch.stdio
+    }
+
+    /// No mount namespace is the container's own: only below the root may anything be mounted.
+    fn shares_mounts(&self) -> bool {
+        matches!(self.root, Some(RootSource::Attached(_)))
     }
 }
 
@@ -153,7 +158,7 @@ fn set_up_and_exec(context: &mut Context<'_>) -> Result<std::convert::Infallible
     }
     // Not before: hooks are the host's programs.
     labels.set()?;
-    rootfs::pivot(&root, context.spec())?;
+    rootfs::enter(context, &root)?;
     let mounted = Instant::now();
     attach_streams(context, console)?;
     scheduling::set_personality(&launch.spec)?;
@@ -297,14 +302,14 @@ fn open_host(path: &Path, flags: rustix::fs::OFlags) -> std::io::Result<OwnedFd>
 }
 
 /// Attaches a detached mount on the mount point `target`.
-fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> std::io::Result<()> {
+pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> std::io::Result<()> {
     use rustix::mount::MoveMountFlags;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(mount, "", target, "", flags)?)
 }
 
 /// A detached copy of the mount (or of the part of it) that `fd` names.
-fn clone_mount(fd: BorrowedFd<'_>, recursive: bool) -> std::io::Result<OwnedFd> {
+pub(crate) fn clone_mount(fd: BorrowedFd<'_>, recursive: bool) -> std::io::Result<OwnedFd> {
     use rustix::mount::OpenTreeFlags;
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {

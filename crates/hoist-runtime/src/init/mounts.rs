@@ -44,7 +44,8 @@ pub(super) fn mount_all(context: &mut Context<'_>, root: BorrowedFd<'_>) -> Resu
         let shared = context.shared_sources.iter().find(|(at, _)| *at == index).map(|(_, fd)| fd.as_fd());
         let ready = context.kit.filter(|_| label.is_none()).and_then(|kit| kit.filesystem(mount));
         let groups = Groups { cgroup: context.cgroup, ready: context.kit.and_then(Kit::cgroup_directory) };
-        mount_one(mount, root, Given { shared, label, ready, groups }).map_err(|reason| {
+        let in_host = context.shares_mounts();
+        mount_one(mount, root, Given { shared, label, ready, groups, in_host }).map_err(|reason| {
             let source = mount.source().as_deref().unwrap_or(Path::new(""));
             Failure::other(format!("error mounting {source:?} to rootfs at {:?}: {reason}", mount.destination()))
         })?;
@@ -61,11 +62,13 @@ struct Given<'a> {
     /// The filesystem, made before it was asked for.
     ready: Option<BorrowedFd<'a>>,
     groups: Groups<'a>,
+    /// The mount namespace is that of the host.
+    in_host: bool,
 }
 
 /// The error is only the reason.
 fn mount_one(mount: &Mount, root: BorrowedFd<'_>, given: Given<'_>) -> std::result::Result<(), String> {
-    let Given { shared, label, ready, groups } = given;
+    let Given { label, ready, groups, .. } = given;
     if let Some(tree) = ready {
         return mount_ready(mount, root, tree);
     }
@@ -73,7 +76,7 @@ fn mount_one(mount: &Mount, root: BorrowedFd<'_>, given: Given<'_>) -> std::resu
     let kind = mount.typ().as_deref().unwrap_or("none");
     let target = mount.destination();
     let tree = match kind {
-        _ if is_bind(mount) => return bind(mount, &options, root, shared),
+        _ if is_bind(mount) => return bind(mount, &options, root, given),
         _ if options.map_owners.is_some() => return Err("only bind mounts can be ID-mapped".to_owned()),
         "cgroup" | "cgroup2" => return cgroup_mounts::mount(target, kind, &options, root, groups),
         "proc" | "sysfs" => {
@@ -179,7 +182,7 @@ fn bind(
     mount: &Mount,
     options: &Options,
     root: BorrowedFd<'_>,
-    shared: Option<BorrowedFd<'_>>,
+    Given { shared, in_host, .. }: Given<'_>,
 ) -> std::result::Result<(), String> {
     if options.map_owners.is_some() && shared.is_none() {
         return Err("ID-mapped mounts are not supported here".to_owned());
@@ -206,6 +209,12 @@ fn bind(
     }
     if options.tree.set | options.tree.clear != 0 {
         mount::set_attributes(tree, Change { recursive: true, ..options.tree }).map_err(text)?;
+    }
+    let is_of_host = in_host || shared.is_some();
+    if is_of_host && !matches!(options.propagation, Some((Propagation::Shared, _))) {
+        // As what is opened in a mount namespace of the container's own: nothing spreads from there to the host.
+        let change = Change { propagation: Some(Propagation::Slave), recursive: true, ..Change::default() };
+        mount::set_attributes(tree, change).map_err(text)?;
     }
     propagate(tree, options)?;
     attach(tree, target.as_fd()).map_err(text)
@@ -331,7 +340,7 @@ fn existing_mode(root: BorrowedFd<'_>, path: &Path) -> Option<String> {
 /// A bind of `source` (a place already opened) onto `target`, with attributes.
 pub(super) fn bind_fd(source: BorrowedFd<'_>, target: BorrowedFd<'_>, change: Change) -> io::Result<()> {
     let tree = clone_mount(source, change.recursive)?;
-    if change.set | change.clear != 0 {
+    if change.set | change.clear != 0 || change.propagation.is_some() {
         mount::set_attributes(tree.as_fd(), change)?;
     }
     attach(tree.as_fd(), target)

@@ -1,6 +1,6 @@
 //! The root filesystem: into the new mount namespace, and then in place of the old root.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use hoist_sys::mount::{self, Change, Propagation, attribute};
@@ -21,10 +21,15 @@ pub(crate) enum Source {
     /// An overlay to be mounted by mount(2) in the new mount namespace, on kernels whose overlayfs lacks the new mount
     /// API.
     Legacy { lower: Vec<PathBuf>, upper: PathBuf, work: PathBuf, volatile: bool },
+    /// A mount in its place: the container shares the mount namespace of who made it, in which nothing else may change.
+    Attached(OwnedFd),
 }
 
 /// Makes the root part of the (new) mount namespace and returns it.
 pub(super) fn attach(context: &Context<'_>) -> Result<OwnedFd> {
+    if let Some(Source::Attached(root)) = context.root {
+        return root.try_clone().or_fail(|| "root filesystem");
+    }
     isolate_mounts(context.spec())?;
     let made;
     let source = match context.root {
@@ -43,6 +48,7 @@ pub(super) fn attach(context: &Context<'_>) -> Result<OwnedFd> {
         }
         // On a directory of the same overlay, so that none has to be made.
         Source::Legacy { upper, .. } => source.mount_legacy(upper),
+        Source::Attached(_) => Err(Failure::other("root filesystem is mounted already")),
     }
 }
 
@@ -50,7 +56,7 @@ impl Source {
     pub(crate) fn into_detached(self) -> Option<OwnedFd> {
         match self {
             Source::Detached(root) => Some(root),
-            Source::Legacy { .. } => None,
+            Source::Legacy { .. } | Source::Attached(_) => None,
         }
     }
 
@@ -92,7 +98,7 @@ pub(crate) fn attach_on(source: &Source, directory: &Path) -> Result<()> {
             rustix::mount::move_mount(root, "", CWD, directory, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
                 .or_fail(|| "attach root filesystem")
         }
-        Source::Legacy { .. } => source.mount_legacy(directory).map(drop),
+        Source::Legacy { .. } | Source::Attached(_) => source.mount_legacy(directory).map(drop),
     }
 }
 
@@ -107,34 +113,52 @@ fn isolate_mounts(spec: &Spec) -> Result<()> {
     mount::set_attributes(root.as_fd(), change).or_fail(|| "change propagation of /")
 }
 
-/// Makes `root` the root and drops the old one; then propagation and read-only as the spec says.
-pub(super) fn pivot(root: &OwnedFd, spec: &Spec) -> Result<()> {
+/// Makes `root` the root; then propagation and read-only as the spec says.
+pub(super) fn enter(context: &Context<'_>, root: &OwnedFd) -> Result<()> {
+    if context.shares_mounts() {
+        change_root(root.as_fd())?;
+    } else {
+        pivot(root)?;
+    }
+    set_attributes(root.as_fd(), context.spec())?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    Ok(())
+}
+
+/// The root of the calling process alone; it is in it.
+pub(crate) fn change_root(root: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::fchdir(root).or_fail(|| "chdir to root filesystem")?;
+    rustix::process::chroot(".").or_fail(|| "chroot")?;
+    rustix::process::chdir("/").or_fail(|| "chdir to /")
+}
+
+/// Drops the old root.
+fn pivot(root: &OwnedFd) -> Result<()> {
     let old = super::open_host(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).or_fail(|| "open /")?;
     rustix::process::fchdir(root).or_fail(|| "chdir to root filesystem")?;
     match rustix::process::pivot_root(".", ".") {
         Ok(()) => {
             rustix::process::fchdir(&old).or_fail(|| "chdir to old root")?;
             rustix::mount::unmount(".", UnmountFlags::DETACH).or_fail(|| "unmount old root")?;
-            rustix::process::chdir("/").or_fail(|| "chdir to /")?;
+            rustix::process::chdir("/").or_fail(|| "chdir to /")
         }
         // The old root is an initramfs, which cannot be pivoted: it stays, covered by the mount on top of it.
-        Err(rustix::io::Errno::INVAL) => {
-            rustix::process::fchdir(root).or_fail(|| "chdir to root filesystem")?;
-            rustix::process::chroot(".").or_fail(|| "chroot")?;
-        }
-        Err(error) => return Err(error).or_fail(|| "pivot_root"),
+        Err(rustix::io::Errno::INVAL) => change_root(root.as_fd()),
+        Err(error) => Err(error).or_fail(|| "pivot_root"),
     }
+}
+
+fn set_attributes(root: BorrowedFd<'_>, spec: &Spec) -> Result<()> {
     let propagation = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
     if let Some(name) = propagation.filter(|name| !name.is_empty()) {
         let (propagation, recursive) = parse_propagation(name)?;
         let change = Change { propagation: Some(propagation), recursive, ..Change::default() };
-        mount::set_attributes(root.as_fd(), change).or_fail(|| "change propagation of root filesystem")?;
+        mount::set_attributes(root, change).or_fail(|| "change propagation of root filesystem")?;
     }
     if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly) == Some(true) {
         let change = Change { set: attribute::READ_ONLY, ..Change::default() };
-        mount::set_attributes(root.as_fd(), change).or_fail(|| "make root filesystem read-only")?;
+        mount::set_attributes(root, change).or_fail(|| "make root filesystem read-only")?;
     }
-    rustix::process::umask(Mode::from_raw_mode(0o022));
     Ok(())
 }
 

@@ -11,8 +11,8 @@ use hoist_sys::signal;
 use super::Globals;
 use super::arguments::Arguments;
 use super::fault::{Fault, Result, Trying};
-use super::hooks;
 use super::record::{self, Record, Status};
+use super::{hooks, shared_mounts};
 
 /// How long `delete --force` waits for the kernel to take a killed process away.
 const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -147,6 +147,9 @@ pub(super) fn delete(globals: &Globals, id: &str, force: bool) -> Result<()> {
         }
     }
     record.cgroup().remove().trying(|| "remove cgroup")?;
+    if shared_mounts::are_wanted(&record.config) {
+        shared_mounts::detach(&record.directory)?;
+    }
     std::fs::remove_dir_all(&record.directory).trying(|| format!("remove {}", record.directory.display()))?;
     let poststop = record.config.hooks().as_ref().and_then(|all| all.poststop().as_ref());
     if let Err(fault) = hooks::run("poststop", poststop, &record.state("stopped")) {
@@ -158,6 +161,7 @@ pub(super) fn delete(globals: &Globals, id: &str, force: bool) -> Result<()> {
 
 /// What a creation that was cut short left behind; nothing to do is fine.
 fn forget(root: &Path, id: &str) -> Result<()> {
+    shared_mounts::detach(&root.join(id))?;
     match std::fs::remove_dir_all(root.join(id)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).trying(|| format!("remove {id}")),
         _ => Ok(()),

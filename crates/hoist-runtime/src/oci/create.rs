@@ -19,7 +19,7 @@ use super::clone::Group;
 use super::fault::{Fault, Result, Trying};
 use super::record::{self, GO, REPORT, Record};
 use super::steps::Steps;
-use super::{Globals, clock, clone, hooks, user_namespace};
+use super::{Globals, clock, clone, hooks, shared_mounts, user_namespace};
 use crate::cgroup::Cgroup;
 use crate::init::channel::{self, ParentChannel, Report};
 use crate::init::{self, Context, Filter, Membership};
@@ -71,7 +71,10 @@ impl Undo {
         if let Some(cgroup) = self.cgroup.take() {
             let _ = cgroup.remove();
         }
-        let _ = fs::remove_dir_all(&self.directory);
+        // Without the directory nobody would find what could not be taken away now.
+        if shared_mounts::detach(&self.directory).is_ok() {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
     }
 }
 
@@ -102,6 +105,7 @@ fn try_create(bundle: &Bundle, request: &Request, undo: &mut Undo) -> Result<Cre
     let mut launch = launch(bundle, &record, request.listen_fds);
     intake::check(&launch)?;
     user_namespace::check(&launch.spec)?;
+    shared_mounts::check(&launch.spec)?;
     let filter = intake::filter(&mut launch)?;
     undo.cgroup = prepare::create_cgroup(&launch.spec)?;
     let (init, hook_socket) = clone_init(&launch, request, &record, filter, undo)?;
@@ -137,7 +141,8 @@ pub(super) fn check_configuration(bundle: Bundle) {
         directory: bundle.path.clone(),
     };
     let mut launch = launch(&bundle, &record, 1);
-    let _ = (intake::check(&launch), user_namespace::check(&launch.spec), intake::filter(&mut launch));
+    let _ = (intake::check(&launch), user_namespace::check(&launch.spec), shared_mounts::check(&launch.spec));
+    let _ = intake::filter(&mut launch);
 }
 
 fn check_terminal(bundle: &Bundle, request: &Request) -> Result<()> {
@@ -225,7 +230,11 @@ fn clone_init(
 ) -> Result<(Init, OwnedFd)> {
     let mut plan = namespaces::plan(&launch.spec)?;
     let proc = init::HostProc::open()?;
-    let root = overlay::open(&launch.rootfs)?;
+    let root = if plan.shares_mounts {
+        shared_mounts::attach(&record.rootfs, &record.directory)?
+    } else {
+        overlay::open(&launch.rootfs)?
+    };
     let shared_sources = user_namespace::open_sources(&launch.spec, plan.user != User::Own)?;
     let (channel, child_channel) = channel::pair().trying(|| "make channel to init")?;
     let (hook_socket, hooks) = socket::pair(SocketFlags::empty()).trying(|| "make socket for hooks")?;

@@ -9,13 +9,14 @@ use hoist_sys::poll::{Interest, Set};
 use hoist_sys::process::{self, Cloned};
 use hoist_sys::signal;
 use oci_spec::runtime::{Capabilities, LinuxNamespaceType, Process, Spec, User};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::PidfdFlags;
 
 use super::affinity::Affinity;
 use super::arguments::Arguments;
 use super::fault::{Fault, Result, Trying};
 use super::record::{self, Record, Status};
-use super::{bundle, create};
+use super::{bundle, create, shared_mounts};
 use crate::cgroup::{self, Cgroup};
 use crate::failure::{self, OrFail};
 use crate::init::channel::{self, ChildChannel, Report};
@@ -128,6 +129,8 @@ pub(super) fn exec(record: &Record, request: Request) -> Result<Executed> {
     init::check_labels(&request.process)?;
     let affinity = Affinity::of(&request.process)?;
     let filter = filter(record)?;
+    let root = if shared_mounts::are_wanted(&record.config) { Some(open_root(record)?) } else { None };
+    // After the root: if this is the container's init, that was its root.
     let container = open_pidfd(record)?;
     let group = group(record, request.group.as_deref())?;
     let (parent, channel) = channel::pair().trying(|| "make channel to process")?;
@@ -142,7 +145,7 @@ pub(super) fn exec(record: &Record, request: Request) -> Result<Executed> {
             drop(parent);
             let cgroup = Some(group.as_ref()).filter(|_| into.is_none());
             let (config, namespaces) = (&record.config, namespaces(record));
-            let context = Context { request: &request, config, namespaces, container, cgroup, streams, channel };
+            let context = Context { request: &request, config, namespaces, container, root, cgroup, streams, channel };
             run(&context, &affinity, filter)
         }
     };
@@ -161,6 +164,13 @@ pub(super) fn exec(record: &Record, request: Request) -> Result<Executed> {
         create::send_pidfd(path, &pidfd)?;
     }
     Ok(Executed { pid, pidfd, terminal })
+}
+
+/// The root of the container's init.
+fn open_root(record: &Record) -> Result<OwnedFd> {
+    let path = format!("/proc/{}/root", record.pid);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).trying(|| "open the container's root")
 }
 
 /// The pidfd of the container's init, certainly of that one.
@@ -233,6 +243,8 @@ struct Context<'a> {
     config: &'a Spec,
     namespaces: Namespaces,
     container: OwnedFd,
+    /// If no mount namespace leads to it.
+    root: Option<OwnedFd>,
     cgroup: Option<&'a dyn Cgroup>,
     streams: Option<[OwnedFd; 3]>,
     channel: ChildChannel,
@@ -269,6 +281,7 @@ fn enter_and_exec(
     let preserved = 3 + context.request.preserved_fds;
     let own = context.streams.iter().flatten().map(AsRawFd::as_raw_fd);
     let own = own.chain([context.container.as_raw_fd(), context.channel.as_fd().as_raw_fd()]);
+    let own = own.chain(context.root.iter().map(AsRawFd::as_raw_fd));
     let mut keep: Vec<u32> = own.map(i32::unsigned_abs).chain(3..preserved).collect();
     keep.dedup();
     hoist_sys::fd::close_all_except(3, &mut keep).or_fail(|| "close_range")?;
@@ -306,6 +319,9 @@ fn namespaces(record: &Record) -> Namespaces {
 fn enter_namespaces(context: &Context<'_>) -> failure::Result<()> {
     let all = context.namespaces;
     namespace::join(context.container.as_fd(), all).or_fail(|| "join namespaces of the container")?;
+    if let Some(root) = &context.root {
+        init::change_root(root.as_fd())?;
+    }
     if all.contains(Namespaces::USER) { init::process::become_root() } else { Ok(()) }
 }
 

@@ -25,6 +25,7 @@ mod foreground;
 mod hooks;
 mod record;
 mod resources;
+mod shared_mounts;
 mod start;
 mod steps;
 mod user_namespace;

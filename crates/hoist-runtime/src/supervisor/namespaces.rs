@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) user: User,
     /// The clocks of a new time namespace have to be set before a process is in it.
     pub(crate) new_time: bool,
+    /// No mount namespace is named: the container is in the caller's.
+    pub(crate) shares_mounts: bool,
 }
 
 /// What a process that is exec'd in a container joins, its pid namespace aside, which it is born in.
@@ -46,6 +48,7 @@ pub(crate) fn plan(spec: &Spec) -> Result<Plan> {
         join_pid: None,
         user: User::Own,
         new_time: false,
+        shares_mounts: false,
     };
     let mut seen = Namespaces::default();
     for namespace in spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten() {
@@ -62,9 +65,7 @@ pub(crate) fn plan(spec: &Spec) -> Result<Plan> {
             None => plan.add_new(kind),
         }
     }
-    if !seen.contains(Namespaces::MOUNT) {
-        return Err(Failure::other("the container needs a mount namespace"));
-    }
+    plan.shares_mounts = !seen.contains(Namespaces::MOUNT);
     plan.join.sort_by_key(|(kind, _)| match *kind {
         Namespaces::USER => 2,
         Namespaces::MOUNT => 1,
@@ -119,6 +120,9 @@ impl Plan {
 
     /// Containers of the engine have no use for what only a process of its own can prepare.
     pub(super) fn check_plain(&self) -> Result<()> {
+        if self.shares_mounts {
+            return Err(Failure::other("the container needs a mount namespace"));
+        }
         if self.user != User::Own || self.new_time {
             return Err(Failure::other("user and time namespaces are not supported for containers of the engine"));
         }

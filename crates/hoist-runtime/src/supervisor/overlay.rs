@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use hoist_sys::mount::{self, Change, Propagation};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
@@ -16,12 +17,7 @@ const MAX_STRING_BYTES: usize = 255;
 
 pub(crate) fn open(rootfs: &Rootfs) -> Result<RootSource> {
     match rootfs {
-        Rootfs::Directory(path) => {
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-            rustix::mount::open_tree(CWD, path, flags)
-                .or_fail(|| format!("open rootfs {}", path.display()))
-                .map(RootSource::Detached)
-        }
+        Rootfs::Directory(path) => directory(path).or_fail(|| format!("open rootfs {}", path.display())),
         Rootfs::Overlay { lower, upper, work, volatile } => {
             let overlay = Overlay { lower, upper, work, volatile: *volatile };
             if *volatile {
@@ -33,6 +29,15 @@ pub(crate) fn open(rootfs: &Rootfs) -> Result<RootSource> {
             }
         }
     }
+}
+
+/// A copy of a shared mount would have all that is mounted in the container show up in the directory on the host, too.
+fn directory(path: &Path) -> std::io::Result<RootSource> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let root = rustix::mount::open_tree(CWD, path, flags)?;
+    let change = Change { propagation: Some(Propagation::Slave), recursive: true, ..Change::default() };
+    mount::set_attributes(root.as_fd(), change)?;
+    Ok(RootSource::Detached(root))
 }
 
 struct Overlay<'a> {

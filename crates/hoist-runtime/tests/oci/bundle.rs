@@ -18,6 +18,8 @@ pub(crate) struct Bundle {
     pub(crate) path: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) id: String,
+    /// The process whose mount namespace the runtime is called in, if it is not ours.
+    pub(crate) host: Option<String>,
 }
 
 impl Bundle {
@@ -32,7 +34,7 @@ impl Bundle {
         for applet in ["sh", "cat", "echo", "sleep", "id", "ls", "env", "tty", "true", "grep", "readlink", "mount"] {
             std::os::unix::fs::symlink("busybox", bin.join(applet)).unwrap();
         }
-        let bundle = Bundle { root: path.join("state"), path, id };
+        let bundle = Bundle { root: path.join("state"), path, id, host: None };
         bundle.run(&["spec", "-b", bundle.path.to_str().unwrap()]);
         bundle.change(|config| {
             config["process"]["terminal"] = false.into();
@@ -50,7 +52,17 @@ impl Bundle {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let program = std::env::current_exe().unwrap();
+        let mut command = match &self.host {
+            None => Command::new(program),
+            Some(pid) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--mount=/proc/{pid}/ns/mnt")).args(["sh", "-c"]);
+                // The namespace begins in its root.
+                command.arg("cd \"$1\" && shift && exec \"$@\"").arg("sh").arg(&self.path).arg(program);
+                command
+            }
+        };
         command.arg(super::AS_RUNTIME).arg("--root").arg(&self.root).args(args);
         command.current_dir(&self.path).stdin(Stdio::null());
         command
@@ -108,6 +120,16 @@ impl Bundle {
             assert!(Instant::now() < deadline, "{} instead of {status}", self.status());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Until the container has made a file in its root: its place on the host.
+    pub(crate) fn wait_for_file(&self, name: &str) -> PathBuf {
+        let (path, deadline) = (self.path.join("rootfs").join(name), Instant::now() + TIMEOUT);
+        while !path.exists() {
+            assert!(Instant::now() < deadline, "no {name}: {}", self.container_output());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        path
     }
 
     /// Nothing is left of the container.

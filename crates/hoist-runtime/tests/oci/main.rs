@@ -10,6 +10,7 @@ mod hooks;
 mod life;
 mod namespaces;
 mod refusals;
+mod shared_mounts;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let wanted = Wanted::of(&words);
-    let all = [life::TESTS, hooks::TESTS, namespaces::TESTS, refusals::TESTS].concat();
+    let all = [life::TESTS, hooks::TESTS, namespaces::TESTS, refusals::TESTS, shared_mounts::TESTS].concat();
     if wanted.list(all.iter().map(|(name, _)| *name)) {
         return ExitCode::SUCCESS;
     }

@@ -126,20 +126,34 @@ fn joined_user_namespace() {
 }
 
 /// A process in a mount namespace of its own, ended when dropped.
-struct Elsewhere(Child);
+pub(crate) struct Elsewhere(Child);
 
 impl Elsewhere {
-    fn new() -> Elsewhere {
-        let child = Command::new("unshare").args(["--mount", "sleep", "1000"]).stdout(Stdio::null()).spawn().unwrap();
-        let elsewhere = Elsewhere(child);
-        while link(&elsewhere.pid(), "mnt") == link("self", "mnt") {
+    pub(crate) fn new() -> Elsewhere {
+        Elsewhere::by(Command::new("unshare").args(["--mount", "sleep", "1000"]))
+    }
+
+    /// By a command that becomes `sleep` when it is there.
+    pub(crate) fn by(command: &mut Command) -> Elsewhere {
+        let elsewhere = Elsewhere(command.stdout(Stdio::null()).spawn().unwrap());
+        let name = format!("/proc/{}/comm", elsewhere.pid());
+        while std::fs::read_to_string(&name).unwrap() != "sleep\n" {
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
         elsewhere
     }
 
-    fn pid(&self) -> String {
+    pub(crate) fn pid(&self) -> String {
         self.0.id().to_string()
+    }
+
+    pub(crate) fn namespace(&self) -> String {
+        link(&self.pid(), "mnt")
+    }
+
+    /// Its table of mounts, with how they spread.
+    pub(crate) fn table(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/mountinfo", self.pid())).unwrap()
     }
 }
 

@@ -49,6 +49,11 @@ fn half_mapped(config: &mut Value) {
     config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
 }
 
+fn join_nowhere(config: &mut Value) {
+    config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "uts");
+    push(config, json!({"type": "uts", "path": "/no"}));
+}
+
 fn configurations() {
     let cases: &[Case] = &[
         (|c| c["ociVersion"] = json!("0.9"), "ociVersion"),
@@ -70,7 +75,7 @@ fn configurations() {
         (|c| c["linux"]["personality"] = json!({"domain": "LINUX", "flags": ["X"]}), "linux.personality.flags"),
         (|c| c["mounts"][1]["options"] = json!(["idmap"]), "only bind mounts can be ID-mapped"),
         (|c| c["mounts"][1]["uidMappings"] = json!([{"size": 1}]), "both uidMappings and gidMappings"),
-        (|c| c["linux"]["namespaces"][0] = json!({"type": "uts", "path": "/no"}), "/no"),
+        (|c| join_nowhere(c), "/no"),
         (|c| c["linux"]["sysctl"] = json!({"kernel.core_pattern": "x"}), "kernel.core_pattern"),
         (|c| c["linux"]["resources"]["cpu"] = json!({"cpus": "900"}), "cpuset.cpus"),
         (|c| c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_NOTIFY"}), "SCMP_ACT_NOTIFY"),

@@ -56,6 +56,7 @@ fn long(spawner: &Spawner) {
     let (output, end) = exec(&running, "longer", with_environment(64));
     assert!(output.ends_with("argument list too long\n"), "{output}");
     assert_eq!(end, Ok(255));
+    running.kill();
 }
 
 /// Runs to the end: output of both streams, exit code or failure.

@@ -313,6 +313,11 @@ fn refused(spawner: &Spawner) {
     let linux = container.launch.spec.linux_mut().as_mut().unwrap();
     linux.set_namespaces(serde_json::from_str(user).unwrap()).set_sysctl(None);
     assert!(container.failure(spawner).message.contains("user and time namespaces are not supported"));
+    let mut container = Container::new(&["true"]);
+    let linux = container.launch.spec.linux_mut().as_mut().unwrap();
+    linux.set_namespaces(serde_json::from_str(r#"[{"type":"pid"}]"#).unwrap()).set_sysctl(None);
+    container.launch.spec.set_hostname(None);
+    assert!(container.failure(spawner).message.contains("the container needs a mount namespace"));
     container.assert_nothing_left();
 }
 
