@@ -8,7 +8,7 @@ use hoist_api::time::now_ns;
 use hoist_runtime::protocol::Exit;
 use hoist_runtime::spawner::Link;
 
-use crate::container::driver::Event;
+use crate::container::handle::Event;
 use crate::container::record::{Fixed, Record, State, Status, Unreadable};
 use crate::container::volumes;
 use crate::containers::Containers;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::archive;
 use crate::changes::apply_changes;
-use crate::container::driver::{Event, Handle};
+use crate::container::handle::{Event, Handle};
 use crate::container::record::{Record, Status};
 use crate::containers::Containers;
 use crate::create::merge;

@@ -7,7 +7,8 @@ use hoist_api::filters::Filters;
 use hoist_api::host_config::UpdateBody;
 
 use crate::container::attach::{self, AttachOptions, Attachment};
-use crate::container::driver::{self, Beginning, Event, Handle, Phases};
+use crate::container::driver::{self, Beginning};
+use crate::container::handle::{Event, Handle, Phases};
 use crate::container::record::Record;
 use crate::container::{changes, stop, update};
 use crate::context::Context;

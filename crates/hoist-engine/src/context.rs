@@ -9,7 +9,7 @@ use hoist_network::Networks;
 use hoist_runtime::spawner::Spawner;
 use hoist_volume::Volumes;
 
-use crate::container::driver::Handle;
+use crate::container::handle::Handle;
 use crate::container::record::{Record, Records};
 use crate::error::{Error, Result};
 use crate::events::Events;

@@ -11,7 +11,7 @@ use hoist_image::Store;
 use hoist_runtime::spawner::Spawner;
 use rustix::fs::FlockOperation;
 
-use crate::container::driver::Event;
+use crate::container::handle::Event;
 use crate::container::record::Records;
 use crate::containers::Containers;
 use crate::context::{Context, Parts};

@@ -13,8 +13,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::container::driver::{Event, ExecProgress, StartExec};
 use crate::container::ending::{exit_code, explained};
+use crate::container::handle::{Event, ExecProgress, StartExec};
 use crate::container::state::{Request, admit};
 use crate::context::Context;
 use crate::error::{Error, Result};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::container::driver::{Event, Handle, PendingAttach};
+use crate::container::handle::{Event, Handle, PendingAttach};
 use crate::container::record::Record;
 use crate::error::{Error, Result};
 

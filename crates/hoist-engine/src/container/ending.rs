@@ -6,7 +6,8 @@ use hoist_api::time::now_ns;
 use hoist_runtime::protocol::{Exit, Failure, FailureKind, ToSupervisor};
 use tokio::time::Instant;
 
-use crate::container::driver::{Driver, ExecProgress, FIRST_RESTART_DELAY, Reply, receive, signals};
+use crate::container::driver::{Driver, FIRST_RESTART_DELAY, receive, signals};
+use crate::container::handle::{ExecProgress, Reply};
 use crate::container::record::Status;
 use crate::container::state::{Request, admit};
 use crate::error::Error;

@@ -5,6 +5,7 @@ pub(crate) mod changes;
 pub(crate) mod driver;
 pub(crate) mod ending;
 pub(crate) mod files;
+pub(crate) mod handle;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod record;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use hoist_runtime::protocol::ToSupervisor;
 
-use crate::container::driver::{Driver, FIRST_RESTART_DELAY, PendingAttach, StartExec, StartReply, signals};
+use crate::container::driver::{Driver, FIRST_RESTART_DELAY, signals};
+use crate::container::handle::{PendingAttach, StartExec, StartReply};
 use crate::container::record::{Fixed, Status};
 use crate::container::state::{Request, admit};
 use crate::error::{Error, Result};

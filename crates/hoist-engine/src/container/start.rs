@@ -6,7 +6,8 @@ use hoist_network::{EndpointRequest, Setup};
 use hoist_runtime::protocol::ToSupervisor;
 use tokio::io::unix::AsyncFd;
 
-use crate::container::driver::{Driver, Event, Phases, SupervisorLink};
+use crate::container::driver::{Driver, SupervisorLink};
+use crate::container::handle::{Event, Phases};
 use crate::container::files;
 use crate::create::mounts::subpath;
 use crate::error::{Error, Result, io};

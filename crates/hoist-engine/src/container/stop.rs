@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::container::driver::signals::{SIGKILL, SIGTERM};
-use crate::container::driver::{Event, Handle};
+use crate::container::handle::{Event, Handle};
 use crate::container::record::Status;
 use crate::error::{Error, Result};
 
