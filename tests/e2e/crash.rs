@@ -289,3 +289,77 @@ fn a_pull_whose_engine_was_killed_fetches_only_what_is_missing() {
         t.cli("image verify").ok().says_not("damaged");
     });
 }
+
+#[test]
+fn what_was_to_go_with_its_container_and_was_never_started_is_gone_after_a_restart() {
+    engine(|t| {
+        if !t.engine.is_own() {
+            skip!("own-engine", "ends the engine");
+        }
+        t.cli("create --rm --name goes -v /data -v named:/named busybox").ok();
+        t.cli("create --name stays -v /data busybox").ok();
+        let volume = |name: &str| {
+            let mounts = t.inspect(name)["Mounts"].clone();
+            let anonymous = mounts.as_array().unwrap().iter().find(|mount| mount["Destination"] == "/data").cloned();
+            anonymous.unwrap()["Name"].as_str().unwrap().to_string()
+        };
+        let (gone, kept) = (volume("goes"), volume("stays"));
+        t.engine.terminate();
+        t.engine.start_again();
+        t.api().get("/containers/goes/json").status(404);
+        t.api().get(&format!("/volumes/{gone}")).status(404);
+        for volume in [kept.as_str(), "named"] {
+            t.api().get(&format!("/volumes/{volume}")).status(200);
+        }
+        t.cli("rm -v stays").ok();
+        // Nobody holds it any more.
+        t.api().delete("/volumes/named").status(204);
+    });
+}
+
+/// Makes containers with anonymous volumes and removes them with these, until the engine is gone.
+fn make_and_remove(t: &Bed, round: usize) {
+    let api = t.api();
+    let body = json!({ "Image": "busybox", "Volumes": { "/a": {}, "/b": {} } }).to_string();
+    for number in 0.. {
+        let path = format!("/containers/create?name=v{round}-{number}");
+        if api.try_request("POST", &path, &[("Content-Type", "application/json")], body.as_bytes()).is_err()
+            || api.try_request("DELETE", &format!("/containers/v{round}-{number}?v=1"), &[], b"").is_err()
+        {
+            return;
+        }
+    }
+}
+
+#[test]
+fn kills_leave_no_anonymous_volume_of_nobody_and_take_none_that_was_left_on_purpose() {
+    engine(|t| {
+        if !t.engine.is_own() {
+            skip!("own-engine", "kills the engine");
+        }
+        println!("seed {SEED}");
+        let mut random = StdRng::seed_from_u64(SEED);
+        t.cli("create --name leaves -v /data busybox").ok();
+        t.cli("rm leaves").ok();
+        let kept = t.api().get("/volumes").status(200).json()["Volumes"].clone();
+        assert_eq!(kept.as_array().map(Vec::len), Some(1));
+        for round in 0..40 {
+            let delay = Duration::from_micros(random.random_range(1_000..40_000));
+            let pid = t.engine.pid().unwrap();
+            let killer = std::thread::spawn(move || {
+                std::thread::sleep(delay);
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            });
+            make_and_remove(t, round);
+            killer.join().unwrap();
+            t.engine.kill();
+            t.engine.start_again();
+        }
+        for container in t.api().get("/containers/json?all=1").status(200).json().as_array().unwrap() {
+            let id = container["Id"].as_str().unwrap();
+            t.api().delete(&format!("/containers/{id}?v=1")).status(204);
+        }
+        assert_eq!(t.api().get("/volumes").status(200).json()["Volumes"], kept);
+        assert!(!t.engine.log().contains("cannot collect a leftover"), "{}", t.engine.log());
+    });
+}

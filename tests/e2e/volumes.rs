@@ -200,3 +200,18 @@ fn a_volume_that_cannot_be_mounted_says_why() {
         t.api().delete(&format!("/volumes/{volume}"));
     });
 }
+
+#[test]
+fn a_volume_that_was_given_by_name_outlives_those_who_had_it() {
+    both(|t| {
+        let made = t.api().post_json("/volumes/create", &json!({})).status(201).json();
+        let volume = made["Name"].as_str().unwrap();
+        t.cli(&format!("run --rm -v {volume}:/data busybox sh -c 'echo kept > /data/file'")).ok();
+        let name = t.name("user");
+        t.cli(&format!("create --name {name} -v {volume}:/data busybox")).ok();
+        t.cli(&format!("run --rm --volumes-from {name} busybox cat /data/file")).ok().prints("kept");
+        t.cli(&format!("rm -v {name}")).ok();
+        t.cli(&format!("run --rm -v {volume}:/data busybox cat /data/file")).ok().prints("kept");
+        t.api().delete(&format!("/volumes/{volume}")).status(204);
+    });
+}

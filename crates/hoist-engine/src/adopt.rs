@@ -90,8 +90,8 @@ fn adopt(containers: &Containers, mut record: Record) -> Result<bool> {
     let auto_remove = record.fixed.host_config.auto_remove;
     // The directory is there before the record and goes after it. Without one, a power cut took the record's end back.
     let was_removed = !context.directory(record.id()).is_dir();
-    if was_removed || (auto_remove && record.state.started_ns != 0) {
-        // Or it ended while no engine was there to remove it.
+    if was_removed || auto_remove {
+        // Or it ended while no engine was there to remove it, or was never started, and whoever was to do so is gone.
         context.records.delete(record.id(), false)?;
         context.forget(&record, auto_remove);
         return Ok(false);
@@ -145,8 +145,11 @@ fn collect(containers: &Containers) {
                 continue;
             }
             crate::ipc::unmount(&entry.path());
-            if let Err(e) = std::fs::remove_dir_all(entry.path()) {
-                tracing::warn!(path = %entry.path().display(), "cannot collect a leftover: {e}");
+            match std::fs::remove_dir_all(entry.path()) {
+                // Of a container that was removed, or removed itself, a moment ago: somebody else is deleting it.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => tracing::warn!(path = %entry.path().display(), "cannot collect a leftover: {e}"),
+                Ok(()) => {}
             }
         }
     }
@@ -156,6 +159,9 @@ fn collect(containers: &Containers) {
         if !known.contains(&holder) {
             _ = context.images.release(&holder);
         }
+    }
+    if let Err(e) = context.volumes.finish_removals(|id| known.contains(id)) {
+        tracing::error!("cannot end a removal that was cut short: {e}");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::container::record::Record;
 use crate::container::{changes, stop, update};
 use crate::context::Context;
 use crate::create::{self, CreateRequest, Recording};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Translate};
 use crate::listing;
 use crate::names;
 
@@ -187,6 +187,7 @@ impl Containers {
 
     /// Returns warnings.
     pub async fn update(&self, name: &str, body: &UpdateBody) -> Result<Vec<String>> {
+        update::check(body)?;
         let handle = self.get(name)?;
         let (fixed, warnings) = update::apply(&handle.record(), body, hoist_runtime::cgroup::version())?;
         handle.ask(|reply| Event::Update { fixed: Box::new(fixed), reply }).await?;
@@ -194,7 +195,13 @@ impl Containers {
     }
 
     pub async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<()> {
-        self.get(name)?.ask(|reply| Event::Remove { force, volumes, reply }).await
+        self.remove_one(&self.get(name)?, force, volumes).await
+    }
+
+    async fn remove_one(&self, handle: &Handle, force: bool, volumes: bool) -> Result<()> {
+        // An engine after this one shall know it, too, if it has to end what this one began.
+        self.context.volumes.note_removal(handle.record().id(), volumes).api()?;
+        handle.ask(|reply| Event::Remove { force, volumes, reply }).await
     }
 
     /// `rm --link`: takes away a name that a container has by another's link, `other/alias`.
@@ -223,7 +230,7 @@ impl Containers {
                 continue;
             }
             let freed = changes::upper_size_bytes(&self.context.directory(record.id()));
-            if handle.ask(|reply| Event::Remove { force: false, volumes: false, reply }).await.is_ok() {
+            if self.remove_one(&handle, false, false).await.is_ok() {
                 report.containers_deleted.get_or_insert_default().push(record.id().to_owned());
                 report.space_reclaimed += u64::try_from(freed).unwrap_or(0);
             }

@@ -168,7 +168,8 @@ impl Context {
         }
     }
 
-    /// Takes a removed container out of the books. Its directories are deleted in the background.
+    /// Takes a removed container out of the books, with `volumes` the anonymous ones that it had. Its directories are deleted in
+    /// the background.
     pub(crate) fn forget(&self, record: &Record, volumes: bool) {
         let id = record.id().to_owned();
         {
@@ -185,13 +186,8 @@ impl Context {
         let renamed = std::fs::rename(&directory, &grave).is_ok();
         let run_dir = self.run_directory(&id);
         let (images, store) = (self.images.clone(), id.clone());
-        let dropped = self.volumes.drop_holds(&id).unwrap_or_default();
-        if volumes {
-            for name in dropped {
-                if let Err(e) = self.volumes.remove(&name, true) {
-                    tracing::warn!(container = id, "cannot remove anonymous volume {name}: {e}");
-                }
-            }
+        if let Err(e) = self.volumes.release(&id, volumes) {
+            tracing::warn!(container = id, "cannot give back the container's volumes: {e}");
         }
         tokio::task::spawn_blocking(move || {
             crate::ipc::unmount(if renamed { &grave } else { &directory });

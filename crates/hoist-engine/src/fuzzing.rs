@@ -74,10 +74,8 @@ fn try_lower(body: CreateBody, volumes: &Volumes) -> Result<()> {
     // Mounts that would be made on this machine are another test's business.
     host_config.binds = None;
     host_config.mounts = None;
-    let resolved = create::mounts::resolve(&config, &host_config, volumes, &|_| Ok(Vec::new()))?;
-    for volume in &resolved.volumes {
-        let _ = volumes.remove(&volume.0, true);
-    }
+    let resolved = create::mounts::resolve("fuzz", &config, &host_config, volumes, &|_| Ok(Vec::new()))?;
+    let _ = volumes.release("fuzz", true);
     let points: Vec<&MountPoint> = resolved.mounts.iter().map(|mount| &mount.point).collect();
     assert!(points.iter().all(|point| is_clean(&point.destination)), "{points:?}");
     let (path, args) = create::command(&config)?;

@@ -11,6 +11,7 @@ mod directory;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod holds;
 mod merged;
 mod mounted;
 mod options;
@@ -23,6 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hoist_db::Db;
 
+pub use holds::By;
 pub use options::MountSpec;
 
 /// The only driver there is.
@@ -129,13 +131,25 @@ impl Volumes {
         }
     }
 
-    /// Finds or makes; an empty name makes an anonymous one with a 64-hex name.
+    /// Finds or makes; an empty name makes an anonymous one with a 64-hex name, which nobody holds.
     pub fn create(
         &self,
         name: &str,
         driver: &str,
         options: BTreeMap<String, String>,
+        labels: BTreeMap<String, String>,
+    ) -> Result<Volume, Error> {
+        self.make(name, driver, options, labels, None)
+    }
+
+    /// Finds or makes; a new one is held by `holder`.
+    fn make(
+        &self,
+        name: &str,
+        driver: &str,
+        options: BTreeMap<String, String>,
         mut labels: BTreeMap<String, String>,
+        holder: Option<&str>,
     ) -> Result<Volume, Error> {
         let anonymous = name.is_empty();
         let name = if anonymous { random_name()? } else { name.to_owned() };
@@ -164,7 +178,7 @@ impl Volumes {
             options,
             anonymous,
         };
-        if let Err(error) = store::insert(&self.db, &volume) {
+        if let Err(error) = store::insert(&self.db, &volume, holder) {
             directory::remove_if_empty(&self.root, &volume.name);
             return Err(error);
         }
@@ -191,6 +205,11 @@ impl Volumes {
         if !users.is_empty() {
             return Err(Error::InUse { name: name.to_owned(), users: users.join(", ") });
         }
+        self.discard(name)
+    }
+
+    /// Removes a volume, with the holds on it; `changes` is held.
+    fn discard(&self, name: &str) -> Result<(), Error> {
         // Out of sight, then out of the books, then gone: after a crash `recover` knows by the record which way to go.
         let trash = directory::set_aside(&self.root, name)?;
         if let Err(error) = store::delete(&self.db, name) {
@@ -199,20 +218,6 @@ impl Volumes {
         }
         self.tell(Change::Removed, name);
         trash.map_or(Ok(()), |trash| directory::remove_tree(&trash))
-    }
-
-    /// A container holds a volume from create to rm; held volumes cannot be removed. Idempotent, durable.
-    pub fn hold(&self, name: &str, container_id: &str) -> Result<(), Error> {
-        let _changes = self.lock();
-        if store::get(&self.db, &self.root, name)?.is_none() {
-            return Err(Error::NotFound(name.to_owned()));
-        }
-        store::hold(&self.db, name, container_id)
-    }
-
-    /// Drops all holds of a container; returns the anonymous volumes that nobody holds any more.
-    pub fn drop_holds(&self, container_id: &str) -> Result<Vec<String>, Error> {
-        store::drop_holds(&self.db, container_id)
     }
 
     /// Ids of the containers that hold a volume, sorted.

@@ -86,18 +86,18 @@ fn an_anonymous_volume_is_returned_when_its_last_holder_lets_go() {
     assert!(made.anonymous && made.name.len() == 64 && made.labels.contains_key("com.docker.volume.anonymous"));
     plain(&volumes, "named").unwrap();
     for container in ["c1", "c2"] {
-        volumes.hold(&made.name, container).unwrap();
-        volumes.hold(&made.name, container).unwrap();
-        volumes.hold("named", container).unwrap();
+        volumes.hold(&made.name, container, By::Container).unwrap();
+        volumes.hold(&made.name, container, By::Container).unwrap();
+        volumes.hold("named", container, By::Name).unwrap();
     }
     let busy = volumes.remove("named", true).unwrap_err().to_string();
     assert_eq!(busy, "remove named: volume is in use - [c1, c2]");
-    assert_eq!(volumes.drop_holds("c1").unwrap(), Vec::<String>::new());
-    assert_eq!(volumes.drop_holds("c2").unwrap(), std::slice::from_ref(&made.name));
-    assert!(volumes.holders("named").is_empty());
-    volumes.remove(&made.name, false).unwrap();
-    assert!(!made.mountpoint.exists());
-    assert!(matches!(volumes.hold("nosuch", "c1"), Err(Error::NotFound(_))));
+    volumes.release("c1", true).unwrap();
+    assert_eq!(volumes.holders(&made.name), ["c2"]);
+    volumes.release("c2", true).unwrap();
+    assert!(!made.mountpoint.exists() && matches!(volumes.get(&made.name), Err(Error::NotFound(_))));
+    assert!(volumes.holders("named").is_empty() && volumes.get("named").is_ok());
+    assert!(matches!(volumes.hold("nosuch", "c1", By::Name), Err(Error::NotFound(_))));
     assert_eq!(volumes.remove("nosuch", false).unwrap_err().to_string(), "get nosuch: no such volume");
     volumes.remove("nosuch", true).unwrap();
 }
@@ -266,9 +266,71 @@ fn whoever_makes_or_removes_a_volume_it_is_told_once() {
     plain(&volumes, "v1").unwrap();
     plain(&volumes, "v1").unwrap();
     volumes.remove("nope", true).unwrap();
-    volumes.hold("v1", "c").unwrap();
+    volumes.hold("v1", "c", By::Name).unwrap();
     volumes.remove("v1", true).unwrap_err();
-    volumes.drop_holds("c").unwrap();
+    volumes.release("c", true).unwrap();
     volumes.remove("v1", false).unwrap();
     assert_eq!(*told.lock().unwrap(), [(Change::Created, "v1".to_owned()), (Change::Removed, "v1".to_owned())]);
+}
+
+/// The anonymous volume of a new container.
+fn made_for(volumes: &Volumes, container: &str) -> String {
+    volumes.create_for(container, "", BTreeMap::new(), BTreeMap::new()).unwrap().name
+}
+
+#[test]
+fn an_anonymous_volume_goes_with_its_container_if_that_was_said_and_stays_where_it_was_named() {
+    let (_dir, volumes) = engine();
+    let [gone, kept, named] = ["c1", "c2", "c3"].map(|container| made_for(&volumes, container));
+    volumes.release("c1", true).unwrap();
+    volumes.release("c2", false).unwrap();
+    // What is given by name outlives whoever it was given to, also through a third container.
+    volumes.hold(&named, "c4", By::Name).unwrap();
+    volumes.hold(&named, "c5", By::Container).unwrap();
+    for container in ["c3", "c4", "c5"] {
+        volumes.release(container, true).unwrap();
+    }
+    assert!(volumes.get(&gone).is_err() && volumes.get(&kept).is_ok() && volumes.get(&named).is_ok());
+    // A refused removal without volumes says nothing about the one that comes.
+    let late = made_for(&volumes, "c6");
+    volumes.note_removal("c6", false).unwrap();
+    volumes.release("c6", true).unwrap();
+    assert!(volumes.get(&late).is_err());
+}
+
+#[test]
+fn what_a_crash_cut_short_is_finished_and_nothing_else_is_lost() {
+    let (_dir, volumes) = engine();
+    let ids = ["there", "came to nothing", "removed without", "removed with", "shares"];
+    let [there, nothing, without, with, shared] = ids.map(|container| made_for(&volumes, container));
+    let left_before = plain(&volumes, "").unwrap().name;
+    plain(&volumes, "named").unwrap();
+    volumes.hold("named", "came to nothing", By::Name).unwrap();
+    volumes.hold(&shared, "there", By::Container).unwrap();
+    volumes.note_removal("removed without", false).unwrap();
+    volumes.note_removal("removed with", false).unwrap();
+    volumes.note_removal("removed with", true).unwrap();
+    volumes.finish_removals(|id| id == "there").unwrap();
+    for kept in [there.as_str(), &without, &shared, &left_before, "named"] {
+        volumes.get(kept).unwrap();
+    }
+    assert!(volumes.get(&nothing).is_err() && volumes.get(&with).is_err());
+    assert!(volumes.holders("named").is_empty() && volumes.holders(&without).is_empty());
+    assert_eq!(volumes.holders(&shared), ["there"]);
+}
+
+#[test]
+fn holds_of_an_older_engine_let_nothing_go_by_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::in_memory().unwrap();
+    db.migrate("volume", &store::STEPS[..1]).unwrap();
+    let name = "ab".repeat(32);
+    db.write(|tx| {
+        tx.execute("INSERT INTO volume VALUES (?1, 'local', 1, '{}', '{}', 1)", [&name])?;
+        tx.execute("INSERT INTO volume_hold VALUES (?1, 'c')", [&name])
+    })
+    .unwrap();
+    let volumes = Volumes::open(dir.path(), db).unwrap();
+    volumes.finish_removals(|_| false).unwrap();
+    assert!(volumes.get(&name).is_ok() && volumes.holders(&name).is_empty());
 }

@@ -18,6 +18,7 @@ use hoist_image::Image;
 use crate::container::record::{Fixed, Record, State};
 use crate::containers::Containers;
 use crate::context::Context;
+use crate::create::mounts::VolumeUse;
 use crate::error::{Error, Result, Translate, io};
 use crate::images::check_platform;
 use crate::{links, merged, names};
@@ -79,7 +80,7 @@ pub(crate) fn create(
     }
     let name = containers.reserve_name(wanted, &id)?;
     let made = Making { context, containers, id: &id, name: &name, done: false };
-    let resolved = mounts::resolve(&config, &host_config, &context.volumes, &|other| {
+    let resolved = mounts::resolve(&id, &config, &host_config, &context.volumes, &|other| {
         // Not "not found": clients take that for a missing image.
         let found = containers.get(other).map_err(|e| Error::invalid(e.message))?;
         Ok(found.record().fixed.mounts.clone())
@@ -196,9 +197,7 @@ impl Drop for Making<'_> {
         }
         self.containers.release_name(self.name);
         _ = self.context.images.release(self.id);
-        for volume in self.context.volumes.drop_holds(self.id).unwrap_or_default() {
-            _ = self.context.volumes.remove(&volume, true);
-        }
+        _ = self.context.volumes.release(self.id, true);
         _ = std::fs::remove_dir_all(self.context.directory(self.id));
     }
 }
@@ -236,12 +235,14 @@ fn host_name() -> String {
 }
 
 /// Holds every volume and fills the empty ones from the image.
-fn fill_volumes(context: &Context, record: &Record, volumes: &[(String, String, bool)]) -> Result<()> {
-    // All first: what is held goes with a container that comes to nothing.
-    volumes.iter().try_for_each(|(name, ..)| context.volumes.hold(name, record.id())).api()?;
-    for (name, path, _) in volumes.iter().filter(|(.., copy)| *copy) {
-        let relative = Path::new(path);
-        tokio::task::block_in_place(|| context.volumes.copy_up(name, &record.fixed.layers, relative)).api()?;
+fn fill_volumes(context: &Context, record: &Record, volumes: &[VolumeUse]) -> Result<()> {
+    // All first: nobody else removes what is being filled.
+    for volume in volumes {
+        volume.by.map_or(Ok(()), |by| context.volumes.hold(&volume.name, record.id(), by)).api()?;
+    }
+    for volume in volumes.iter().filter(|volume| volume.copy) {
+        let (layers, relative) = (&record.fixed.layers, Path::new(&volume.path));
+        tokio::task::block_in_place(|| context.volumes.copy_up(&volume.name, layers, relative)).api()?;
     }
     Ok(())
 }

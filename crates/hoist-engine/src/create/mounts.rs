@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use hoist_api::container::{Config, MountPoint};
 use hoist_api::host_config::{HostConfig, Mount};
-use hoist_volume::Volumes;
+use hoist_volume::{By, Volumes};
 
 use crate::container::record::MountRecord;
 use crate::error::{Error, Result, Translate};
@@ -17,25 +17,32 @@ use crate::error::{Error, Result, Translate};
 /// Everything that is mounted into one container, sorted so that parents come before children.
 pub(crate) struct Resolved {
     pub mounts: Vec<MountRecord>,
-    /// Named or anonymous volumes: (volume, container path, fill it from the image).
-    pub volumes: Vec<(String, String, bool)>,
+    pub volumes: Vec<VolumeUse>,
 }
 
-/// Resolves all mounts of a request; `others` gives the mounts of a container named in `--volumes-from`.
+/// A volume that a container has.
+pub(crate) struct VolumeUse {
+    pub name: String,
+    /// In the container.
+    pub path: String,
+    /// It is to be filled from the image.
+    pub copy: bool,
+    /// How it came to the container. `None`: it was made for it, which holds it already.
+    pub by: Option<By>,
+}
+
+/// Resolves all mounts of a request of container `id`; `others` gives the mounts of a container named in `--volumes-from`.
+/// Volumes made for the container are held by it, also when this fails.
 pub(crate) fn resolve(
+    id: &str,
     config: &Config,
     host: &HostConfig,
     volumes: &Volumes,
     others: &dyn Fn(&str) -> Result<Vec<MountRecord>>,
 ) -> Result<Resolved> {
-    let mut found = Collected { by_path: BTreeMap::new(), volumes: Vec::new(), unnamed: Vec::new(), store: volumes };
-    match found.collect(config, host, others) {
-        Ok(()) => Ok(Resolved { mounts: found.by_path.into_values().collect(), volumes: found.volumes }),
-        Err(error) => {
-            found.drop_unnamed();
-            Err(error)
-        }
-    }
+    let mut found = Collected { id, by_path: BTreeMap::new(), volumes: Vec::new(), store: volumes };
+    found.collect(config, host, others)?;
+    Ok(Resolved { mounts: found.by_path.into_values().collect(), volumes: found.volumes })
 }
 
 /// Why [`clean_target`] refuses a path.
@@ -75,10 +82,9 @@ struct VolumeMount {
 }
 
 struct Collected<'a> {
+    id: &'a str,
     by_path: BTreeMap<String, MountRecord>,
-    volumes: Vec<(String, String, bool)>,
-    /// Volumes without a name that were made.
-    unnamed: Vec<String>,
+    volumes: Vec<VolumeUse>,
     store: &'a Volumes,
 }
 
@@ -129,15 +135,6 @@ impl Collected<'_> {
         Ok(())
     }
 
-    /// Nobody will ever ask for them.
-    fn drop_unnamed(&self) {
-        for name in &self.unnamed {
-            if let Err(e) = self.store.remove(name, true) {
-                tracing::warn!("cannot remove anonymous volume {name}: {e}");
-            }
-        }
-    }
-
     /// `--volumes-from`
     fn inherit(&mut self, host: &HostConfig, others: &dyn Fn(&str) -> Result<Vec<MountRecord>>) -> Result<()> {
         for wanted in host.volumes_from.iter().flatten() {
@@ -155,7 +152,8 @@ impl Collected<'_> {
                     mount.options.push("ro".to_owned());
                 }
                 if mount.point.r#type == "volume" {
-                    self.volumes.push((mount.point.name.clone(), mount.point.destination.clone(), false));
+                    let (name, path) = (mount.point.name.clone(), mount.point.destination.clone());
+                    self.volumes.push(VolumeUse { name, path, copy: false, by: Some(By::Container) });
                 }
                 self.by_path.insert(mount.point.destination.clone(), mount);
             }
@@ -215,10 +213,12 @@ impl Collected<'_> {
     }
 
     fn volume(&mut self, name: &str, destination: &str, how: &VolumeMount) -> Result<()> {
-        let volume = self.store.create(name, &how.driver, how.options.clone(), how.labels.clone()).api()?;
-        if name.is_empty() {
-            self.unnamed.push(volume.name.clone());
-        }
+        let (options, labels) = (how.options.clone(), how.labels.clone());
+        let (volume, by) = if name.is_empty() {
+            (self.store.create_for(self.id, &how.driver, options, labels).api()?, None)
+        } else {
+            (self.store.create(name, &how.driver, options, labels).api()?, Some(By::Name))
+        };
         let spec = volume.mount_spec();
         let source = match &spec {
             Some(spec) if spec.is_bind() => PathBuf::from(&spec.source),
@@ -246,7 +246,7 @@ impl Collected<'_> {
         let options = ["rbind", "rprivate", access].map(str::to_owned).to_vec();
         let record = MountRecord { point, source, subpath: how.subpath.clone(), options, kind: "bind".to_owned() };
         self.by_path.insert(destination.to_owned(), record);
-        self.volumes.push((volume.name, destination.to_owned(), how.copy));
+        self.volumes.push(VolumeUse { name: volume.name, path: destination.to_owned(), copy: how.copy, by });
         Ok(())
     }
 
