@@ -110,8 +110,8 @@ impl Full {
     fn refuses(&self, registry: &Registry) {
         let disk = format!("(the disk of {} has ", self.t.engine.directory().join("d").display());
         let (containers, directories) = (self.containers(), self.files("containers"));
-        self.t.cli("create busybox true").fails().complains("No space left on device").complains(&disk);
-        self.t.cli("run --rm busybox true").fails_with(125).complains("No space left on device").complains(&disk);
+        self.t.cli("create busybox true").fails().complains("no space left on device").complains(&disk);
+        self.t.cli("run --rm busybox true").fails_with(125).complains("no space left on device").complains(&disk);
         self.t.cli("run busybox true").fails_with(125).complains(&disk);
         self.t.cli("commit rests").fails().complains(&disk);
         self.t.cli(&format!("pull {}", registry.name("x:v1"))).fails().complains(&disk);

@@ -120,6 +120,8 @@ fn the_past_is_replayed_between_since_and_until() {
         let json = t.cli(&format!("events {bounds} -f container={name} -f event=start --format json")).ok().json();
         assert_eq!(json["Action"], "start");
         let id = all.row("container start ").split(' ').nth(3).unwrap().to_string();
+        // A filter that there is not leaves nothing out.
+        t.cli(&format!("events {bounds} -f nonsense=x -f container={name} -f event=die")).ok().prints(only.text());
         let networks = t.cli(&format!("events {bounds} -f type=network")).ok();
         assert!(networks.row(&id).contains("network "), "{networks}");
         t.cli("events --since nonsense --until 1").fails();

@@ -107,6 +107,10 @@ fn wrong_values_are_refused_in_dockers_words() {
             ("-v /tmp:/x:z,Z", "invalid mode: z,Z"),
             ("-v /tmp:/x:nocopy", "invalid mount config for type \"bind\": field VolumeOptions must not be specified"),
             ("-v vol:/x:rslave", "invalid mount config for type \"volume\": field BindOptions must not be specified"),
+            ("--network container:no-such", "joining network namespace of container: No such container: no-such"),
+            ("-v a:b:c:d", "invalid volume specification: 'a:b:c:d'"),
+            ("-v a:b:c", "invalid mode: c"),
+            ("--network no-such", "failed to set up container networking: network no-such not found"),
             ("-v /tmp:/x:ro:rw", "invalid spec: /tmp:/x:ro:rw: too many colons"),
             (
                 "--mount type=volume,src=vol,dst=/x,volume-subpath=../x",

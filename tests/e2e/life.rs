@@ -219,7 +219,10 @@ fn update_changes_limits_and_the_policy() {
         t.cli(&format!("update --memory 64m --memory-swap 64m --restart unless-stopped {name}")).ok().prints(&name);
         let host = t.inspect(&name)["HostConfig"].clone();
         assert_eq!((&host["Memory"], &host["RestartPolicy"]["Name"]), (&json!(64 << 20), &json!("unless-stopped")));
-        t.cli(&format!("update --memory 1k {name}")).fails_with(1);
+        for who in [name.as_str(), "no-such-container"] {
+            let refused = t.cli(&format!("update --memory 1k {who}")).fails_with(1);
+            refused.complains("Minimum memory limit allowed is 6MB");
+        }
     });
 }
 

@@ -230,9 +230,18 @@ fn a_container_can_join_the_network_of_another() {
         });
         let joined = t.cli(&format!("run --rm --network container:{name} busybox hostname")).ok();
         joined.prints(t.cli(&format!("exec {name} hostname")).text());
-        t.cli("run --rm --network container:no-such-container busybox true")
-            .fails_with(125)
-            .complains("no-such-container");
+        let (stopped, own) = (t.name("stopped"), t.name("own"));
+        t.cli(&format!("create --name {stopped} busybox")).ok();
+        t.cli(&format!("create --name {own} --network container:{own} busybox")).ok();
+        for (command, text) in [
+            (
+                format!("run --rm --network container:{stopped} busybox true"),
+                format!("cannot join network namespace of a non running container: container {stopped} is created"),
+            ),
+            (format!("start {own}"), "cannot join own network namespace".to_string()),
+        ] {
+            t.cli(&command).fails().complains(&text);
+        }
         t.cli(&format!("run --rm --network container:{name} -p 80:80 busybox true")).fails_with(125);
         t.cli(&format!("run --rm --network container:{name} -h other busybox true")).fails_with(125);
     });
@@ -246,7 +255,10 @@ fn the_files_that_name_hosts_are_written_as_docker_writes_them() {
         let ran = t.cli(&format!("run --rm {options} busybox cat /etc/hosts /etc/resolv.conf /etc/hostname")).ok();
         ran.clone().says("127.0.0.1\tlocalhost").says("::1\tlocalhost ip6-localhost ip6-loopback");
         ran.clone().says("10.9.8.7\tsome.host").matches(r"^[0-9.]+\tbox$").matches("^box$");
-        ran.says("nameserver 192.0.2.53").says("search example.test").says("options ndots:3");
+        ran.says("nameserver 192.0.2.53\nsearch example.test\noptions ndots:3\n\n# Based on host file: ")
+            .says(" (legacy)\n# Overrides: [nameservers search options]\n# Option ndots from: override\n");
+        let shared = t.cli("run --rm --network host busybox cat /etc/resolv.conf").ok();
+        shared.says("\n# Based on host file: '/etc/resolv.conf'\n").says("# Overrides: []\n");
         let gateway = t.cli("run --rm --add-host outside:host-gateway busybox cat /etc/hosts").ok();
         gateway.matches(r"^[0-9.]+\toutside$");
         t.cli("run --rm --add-host nonsense busybox true").fails_with(125).complains("nonsense");

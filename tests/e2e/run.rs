@@ -276,3 +276,19 @@ fn labels_come_from_options_and_files() {
         assert!(labels.get("bare").is_none(), "a name alone in a file is a variable of the client that is not set");
     });
 }
+
+#[test]
+fn a_detached_run_that_cannot_start_prints_the_id_all_the_same() {
+    both(|t| {
+        let run = |options: &str| t.cli(&format!("run -d {options} busybox no-such-program")).fails_with(127);
+        let name = t.name("stillborn");
+        let ran = run(&format!("--name {name} --cidfile first")).complains("executable file not found in $PATH");
+        assert_eq!(ran.text(), t.inspect(&name)["Id"].as_str().unwrap());
+        let cidfile = |name: &str| std::fs::read_to_string(t.home().join(name)).unwrap();
+        assert_eq!(ran.text(), cidfile("first"));
+        let ran = run("--rm --cidfile second");
+        assert_eq!((ran.text().len(), ran.text()), (64, cidfile("second").as_str()));
+        t.cli("run -d --memory 1 --cidfile third busybox true").fails_with(125).prints("");
+        assert!(!t.home().join("third").exists());
+    });
+}

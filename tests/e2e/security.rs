@@ -215,3 +215,24 @@ fn no_new_privileges_holds_for_run_and_exec() {
         t.cli("run --rm busybox grep NoNewPrivs /proc/self/status").ok().prints("NoNewPrivs:\t0");
     });
 }
+
+#[test]
+fn labels_of_a_security_module_that_the_kernel_lacks_mean_nothing() {
+    both(|t| {
+        if std::path::Path::new("/sys/module/apparmor").exists() || std::path::Path::new("/sys/fs/selinux").exists() {
+            skip!("no-lsm", "this kernel has AppArmor or SELinux");
+        }
+        for option in [
+            "label=disable",
+            "label:disable",
+            "label=type:foo",
+            "label=nonsense",
+            "apparmor=unconfined",
+            "apparmor=docker-default",
+            "apparmor=no-such-profile",
+        ] {
+            t.cli(&format!("run --rm --security-opt {option} busybox true")).ok();
+        }
+        t.cli("run --rm --security-opt apparmor= busybox true").fails_with(125);
+    });
+}

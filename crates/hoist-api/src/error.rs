@@ -53,7 +53,7 @@ macro_rules! constructors {
     ($($name:ident => $kind:ident),* $(,)?) => { impl Error { $(
         #[doc = concat!("An error of kind [`Kind::", stringify!($kind), "`].")]
         pub fn $name(message: impl Into<String>) -> Error {
-            Error { kind: Kind::$kind, message: message.into() }
+            Error { kind: Kind::$kind, message: crate::errno::without_numbers(message.into()) }
         }
     )* } };
 }

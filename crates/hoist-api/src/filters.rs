@@ -15,6 +15,15 @@ pub struct Filters {
 impl Filters {
     /// Parses the parameter; empty text is no filter. Keys outside `allowed` are refused with Docker's text.
     pub fn parse(text: &str, allowed: &[&str]) -> Result<Filters, Error> {
+        let filters = Filters::parse_any(text)?;
+        match filters.fields.keys().find(|key| !allowed.contains(&key.as_str())) {
+            Some(key) => Err(Error::invalid(format!("invalid filter '{key}'"))),
+            None => Ok(filters),
+        }
+    }
+
+    /// The same, whatever the keys are.
+    pub fn parse_any(text: &str) -> Result<Filters, Error> {
         if text.is_empty() {
             return Ok(Filters::default());
         }
@@ -24,9 +33,6 @@ impl Filters {
         for (key, values) in map {
             if key.is_empty() {
                 return Err(bad());
-            }
-            if !allowed.contains(&key.as_str()) {
-                return Err(Error::invalid(format!("invalid filter '{key}'")));
             }
             let values: Vec<String> = match values {
                 Value::Object(set) => {

@@ -4,6 +4,7 @@
 
 pub mod container;
 pub mod decode;
+pub mod errno;
 pub mod error;
 pub mod event;
 pub mod exec;

@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
 };
 
+use hoist_api::errno::without_numbers;
 use hoist_client::{Client, Endpoint, Stream};
 
 use crate::{
@@ -32,7 +33,7 @@ pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
 impl Failure {
     pub(crate) fn new(code: i32, text: impl Into<String>) -> Self {
-        Self { text: text.into(), code }
+        Self { text: without_numbers(text.into()), code }
     }
 
     /// An exit status with nothing to say.

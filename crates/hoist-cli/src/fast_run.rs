@@ -111,14 +111,14 @@ fn try_run(app: &App, args: &Parsed, plan: &Plan) -> Outcome<bool> {
     let connection = match Answer::of(client, args, plan) {
         Ok(connection) => connection,
         Err(error) if is_unknown_route(&error) => return Ok(false),
-        Err(error) if policy == "missing" && run_parts::is_missing_image(&error) => {
+        Err(error) if policy == "missing" && run_parts::is_to_be_pulled(image, &error) => {
             if !args.is("quiet") {
                 eprintln!("Unable to find image '{}' locally", run_parts::tagged(image));
             }
             run_parts::pull_image(app, args, image)?;
-            Answer::of(client, args, plan).map_err(|error| failure_of(&error, &mut peer))?
+            Answer::of(client, args, plan).map_err(|error| failure_of(&error, plan, &mut peer))?
         }
-        Err(error) => return Err(failure_of(&error, &mut peer)),
+        Err(error) => return Err(failure_of(&error, plan, &mut peer)),
     };
     let connection = match connection {
         Answer::Attached(connection) => connection,
@@ -144,13 +144,17 @@ fn try_run(app: &App, args: &Parsed, plan: &Plan) -> Outcome<bool> {
     }
 }
 
-/// A failed run leaves a container unless `--rm` was given; its ID still belongs into the file.
-fn failure_of(error: &Error, peer: &mut FastPeer) -> Failure {
-    if let Error::Api { container: Some(id), .. } = error
-        && let Some(file) = peer.id_file.take()
-        && let Err(failure) = file.write(id)
-    {
-        eprintln!("{}", failure.text);
+/// A run that failed at the start has made a container: its ID still belongs into the file, and to whoever left it alone.
+fn failure_of(error: &Error, plan: &Plan, peer: &mut FastPeer) -> Failure {
+    if let Error::Api { container: Some(id), .. } = error {
+        if let Some(file) = peer.id_file.take()
+            && let Err(failure) = file.write(id)
+        {
+            eprintln!("{}", failure.text);
+        }
+        if plan.detach {
+            println!("{id}");
+        }
     }
     Failure::new(125, client_text(error))
 }

@@ -12,8 +12,8 @@ use crate::info::System;
 
 /// Less than this is no room for a container: its directories, its record, its first line of log.
 const ROOM_MIN_BYTES: u64 = 64 << 10;
-/// How the kernel, SQLite and the C library say that nothing more fits.
-const FULL: [&str; 3] = ["No space left on device", "database or disk is full", "Disk quota exceeded"];
+/// How the kernel, SQLite and the C library say that nothing more fits, in small letters.
+const FULL: [&str; 3] = ["no space left on device", "database or disk is full", "disk quota exceeded"];
 
 /// Space of a file system.
 #[derive(Clone, Copy, Debug)]
@@ -50,13 +50,14 @@ impl Context {
         if space.has_names && space.free_bytes >= ROOM_MIN_BYTES {
             return Ok(());
         }
-        Err(self.explain(Error::internal("no room for anything new: No space left on device")))
+        Err(self.explain(Error::internal("no room for anything new: no space left on device")))
     }
 
     /// Says which disk is meant, where an error says that one is full.
     pub(crate) fn explain(&self, mut error: Error) -> Error {
         const MARK: &str = " (the disk of ";
-        if error.message.contains(MARK) || !FULL.iter().any(|text| error.message.contains(text)) {
+        let text = error.message.to_lowercase();
+        if error.message.contains(MARK) || !FULL.iter().any(|full| text.contains(full)) {
             return error;
         }
         let root = &self.settings.root;

@@ -16,24 +16,6 @@ const KEPT: usize = 256;
 /// How far a listener may lag behind before it loses events (it is told how many).
 const LAG: usize = 4096;
 
-/// Filter keys of `GET /events`.
-const FILTER_KEYS: [&str; 14] = [
-    "config",
-    "container",
-    "daemon",
-    "event",
-    "image",
-    "label",
-    "network",
-    "node",
-    "plugin",
-    "scope",
-    "secret",
-    "service",
-    "type",
-    "volume",
-];
-
 /// The bus. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Events {
@@ -93,9 +75,9 @@ impl Events {
         self.shared.live.receiver_count()
     }
 
-    /// Parses the `filters` parameter of `GET /events`.
+    /// Parses the `filters` parameter of `GET /events`. Keys that there are not leave nothing out and are no error, as with Docker.
     pub fn parse_filters(text: &str) -> Result<Filters> {
-        Filters::parse(text, &FILTER_KEYS)
+        Filters::parse_any(text)
     }
 }
 
@@ -170,6 +152,7 @@ mod tests {
         assert!(is_chosen(&pulled, "image", "busybox") && is_chosen(&pulled, "image", "busybox:1"));
         let by_digest = event("image", &format!("me/x@{id}"), &[("name", "me/x")]);
         assert!(is_chosen(&by_digest, "image", "me/x") && is_chosen(&by_digest, "image", &format!("me/x@{id}")));
+        assert!(is_chosen(&tagged, "nonsense", "x"));
         assert!(is_chosen(&tagged, "label", "a=b") && !is_chosen(&tagged, "label", "a=c"));
     }
 }

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use link::loopback_only;
 pub use networks::Networks;
-pub use resolver::{hosts_file, resolv_conf};
+pub use resolver::{HostResolver, ResolverWishes, hosts_file, resolv_conf};
 
 /// Engine-wide settings (flags of `hoist engine`).
 #[derive(Clone, Debug)]

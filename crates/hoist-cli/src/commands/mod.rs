@@ -13,7 +13,7 @@ mod volume;
 pub(crate) mod run_parts {
     pub(crate) use super::{
         container::{
-            create::{IdFile, check_reference, is_missing_image, pull_image, pull_policy, tagged},
+            create::{IdFile, check_reference, is_to_be_pulled, pull_image, pull_policy, tagged},
             run::Plan,
         },
         image::wanted_platform,

@@ -142,23 +142,44 @@ pub(crate) fn volumes(specs: &[&str]) -> Result<(Vec<String>, Map<String, Value>
         if spec.is_empty() {
             return Err("invalid empty volume spec".to_owned());
         }
-        let Some((source, rest)) = spec.split_once(':') else {
+        if !has_source(spec).map_err(|why| format!("invalid spec: {spec}: {why}"))? {
             anonymous.insert((*spec).to_owned(), json!({}));
             continue;
+        }
+        let bind = match spec.split_once(':') {
+            Some((source, rest)) if source.starts_with('.') => format!("{}:{rest}", absolute(source)),
+            _ => (*spec).to_owned(),
         };
-        if source.is_empty() || rest.is_empty() {
-            return Err(format!("invalid spec: {spec}: empty section between colons"));
-        }
-        if rest.split(':').count() > 2 {
-            return Err(format!("invalid spec: {spec}: too many colons"));
-        }
-        let bind = if source.starts_with('.') { format!("{}:{rest}", absolute(source)) } else { (*spec).to_owned() };
         // the same one given twice is one
         if !binds.contains(&bind) {
             binds.push(bind);
         }
     }
     Ok((binds, anonymous))
+}
+
+/// Whether a `--volume` names what to mount, by the rules of Docker's client: one letter and a colon is a drive of Windows, and
+/// nothing is to be found in two characters.
+fn has_source(spec: &str) -> Result<bool, &'static str> {
+    if spec.len() <= 2 {
+        return Ok(false);
+    }
+    let (mut sections, mut section) = (0, String::new());
+    for letter in spec.chars().map(Some).chain([None]) {
+        let mut letters = section.chars();
+        let is_drive = letters.next().is_some_and(char::is_alphabetic) && letters.next().is_none();
+        match letter {
+            Some(letter) if letter != ':' || is_drive => section.push(letter),
+            _ if section.is_empty() => return Err("empty section between colons"),
+            None if sections == 0 => return Ok(false),
+            Some(_) if sections == 2 => return Err("too many colons"),
+            _ => {
+                section.clear();
+                sections += 1;
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// `--tmpfs path[:options]` as a map.
@@ -207,6 +228,26 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(parse(text).unwrap().to_string(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn volumes_are_told_apart_as_docker_s_client_does() {
+        let sorted = |spec: &str| {
+            volumes(&[spec]).map(|(binds, anonymous)| {
+                binds.into_iter().chain(anonymous.keys().map(|k| format!("+{k}"))).collect::<String>()
+            })
+        };
+        for bound in ["a:b:c:d", "/a:/b", "/a:/b:c:d", "a:b:c", "vol:/x:ro", "a:b:c:d:e"] {
+            assert_eq!(sorted(bound).as_deref(), Ok(bound));
+        }
+        for anonymous in ["/a", ":", "a:", "a:b", "/"] {
+            assert_eq!(sorted(anonymous), Ok(format!("+{anonymous}")));
+        }
+        let refused = |spec: &str, why: &str| assert_eq!(sorted(spec), Err(format!("invalid {why}")), "{spec}");
+        refused("/a:/b:ro:d", "spec: /a:/b:ro:d: too many colons");
+        refused(":::", "spec: :::: empty section between colons");
+        refused("/a:", "spec: /a:: empty section between colons");
+        refused("", "empty volume spec");
     }
 
     #[test]

@@ -33,17 +33,14 @@ pub(super) fn write(record: &Record, context: &Context, directory: &Path) -> Res
         hoist_network::hosts_file(&config.hostname, &config.domainname, ip, &extra)
     };
     put(&directory.join("hosts"), &hosts)?;
-    let on_host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let settings = &context.settings;
     let pick = |own: &[String], default: &[String]| if own.is_empty() { default.to_vec() } else { own.to_vec() };
     let (dns, search) = (pick(&host.dns, &settings.dns), pick(&host.dns_search, &settings.dns_search));
     let options = pick(&host.dns_options, &settings.dns_options);
-    let text = if host.network_mode == "host" && dns.is_empty() && search.is_empty() && options.is_empty() {
-        on_host
-    } else {
-        hoist_network::resolv_conf(&on_host, &dns, &search, &options)
-    };
-    put(&directory.join("resolv.conf"), &text)
+    let wishes = hoist_network::ResolverWishes { servers: &dns, search: &search, options: &options };
+    let shares_network = host.network_mode == "host";
+    let on_host = hoist_network::HostResolver::read(shares_network);
+    put(&directory.join("resolv.conf"), &hoist_network::resolv_conf(&on_host, shares_network, wishes))
 }
 
 /// Truncates and writes, keeping the inode.

@@ -7,8 +7,8 @@ use hoist_runtime::protocol::ToSupervisor;
 use tokio::io::unix::AsyncFd;
 
 use crate::container::driver::{Driver, SupervisorLink};
-use crate::container::handle::{Event, Phases};
 use crate::container::files;
+use crate::container::handle::{Event, Phases};
 use crate::create::mounts::subpath;
 use crate::error::{Error, Result, io};
 use crate::lower::{self, Surroundings};
@@ -143,7 +143,9 @@ impl Driver {
             ports: crate::networks::port_requests(&fixed.config, &fixed.host_config)?,
         };
         let (endpoint, setup) = self.context.networks.allocate(&request).map_err(|e| match e {
-            hoist_network::Error::NotFound(name) => Error::not_found(format!("network {name} not found")),
+            hoist_network::Error::NotFound(name) => {
+                Error::not_found(format!("failed to set up container networking: network {name} not found"))
+            }
             hoist_network::Error::Other(text) => {
                 Error::internal(format!("failed to set up container networking: {text}"))
             }

@@ -7,12 +7,16 @@ use crate::container::record::{Fixed, Record};
 use crate::create::{merge, validate};
 use crate::error::{Error, Result};
 
-/// The fixed part after the update, and warnings; only what was sent changes.
+/// Checks what was sent, which Docker does before it looks for the container.
+pub(crate) fn check(body: &UpdateBody) -> Result<()> {
+    validate::resources(&body.resources, true)?;
+    validate::restart_policy(&body.restart_policy, false)
+}
+
+/// The fixed part after an update that was [checked](check), and warnings; only what was sent changes.
 pub(crate) fn apply(record: &Record, body: &UpdateBody, version: Version) -> Result<(Fixed, Vec<String>)> {
     let mut new = body.resources.clone();
     let warnings = merge::discard_block_io(&mut new, version);
-    validate::resources(&new, true).map_err(|e| Error::invalid(e.message))?;
-    validate::restart_policy(&body.restart_policy, false)?;
     let conflict = |why: &str| Error::conflict(format!("Cannot update container {}: {why}", record.id()));
     let mut fixed = (*record.fixed).clone();
     let host = &mut fixed.host_config;

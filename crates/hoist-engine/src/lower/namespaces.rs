@@ -18,6 +18,14 @@ pub(super) fn not_joined(namespace: &str, name: &str, error: Error) -> Error {
     Error { message: format!("failed to join {namespace} namespace: {why}"), ..error }
 }
 
+/// The same for the network, whose words are others.
+fn network_not_joined(error: Error) -> Error {
+    match error.kind {
+        Kind::NotFound => Error::internal(format!("joining network namespace of container: {}", error.message)),
+        _ => error,
+    }
+}
+
 /// Applies the `--network`, `--pid`, `--ipc`, `--uts` and `--cgroupns` modes.
 pub(super) fn fill(spec: &mut Spec, record: &Record, peer: &dyn Fn(&str) -> Result<Peer>) -> Result<()> {
     let host = &record.fixed.host_config;
@@ -38,7 +46,11 @@ pub(super) fn fill(spec: &mut Spec, record: &Record, peer: &dyn Fn(&str) -> Resu
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(kind);
         if let Some(name) = mode.strip_prefix("container:") {
+            if kind == LinuxNamespaceType::Network && (name == record.id() || name == record.name) {
+                return Err(Error::internal("cannot join own network namespace"));
+            }
             let other = peer(name).map_err(|e| match kind {
+                LinuxNamespaceType::Network => network_not_joined(e),
                 LinuxNamespaceType::Pid => not_joined("PID", name, e),
                 LinuxNamespaceType::Ipc => not_joined("IPC", name, e),
                 _ => e,

@@ -62,13 +62,14 @@ pub(super) fn fill(spec: &mut Spec, record: &Record, programs: &Programs) -> Res
             "seccomp" if value == "unconfined" => profile = None,
             "seccomp" if value == "builtin" => {}
             "seccomp" => profile = Some(value.to_owned()),
-            "apparmor" if value == "unconfined" || value.is_empty() => {}
+            // Where the kernel has no such module, Docker does nothing about what is asked of it.
+            "apparmor" if value == "unconfined" || value.is_empty() || !has_apparmor() => {}
             "apparmor" => {
                 if let Some(process) = spec.process_mut() {
                     process.set_apparmor_profile(Some(value.to_owned()));
                 }
             }
-            "label" if value == "disable" => {}
+            "label" if value == "disable" || !has_selinux() => {}
             "label" => selinux_label(spec, value)?,
             _ => return Err(Error::invalid(format!("invalid --security-opt 2: \"{option}\""))),
         }
@@ -103,10 +104,15 @@ fn open_cgroups(spec: &mut Spec, writable: bool) {
     }
 }
 
+fn has_apparmor() -> bool {
+    std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|enabled| enabled.starts_with(b"Y"))
+}
+
+fn has_selinux() -> bool {
+    std::path::Path::new("/sys/fs/selinux/enforce").exists()
+}
+
 fn selinux_label(spec: &mut Spec, value: &str) -> Result<()> {
-    if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
-        return Err(Error::invalid(format!("--security-opt label={value}: SELinux is not enabled on this machine")));
-    }
     let (field, text) = value.split_once(':').ok_or_else(|| Error::invalid(format!("bad SELinux option: {value}")))?;
     let mut parts = ["system_u".to_owned(), "system_r".to_owned(), "container_t".to_owned(), "s0".to_owned()];
     let at = match field {

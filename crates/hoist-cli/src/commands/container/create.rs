@@ -149,7 +149,7 @@ pub(crate) fn create_container(app: &App, args: &Parsed, create: &Create) -> Out
         pull_image(app, args, &image)?;
     }
     let answer = match request(app, args, &create.body) {
-        Err(error) if policy == "missing" && is_missing_image(&error) => {
+        Err(error) if policy == "missing" && is_to_be_pulled(&image, &error) => {
             if !args.is("quiet") {
                 eprintln!("Unable to find image '{}' locally", tagged(&image));
             }
@@ -192,10 +192,11 @@ pub(crate) fn tagged(image: &str) -> String {
     Reference::parse(image).map_or_else(|_| image.to_owned(), |name| name.with_default_tag().familiar())
 }
 
-/// Whether a create failed because the image is not there, or not for this platform.
-pub(crate) fn is_missing_image(error: &Error) -> bool {
-    matches!(error, Error::Api { status: 404, message, .. }
-        if message.starts_with("No such image") || message.starts_with("image with reference"))
+/// Whether a create failed because the image is not there, or not for this platform, and has a name to pull it by.
+pub(crate) fn is_to_be_pulled(image: &str, error: &Error) -> bool {
+    let is_missing = matches!(error, Error::Api { status: 404, message, .. }
+        if message.starts_with("No such image") || message.starts_with("image with reference"));
+    is_missing && !is_id(image)
 }
 
 /// Pulls the image, which with content trust must be signed whatever names it.
@@ -246,6 +247,16 @@ mod tests {
         args.args.push(image.to_owned());
         flags.iter().for_each(|(flag, value)| args.set(flag, *value));
         args
+    }
+
+    #[test]
+    fn an_image_named_by_its_id_alone_is_not_pulled() {
+        let missing = |status, message: &str| Error::Api { status, message: message.into(), container: None };
+        let id = format!("sha256:{}", "0a".repeat(32));
+        let error = missing(404, "No such image: x");
+        assert!(is_to_be_pulled("busybox", &error) && is_to_be_pulled("sha256:0a0a", &error));
+        assert!(!is_to_be_pulled(&id, &error) && !is_to_be_pulled(&id[7..], &error));
+        assert!(!is_to_be_pulled("busybox", &missing(500, "No such image: x")));
     }
 
     #[test]

@@ -132,8 +132,10 @@ fn run_in_steps(app: &App, args: &Parsed, plan: &Plan) -> Outcome {
     let id = create::create_container(app, args, &plan.create)?;
     let client = app.client()?;
     if plan.detach {
-        client.call(Request::post(path(&id, "start")))?.bytes()?;
+        let started = client.call(Request::post(path(&id, "start")));
+        // the container is there, started or not
         println!("{id}");
+        started?.bytes()?;
         return Ok(());
     }
     let mut signals = plan.signals()?;
