@@ -36,6 +36,23 @@ fn wrong_values_are_named() {
 }
 
 #[test]
+fn runtimes_are_programs_with_a_name_and_a_place() {
+    let read = |value: &str| {
+        let read = read_args(&["dockerd", "--config-file", "/dev/null", "--add-runtime", value]);
+        read.map(|config| config.settings.live.now().runtimes.values().map(|r| r.path.clone()).collect::<Vec<_>>())
+    };
+    assert_eq!(read("x=/no/such").unwrap(), [PathBuf::from("/no/such")]);
+    assert!(read("x=sh").unwrap()[0].is_absolute());
+    assert_eq!(read("x=no-such-program").unwrap(), [PathBuf::from("no-such-program")]);
+    for wrong in ["x", "x=", "=/x", "="] {
+        let text = format!("invalid runtime specification \"{wrong}\": name=/path is expected");
+        assert_eq!(read(wrong).unwrap_err(), text);
+    }
+    assert_eq!(read("x=a/b").unwrap_err(), "runtimes.x: the path must be absolute, \"a/b\" is not");
+    assert_eq!(read("runc=/x").unwrap_err(), "runtime name 'runc' is reserved");
+}
+
+#[test]
 fn registries_are_named_as_dockerd_wants_them() {
     let read = |flag: &str| read_args(&["dockerd", "--config-file", "/dev/null", flag]);
     let text = |mirror: &str| read(&format!("--registry-mirror={mirror}")).unwrap_err();

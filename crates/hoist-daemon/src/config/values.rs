@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hoist_api::host_config::{LogConfig, Ulimit};
 use hoist_api::size;
@@ -91,30 +91,42 @@ pub(super) fn ulimits(source: &Source) -> Result<BTreeMap<String, Ulimit>, Strin
 
 pub(super) fn runtimes(source: &Source) -> Result<BTreeMap<String, RuntimeBinary>, String> {
     let mut runtimes = BTreeMap::new();
-    let reserved = |name: &str| format!("runtime name '{name}' is reserved");
     if let Some(Value::Object(map)) = source.in_file("add-runtime") {
         for (name, value) in map {
-            if OWN_RUNTIMES.contains(&name.as_str()) {
-                return Err(reserved(name));
-            }
             let path = value.get("path").and_then(Value::as_str);
-            let path = path.ok_or_else(|| format!("runtimes.{name}: a path is expected"))?;
+            let path = runtime_path(name, path.unwrap_or_default())?;
             let args = value.get("runtimeArgs").and_then(Value::as_array).into_iter().flatten();
             let args = args.filter_map(Value::as_str).map(str::to_owned).collect();
-            runtimes.insert(name.clone(), RuntimeBinary { path: PathBuf::from(path), args });
+            runtimes.insert(name.clone(), RuntimeBinary { path, args });
         }
         return Ok(runtimes);
     }
     for text in source.texts("add-runtime")? {
         let (name, path) = text
             .split_once('=')
+            .filter(|(name, path)| !name.is_empty() && !path.is_empty())
             .ok_or_else(|| format!("invalid runtime specification \"{text}\": name=/path is expected"))?;
-        if OWN_RUNTIMES.contains(&name) {
-            return Err(reserved(name));
-        }
-        runtimes.insert(name.to_owned(), RuntimeBinary { path: PathBuf::from(path), args: Vec::new() });
+        runtimes.insert(name.to_owned(), RuntimeBinary { path: runtime_path(name, path)?, args: Vec::new() });
     }
     Ok(runtimes)
+}
+
+/// Where the program of a runtime is. One without a directory is looked for in `$PATH` now; it may come later, so that not
+/// finding it is no error before it is needed.
+fn runtime_path(name: &str, path: &str) -> Result<PathBuf, String> {
+    if OWN_RUNTIMES.contains(&name) {
+        return Err(format!("runtime name '{name}' is reserved"));
+    }
+    let given = Path::new(path);
+    if path.is_empty() {
+        return Err(format!("runtimes.{name}: a path is expected"));
+    }
+    if path.contains('/') && !given.is_absolute() {
+        return Err(format!("runtimes.{name}: the path must be absolute, \"{path}\" is not"));
+    }
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&directories).map(|directory| directory.join(given));
+    Ok(found.filter(|place| place.is_absolute()).find(|place| place.is_file()).unwrap_or_else(|| given.to_owned()))
 }
 
 /// Mirrors of Docker Hub: plain addresses, as dockerd demands them.
