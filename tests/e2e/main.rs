@@ -34,6 +34,7 @@ mod push;
 mod races;
 mod registry_serve;
 mod run;
+mod runtimes;
 mod save;
 mod scale;
 mod search;

@@ -15,9 +15,7 @@ const STAGES: &[Stage] = &[
     ("tidy", tidy::run),
     ("clippy", || succeed(&mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))),
     ("nextest", install_nextest),
-    ("unit tests", || {
-        succeed(&mut cargo(["nextest", "run", "--workspace", "--locked", "--profile", "ci", "-E", "not binary(e2e)"]))
-    }),
+    ("unit tests", unit_tests),
     ("builds", build_all),
     ("end to end", end_to_end),
     ("fuzz", fuzz::in_ci),
@@ -58,6 +56,12 @@ fn install_nextest() -> Result<()> {
     // Built as a plain program: the project's own target and flags (a static binary) are not meant for it.
     let mut install = cargo(["install", "--locked", "cargo-nextest"]);
     succeed(install.current_dir("/")).context("nextest runs the tests")
+}
+
+/// With nothing skipped.
+fn unit_tests() -> Result<()> {
+    let mut nextest = cargo(["nextest", "run", "--workspace", "--locked", "--profile", "ci", "-E", "not binary(e2e)"]);
+    succeed(nextest.env("HOIST_TEST_REQUIRE", "all"))
 }
 
 /// The release binary, and beside it what the stages after this one need: linking keeps one processor busy for minutes, and

@@ -23,6 +23,8 @@ impl Hierarchy {
 pub(super) struct Machine {
     /// The version 2 mount, when version 2 is what controls containers.
     pub(super) unified: Option<PathBuf>,
+    /// The version 2 mount that is there besides, when version 1 is.
+    pub(super) beside: Option<PathBuf>,
     pub(super) legacy: Vec<Hierarchy>,
 }
 
@@ -53,7 +55,7 @@ pub(super) fn parse(mountinfo: &str) -> Machine {
     }
     let has_controllers = found.legacy.iter().any(|h| h.controllers.iter().any(|c| !c.starts_with("name=")));
     if at_usual_place.as_deref() != Some("cgroup2") && has_controllers {
-        found.unified = None;
+        found.beside = found.unified.take();
     }
     found
 }

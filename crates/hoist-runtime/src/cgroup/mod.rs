@@ -101,7 +101,7 @@ pub fn at(path: &Path) -> Box<dyn Cgroup> {
     let machine = hierarchy::machine();
     match &machine.unified {
         Some(mount) => Box::new(v2::Unified::new(mount, path)),
-        None => Box::new(v1::Legacy::new(&machine.legacy, path)),
+        None => Box::new(v1::Legacy::new(&machine.legacy, machine.beside.as_deref(), path)),
     }
 }
 

@@ -37,7 +37,7 @@ fn a_hybrid_machine_counts_as_version_one() {
          41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n\
          90 31 0:32 / /srv/root/sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
     );
-    assert_eq!(machine.unified, None);
+    assert_eq!((machine.unified, machine.beside.as_deref()), (None, Some(Path::new("/sys/fs/cgroup/unified"))));
     let points: Vec<_> = machine.legacy.iter().map(|h| h.mount_point.to_str().unwrap()).collect();
     assert_eq!(points, ["/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/systemd"]);
     assert_eq!(machine.legacy[0].controllers, ["cpu", "cpuacct"]);

@@ -25,14 +25,16 @@ const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Legacy {
     hierarchies: &'static [Hierarchy],
+    /// A mount of version 2 in which other runtimes (runc) make a group of this path, too.
+    beside: Option<&'static Path>,
     relative: Result<PathBuf, String>,
     /// The `tasks` files, once more than one process is expected to enter.
     entries: OnceLock<Vec<OwnedFd>>,
 }
 
 impl Legacy {
-    pub(super) fn new(hierarchies: &'static [Hierarchy], path: &Path) -> Legacy {
-        Legacy { hierarchies, relative: hierarchy::relative(path), entries: OnceLock::new() }
+    pub(super) fn new(hierarchies: &'static [Hierarchy], beside: Option<&'static Path>, path: &Path) -> Legacy {
+        Legacy { hierarchies, beside, relative: hierarchy::relative(path), entries: OnceLock::new() }
     }
 
     fn relative(&self) -> io::Result<&Path> {
@@ -260,7 +262,10 @@ impl Cgroup for Legacy {
     }
 
     fn remove(&self) -> io::Result<()> {
-        let directories = self.directories()?;
+        let mut directories = self.directories()?;
+        if let Some(mount) = self.beside {
+            directories.push(mount.join(self.relative()?));
+        }
         let busy = |directory: &PathBuf| !matches!(rustix::fs::rmdir(directory), Ok(()) | Err(Errno::NOENT));
         // Nearly always everything is gone already and this is all: one rmdir(2) in each hierarchy.
         let left: Vec<&PathBuf> = directories.iter().filter(|directory| busy(directory)).collect();

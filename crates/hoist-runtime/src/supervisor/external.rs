@@ -30,6 +30,8 @@ const PID_FILE: &str = "init.pid";
 const CONSOLE_SOCKET: &str = "console.sock";
 /// What the runtime itself may look for.
 const ENVIRONMENT: [&str; 1] = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+/// What we ask of it is in this version of the runtime-spec, and some (crun 1.8) refuse those that are newer than they are.
+const SPEC_VERSION: &str = "1.0.2";
 /// Nothing that a runtime says about a failure is longer.
 const MAX_LOG_BYTES: u64 = 64 * 1024;
 
@@ -60,7 +62,8 @@ impl External {
     pub(super) fn new(launch: &Launch) -> Result<External> {
         let runtime = launch.external_runtime.as_ref().ok_or_else(|| Failure::other("no runtime"))?;
         if !runtime.path.is_absolute() {
-            return Err(Failure::other(format!("runtime {:?} is not an absolute path", runtime.path)));
+            let path = runtime.path.display();
+            return Err(Failure::other(format!("exec: \"{path}\": executable file not found in $PATH")));
         }
         if launch.seccomp_program.is_some() && launch.spec.linux().as_ref().is_none_or(|l| l.seccomp().is_none()) {
             return Err(Failure::other("an external runtime needs linux.seccomp in the spec"));
@@ -123,6 +126,7 @@ impl External {
         let rootfs = self.bundle.join("rootfs");
         std::fs::create_dir_all(&rootfs).or_fail(|| format!("make {}", rootfs.display()))?;
         let mut spec = launch.spec.clone();
+        spec.set_version(SPEC_VERSION.to_owned());
         let mut root = spec.root().clone().unwrap_or_default();
         root.set_path("rootfs".into());
         spec.set_root(Some(root));
@@ -221,14 +225,24 @@ impl External {
         for prefix in ["runc create failed: ", "runc start failed: ", "unable to start container process: "] {
             message = message.strip_prefix(prefix).unwrap_or(message);
         }
-        let kind = if message.contains("executable file not found") || message.contains("no such file or directory") {
-            FailureKind::NotFound
-        } else if message.contains("permission denied") || message.contains("is a directory") {
-            FailureKind::NotExecutable
-        } else {
-            FailureKind::Other
-        };
-        Some(Failure { kind, message: message.to_owned() })
+        Some(Failure { kind: kind_of(message), message: message.to_owned() })
+    }
+}
+
+/// What runc (the first of each pair) and crun say of a command that cannot be executed.
+fn kind_of(message: &str) -> FailureKind {
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    if says(&[
+        "executable file not found",
+        "not found in $PATH",
+        "no such file or directory",
+        "No such file or directory",
+    ]) {
+        FailureKind::NotFound
+    } else if says(&["permission denied", "Permission denied", "is a directory", "Is a directory"]) {
+        FailureKind::NotExecutable
+    } else {
+        FailureKind::Other
     }
 }
 
@@ -271,6 +285,25 @@ fn receive_console(listener: &OwnedFd, runtime: &OwnedFd) -> Result<Option<Owned
             }
         } else if set.ready(ended).any() {
             return Ok(None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_executed_is_known_by_the_words_of_runc_and_crun() {
+        for (message, kind) in [
+            ("exec: \"nope\": executable file not found in $PATH", FailureKind::NotFound),
+            ("exec: \"/nope\": stat /nope: no such file or directory", FailureKind::NotFound),
+            ("executable file `nope` not found in $PATH: No such file or directory", FailureKind::NotFound),
+            ("open executable: Permission denied", FailureKind::NotExecutable),
+            ("exec: \"/etc\": is a directory", FailureKind::NotExecutable),
+            ("unknown version specified", FailureKind::Other),
+        ] {
+            assert_eq!(kind_of(message), kind, "{message}");
         }
     }
 }

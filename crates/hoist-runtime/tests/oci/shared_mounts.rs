@@ -152,15 +152,9 @@ fn spreads_nowhere() {
 /// A change to a good configuration.
 type Change = fn(&mut Value);
 
-fn undone() {
-    let host = Host::new();
+/// Each of these cannot be created, says so in these words, and leaves no mount.
+fn fail_and_leave_nothing(host: &Host, cases: &[(Change, &str)]) {
     let before = host.table();
-    let cases: &[(Change, &str)] = &[
-        (|c| add_mount(c, json!({"destination": "/x", "type": "nofs"})), "no such device"),
-        (|c| c["process"]["args"] = json!(["/no/such"]), "no such file"),
-        (|c| c["hooks"]["createRuntime"] = json!([{"path": "/bin/false"}]), "createRuntime"),
-        (|c| c["linux"]["rootfsPropagation"] = "nonsense".into(), "rootfsPropagation"),
-    ];
     for (change, words) in cases {
         let bundle = host.bundle(&["true"]);
         bundle.change(*change);
@@ -169,6 +163,17 @@ fn undone() {
         assert_eq!(host.table(), before, "{words}");
         bundle.assert_gone();
     }
+}
+
+fn undone() {
+    let host = Host::new();
+    let cases: &[(Change, &str)] = &[
+        (|c| add_mount(c, json!({"destination": "/x", "type": "nofs"})), "no such device"),
+        (|c| c["process"]["args"] = json!(["/no/such"]), "no such file"),
+        (|c| c["hooks"]["createRuntime"] = json!([{"path": "/bin/false"}]), "createRuntime"),
+        (|c| c["linux"]["rootfsPropagation"] = "nonsense".into(), "rootfsPropagation"),
+    ];
+    fail_and_leave_nothing(&host, cases);
 }
 
 fn killed_create() {
@@ -227,14 +232,7 @@ fn refusals() {
         (with_user_namespace, "a user namespace needs a mount namespace"),
         (|c| c["root"]["path"] = "/".into(), "the runtime's own root needs a mount namespace"),
     ];
-    for (change, words) in cases {
-        let bundle = host.bundle(&["true"]);
-        bundle.change(*change);
-        let text = bundle.fail(&["create", &bundle.id]);
-        assert!(text.contains(words), "{words}: {text}");
-        assert_eq!(host.table(), before, "{words}");
-        bundle.assert_gone();
-    }
+    fail_and_leave_nothing(&host, cases);
     let bundle = host.bundle(&["sleep", "1000"]);
     bundle.run_detached();
     let second = host.bundle(&["true"]);
