@@ -4,9 +4,12 @@ use std::path::Path;
 
 use hoist_tests::{Bed, Cli, skipped};
 
+fn runc() -> Option<&'static Path> {
+    ["/usr/sbin/runc", "/usr/bin/runc"].map(Path::new).into_iter().find(|path| path.exists())
+}
+
 fn with_runc(options: &[&str], test: impl Fn(&Bed)) {
-    let places = ["/usr/sbin/runc", "/usr/bin/runc"].map(Path::new);
-    let Some(path) = places.into_iter().find(|path| path.exists()) else {
+    let Some(path) = runc() else {
         return skipped("runc", "it is not installed");
     };
     for cli in [Cli::Docker, Cli::Hoist] {
@@ -49,6 +52,10 @@ fn another_runtime_has_terminals_and_says_what_cannot_be_executed() {
         terminal.expect("/ # ").line("tty").expect("/dev/pts/0").expect("/ # ").line("exit 3");
         assert_eq!(terminal.finish().0, 3);
         t.cli("run --rm --runtime other busybox no-such-command").fails_with(127).complains("no-such-command");
+        t.cli(&format!("run --rm --runtime {} busybox echo hello", runc().unwrap().display())).ok().prints("hello");
+        t.cli("run --rm --runtime /none-such busybox true")
+            .fails_with(125)
+            .complains("invalid runtime name: /none-such");
         t.cli("run --rm --runtime none-such busybox true").fails_with(125).complains("none-such");
     });
 }

@@ -66,6 +66,6 @@ pub use logs::check_config as check_log_config;
 pub use logs::reader::LogOptions;
 pub use networks::{NETWORK_FILTER_KEYS, Networks};
 pub use search::SEARCH_FILTER_KEYS;
-pub use settings::{Live, MaxDisk, OWN_RUNTIMES, Reloadable, RuntimeBinary, Settings};
+pub use settings::{Live, MaxDisk, OWN_RUNTIMES, Reloadable, Runtime, RuntimeBinary, Settings, find_program};
 pub use usage::{Usage, UsageKind, VolumePruneReport};
 pub use volumes::{VOLUME_FILTER_KEYS, VolumeCreate, Volumes};

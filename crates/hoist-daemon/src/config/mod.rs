@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hoist_engine::{OWN_RUNTIMES, Reloadable, Settings};
+use hoist_engine::{Reloadable, Settings};
 
 pub(crate) use flags::Dialect;
 use source::Source;
@@ -124,8 +124,7 @@ fn reloadable(source: &Source, debug: bool) -> Result<Reloadable, String> {
             max_concurrent_uploads: positive("max-concurrent-uploads")?.map(|n| n as usize),
         },
     };
-    let known = |name: &str| OWN_RUNTIMES.contains(&name) || reloadable.runtimes.contains_key(name);
-    if known(&reloadable.default_runtime) {
+    if reloadable.runtime(&reloadable.default_runtime).is_some() {
         Ok(reloadable)
     } else {
         Err(format!("specified default runtime '{}' does not exist", reloadable.default_runtime))

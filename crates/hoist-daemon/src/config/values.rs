@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hoist_api::host_config::{LogConfig, Ulimit};
 use hoist_api::size;
-use hoist_engine::{MaxDisk, OWN_RUNTIMES, RuntimeBinary};
+use hoist_engine::{MaxDisk, OWN_RUNTIMES, RuntimeBinary, find_program};
 use serde_json::Value;
 
 use super::flags::Dialect;
@@ -124,9 +124,7 @@ fn runtime_path(name: &str, path: &str) -> Result<PathBuf, String> {
     if path.contains('/') && !given.is_absolute() {
         return Err(format!("runtimes.{name}: the path must be absolute, \"{path}\" is not"));
     }
-    let directories = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&directories).map(|directory| directory.join(given));
-    Ok(found.filter(|place| place.is_absolute()).find(|place| place.is_file()).unwrap_or_else(|| given.to_owned()))
+    Ok(find_program(given).unwrap_or_else(|| given.to_owned()))
 }
 
 /// Mirrors of Docker Hub: plain addresses, as dockerd demands them.

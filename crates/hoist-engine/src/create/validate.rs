@@ -41,11 +41,7 @@ pub(crate) fn request(config: &Config, host: &HostConfig, settings: &Settings) -
     if host.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0"));
     }
-    let own = crate::settings::OWN_RUNTIMES.contains(&host.runtime.as_str());
-    if !own && !settings.live.now().runtimes.contains_key(&host.runtime) {
-        return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
-    }
-    Ok(())
+    settings.live.now().runtime(&host.runtime).map(drop).ok_or_else(|| crate::lower::unknown_runtime(&host.runtime))
 }
 
 fn own_config(config: &Config) -> Result<()> {

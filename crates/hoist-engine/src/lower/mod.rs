@@ -20,7 +20,7 @@ pub(crate) use process::{exec_process, set_console_size};
 
 use crate::container::record::Record;
 use crate::error::{Error, Result};
-use crate::settings::Settings;
+use crate::settings::{Runtime, RuntimeBinary, Settings};
 
 /// Another container whose namespaces or files are shared, as far as lowering needs it.
 #[derive(Clone, Debug, Default)]
@@ -140,13 +140,15 @@ fn stdio(record: &Record) -> Stdio {
 
 fn external(record: &Record, settings: &Settings) -> Result<Option<ExternalRuntime>> {
     let name = record.fixed.host_config.runtime.as_str();
-    if let Some(found) = settings.live.now().runtimes.get(name) {
-        return Ok(Some(ExternalRuntime { path: found.path.clone(), args: found.args.clone() }));
+    match settings.live.now().runtime(name) {
+        Some(Runtime::Own) => Ok(None),
+        Some(Runtime::Other(RuntimeBinary { path, args })) => Ok(Some(ExternalRuntime { path, args })),
+        None => Err(unknown_runtime(name)),
     }
-    if crate::settings::OWN_RUNTIMES.contains(&name) {
-        return Ok(None);
-    }
-    Err(Error::invalid(format!("unknown or invalid runtime name: {name}")))
+}
+
+pub(crate) fn unknown_runtime(name: &str) -> Error {
+    Error::invalid(format!("unknown or invalid runtime name: {name}"))
 }
 
 /// Hands out the linux section, which `default_spec` always has.
