@@ -222,6 +222,8 @@ impl Running {
         self.link.send(&ToSupervisor::Status, &[]).unwrap();
         self.wait_for(|message| match message {
             FromSupervisor::Hello { state: State::Running { pid, .. }, .. } => Some(pid),
+            // Output may come before it: then the answer was that it is about to run.
+            FromSupervisor::Started { pid, .. } => Some(pid),
             _ => None,
         })
     }
